@@ -1,0 +1,1 @@
+//! Reads every table of a damaged PostgreSQL database over plain connections.
