@@ -1,0 +1,184 @@
+//! A heap that fails as real ones do, without a server: what the salvage is
+//! simulated on.
+
+use pg_salvage::heap::{
+    BlockNumber, Ctid, Loss, OffsetNumber, Outcome, Place, Read, RowClass, Rows, Salvage,
+};
+use std::collections::BTreeMap;
+
+/// What is wrong with a block.
+#[derive(Clone, Debug)]
+pub enum Bad {
+    /// The server cannot read the page, and says which.
+    Page,
+    /// A read fails at these tuples; those before them come.
+    Tuples(Vec<OffsetNumber>),
+    /// As `Tuples`, but what fails is stored in another relation.
+    Toast(Vec<OffsetNumber>),
+    /// A read of blocks fails before any tuple of this one comes; exact TIDs
+    /// fail at these only (a missing pg_xact segment).
+    Visibility(Vec<OffsetNumber>),
+    /// Reading one of these takes the server down.
+    Killers(Vec<OffsetNumber>),
+}
+
+/// Rows that fit into the server's send buffer.
+const SEND_BUFFER_ROWS: OffsetNumber = 3;
+
+/// Where a read came to its end.
+struct Stop {
+    /// Tuples from here on did not come.
+    at: Ctid,
+    place: Place,
+    crash: bool,
+}
+
+/// Every block has tuples 1 to `tuples`, but for the empty ones.
+pub struct FakeHeap {
+    pub bad: BTreeMap<BlockNumber, Bad>,
+    pub tuples: OffsetNumber,
+    /// Of each so many blocks one has tuples; 1: all have.
+    pub live_every: u32,
+}
+
+/// What a salvage came to.
+#[derive(Default, Debug)]
+pub struct Result {
+    pub reads: u64,
+    pub crashes: u64,
+    pub clean: Vec<Ctid>,
+    pub suspect: Vec<Ctid>,
+    pub lost: Vec<Loss>,
+}
+
+impl FakeHeap {
+    pub fn live(&self, block: BlockNumber) -> bool {
+        block.is_multiple_of(self.live_every)
+    }
+
+    /// Where a read stops, if it does.
+    fn stop(&self, read: &Read) -> Option<Stop> {
+        match *read {
+            Read::Blocks { range, .. } => self
+                .bad
+                .range(range.start..range.end)
+                .find_map(|(&block, bad)| in_range(block, bad, self.live(block))),
+            Read::Tuples { block, first, last } => {
+                let (bad, place, crash) = match self.bad.get(&block)? {
+                    Bad::Page => {
+                        return Some(Stop {
+                            at: Ctid::new(block, first),
+                            place: Place::Page(block),
+                            crash: false,
+                        });
+                    }
+                    Bad::Tuples(t) | Bad::Visibility(t) => (t, Place::Unknown, false),
+                    Bad::Toast(t) => (t, Place::Elsewhere, false),
+                    Bad::Killers(t) => (t, Place::Unknown, true),
+                };
+                let at = bad.iter().copied().filter(|o| (first..=last).contains(o)).min()?;
+                Some(Stop { at: Ctid::new(block, at), place, crash })
+            }
+        }
+    }
+
+    /// The tuples that come before the stop, in order.
+    fn rows(&self, read: &Read, stop: Option<&Stop>) -> Vec<Ctid> {
+        // When the server goes down, what is in its send buffer is lost on the way.
+        let end = stop.map_or(Ctid::start_of(u32::MAX), |s| match s.crash {
+            true => Ctid::new(s.at.block, s.at.offset.saturating_sub(SEND_BUFFER_ROWS)),
+            false => s.at,
+        });
+        let (blocks, offsets) = match *read {
+            Read::Blocks { range, .. } => (range.start..range.end, 1..=self.tuples),
+            Read::Tuples { block, first, last } => {
+                (block..block + 1, first..=last.min(self.tuples))
+            }
+        };
+        let blocks = blocks.filter(|&b| self.live(b) && b <= end.block);
+        let tuples = blocks.flat_map(|b| offsets.clone().map(move |o| Ctid::new(b, o)));
+        tuples.take_while(|&c| c < end).collect()
+    }
+
+    /// Reads all of it as the program does. With `keep_rows` off, only reads
+    /// and losses are counted, so that the heap may be as large as can be.
+    pub fn salvage(&self, mut salvage: Salvage, keep_rows: bool, result: &mut Result) -> Salvage {
+        let mut held: Vec<Ctid> = Vec::new();
+        while let Some(read) = salvage.next_read() {
+            result.reads += 1;
+            let stop = self.stop(&read);
+            let rows = if keep_rows { self.rows(&read, stop.as_ref()) } else { Vec::new() };
+            let outcome = self.outcome(&read, stop.as_ref(), &rows, keep_rows);
+            result.crashes += u64::from(matches!(outcome, Outcome::Crashed { .. }));
+            let tagged = !matches!(read, Read::Blocks { tagged: false, .. });
+            let recorded = salvage.record(outcome);
+            result.lost.extend(recorded.loss);
+            match recorded.rows {
+                Rows::Clean => result.clean.extend(rows),
+                Rows::Undo if tagged => {
+                    let open = rows.last().map(|c| c.block);
+                    result.clean.extend(rows.iter().filter(|c| Some(c.block) != open));
+                }
+                Rows::Undo => {}
+                Rows::Hold => held.extend(rows),
+                Rows::Settled(class) => {
+                    held.extend(rows);
+                    match class {
+                        RowClass::Clean => result.clean.append(&mut held),
+                        RowClass::Suspect => result.suspect.append(&mut held),
+                    }
+                }
+            }
+        }
+        salvage
+    }
+
+    /// One read of the salvage, its rows left aside.
+    pub fn step(&self, mut salvage: Salvage) -> Salvage {
+        if let Some(read) = salvage.next_read() {
+            let stop = self.stop(&read);
+            let rows = self.rows(&read, stop.as_ref());
+            salvage.record(self.outcome(&read, stop.as_ref(), &rows, true));
+        }
+        salvage
+    }
+
+    fn outcome(&self, read: &Read, stop: Option<&Stop>, rows: &[Ctid], keep_rows: bool) -> Outcome {
+        let Some(stop) = stop else { return Outcome::Complete };
+        let tagged = !matches!(read, Read::Blocks { tagged: false, .. });
+        let last = if keep_rows { rows.last().copied() } else { self.last_before(read, stop.at) };
+        let last = last.filter(|_| tagged);
+        if stop.crash {
+            return Outcome::Crashed { last };
+        }
+        Outcome::Failed { last, place: stop.place }
+    }
+
+    /// The last tuple of the read before `at`, without listing them all.
+    fn last_before(&self, read: &Read, at: Ctid) -> Option<Ctid> {
+        let first = match *read {
+            Read::Blocks { range, .. } => Ctid::start_of(range.start),
+            Read::Tuples { block, first, .. } => Ctid::new(block, first),
+        };
+        let last = if at.offset > 1 && self.live(at.block) {
+            Ctid::new(at.block, at.offset - 1)
+        } else {
+            Ctid::new(at.block.checked_sub(1)? / self.live_every * self.live_every, self.tuples)
+        };
+        (last >= first).then_some(last)
+    }
+}
+
+fn in_range(block: BlockNumber, bad: &Bad, live: bool) -> Option<Stop> {
+    let at = |o: Option<&OffsetNumber>| o.filter(|_| live).map(|&o| Ctid::new(block, o));
+    let (at, place, crash) = match bad {
+        Bad::Page => (Some(Ctid::start_of(block)), Place::Page(block), false),
+        Bad::Tuples(t) => (at(t.iter().min()), Place::Unknown, false),
+        Bad::Toast(t) => (at(t.iter().min()), Place::Elsewhere, false),
+        Bad::Visibility(t) => {
+            ((live && !t.is_empty()).then_some(Ctid::start_of(block)), Place::Unknown, false)
+        }
+        Bad::Killers(t) => (at(t.iter().min()), Place::Unknown, true),
+    };
+    at.map(|at| Stop { at, place, crash })
+}

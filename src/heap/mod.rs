@@ -1,0 +1,14 @@
+//! What a heap is, and how a damaged one is read: places in it, the map of
+//! what became of each, and the rule that says what to read next.
+//!
+//! Pure: no IO, no async, no SQL. Nothing outside this folder is named here, so
+//! the whole salvage is tested by simulation (`examples/simulate.rs`).
+
+pub mod ctid;
+pub mod map;
+pub mod narrow;
+pub mod salvage;
+
+pub use ctid::{BlockNumber, BlockRange, Ctid, OffsetNumber, stretches, tuples_per_page_max};
+pub use map::{Extent, Status, TidMap};
+pub use salvage::{Loss, Outcome, Place, Read, Recorded, RowClass, Rows, Salvage};

@@ -1,0 +1,335 @@
+//! The salvage: what to read next of a heap, and what a read that failed means.
+//!
+//! A function of the map: [`Salvage::next_read`] says what to read, and
+//! [`Salvage::record`] takes in what came of it and says what becomes of the
+//! rows that were read. No IO, no SQL, no error: a place that cannot be read is
+//! a [`Loss`].
+//!
+//! 1. All blocks are read in one go, without tags.
+//! 2. When the failing block is known from the server's words, the rows of the
+//!    blocks before it are complete: they are kept, the block is read alone, and
+//!    what follows in one go.
+//! 3. When it is not known, the rows of that read are undone and the blocks are
+//!    read again with tags (each row with its ctid), so that the last row that
+//!    came bounds the place (see [`super::narrow`]).
+//! 4. A block that fails by itself is lost as a whole if the server says that it
+//!    could not read its page; else its tuples are read by exact TIDs.
+//! 5. The rows of such a block are held back until all of it is settled. They
+//!    are clean if all that failed was stored elsewhere (TOAST), else suspect.
+
+use super::ctid::{BlockNumber, BlockRange, Ctid, OffsetNumber};
+use super::map::{Status, TidMap};
+use super::narrow::Narrow;
+
+/// One COPY of a part of the heap.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Read {
+    /// Whole blocks, in heap order. With `tagged`, each row says its ctid.
+    Blocks { range: BlockRange, tagged: bool },
+    /// Tuples of one block by exact TIDs, `first` to `last`, both included.
+    /// Always tagged.
+    Tuples { block: BlockNumber, first: OffsetNumber, last: OffsetNumber },
+}
+
+/// Where the server says that the damage is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// It could not read the page of this block of this relation's main fork.
+    Page(BlockNumber),
+    /// In another relation: its TOAST, an index of that, a catalog.
+    Elsewhere,
+    /// The words name no place.
+    Unknown,
+}
+
+/// What came of a read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Complete,
+    /// The server reported an error. `last` is the ctid of the last row that
+    /// came, if the read was tagged and a row came.
+    Failed {
+        last: Option<Ctid>,
+        place: Place,
+    },
+    /// The server went down under this read, and this read alone is to blame.
+    Crashed {
+        last: Option<Ctid>,
+    },
+}
+
+/// How far the rows of a block can be trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RowClass {
+    /// From a block in which no damage was seen.
+    Clean,
+    /// From a block in which damage was seen.
+    Suspect,
+}
+
+/// What becomes of the rows of the read just recorded, and of those held back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rows {
+    /// All are clean.
+    Clean,
+    /// Of an untagged read: none counts. Of a tagged one: the rows of the last
+    /// block do not count, those of the blocks before are clean.
+    Undo,
+    /// All are of one block that is not settled: hold them back.
+    Hold,
+    /// That block is settled: everything held back is of this class.
+    Settled(RowClass),
+}
+
+/// A place given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    Block(BlockNumber),
+    Tuple(Ctid),
+    /// What was left of a block when its page could not be read any more.
+    Tuples(BlockNumber, OffsetNumber, OffsetNumber),
+}
+
+/// The answer to a recorded read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    pub rows: Rows,
+    pub loss: Option<Loss>,
+}
+
+impl Recorded {
+    const fn rows(rows: Rows) -> Self {
+        Self { rows, loss: None }
+    }
+}
+
+/// The block whose tuples are being read.
+#[derive(Clone, Debug)]
+struct OpenBlock {
+    block: BlockNumber,
+    tuples: Narrow,
+    lost: Vec<OffsetNumber>,
+    /// Whether damage was seen in the block itself.
+    damaged: bool,
+}
+
+/// The salvage of one stretch of blocks of one relation.
+#[derive(Clone, Debug)]
+pub struct Salvage {
+    map: TidMap,
+    blocks: Narrow,
+    open: Option<OpenBlock>,
+    tagged: bool,
+    tuples_max: OffsetNumber,
+}
+
+impl Salvage {
+    /// `tuples_max`: the most line pointers of a page.
+    pub fn new(range: BlockRange, tuples_max: OffsetNumber) -> Self {
+        Self {
+            map: TidMap::new(range),
+            blocks: Narrow::new(range.start..range.end),
+            open: None,
+            tagged: false,
+            tuples_max,
+        }
+    }
+
+    pub fn map(&self) -> &TidMap {
+        &self.map
+    }
+
+    pub fn into_map(self) -> TidMap {
+        self.map
+    }
+
+    /// From now on all reads are tagged.
+    pub fn tag_all(&mut self) {
+        self.tagged = true;
+    }
+
+    /// What to read next; `None` when every block is settled.
+    pub fn next_read(&self) -> Option<Read> {
+        if let Some(open) = &self.open {
+            let read = open.tuples.next_read()?;
+            let offset = |o: u32| OffsetNumber::try_from(o).unwrap_or(OffsetNumber::MAX);
+            let (first, last) = (offset(read.start), offset(read.end - 1));
+            return Some(Read::Tuples { block: open.block, first, last });
+        }
+        let read = self.blocks.next_read()?;
+        let range = BlockRange::new(read.start, read.end);
+        Some(Read::Blocks { range, tagged: self.tagged || range.len() == 1 })
+    }
+
+    /// Takes in what came of the read that [`Self::next_read`] gave.
+    pub fn record(&mut self, outcome: Outcome) -> Recorded {
+        match self.next_read() {
+            Some(Read::Blocks { range, tagged }) => self.record_blocks(range, tagged, outcome),
+            Some(Read::Tuples { block, first, .. }) => self.record_tuples(block, first, outcome),
+            None => Recorded::rows(Rows::Clean),
+        }
+    }
+
+    /// Nothing more is read: what is not settled stays as it is, fenced.
+    /// Returns the blocks that were not read.
+    pub fn fence(&mut self) -> Vec<BlockRange> {
+        let mut fenced: Vec<BlockRange> = Vec::new();
+        let open = self.open.take().map(|o| BlockRange::new(o.block, o.block + 1));
+        let rest = self.blocks.rest().map(|r| BlockRange::new(r.start, r.end));
+        for range in open.into_iter().chain(rest) {
+            match fenced.last_mut() {
+                Some(last) if last.end == range.start => last.end = range.end,
+                _ => fenced.push(range),
+            }
+        }
+        for &range in &fenced {
+            self.map.mark_blocks(range, Status::Fenced);
+        }
+        self.blocks = Narrow::new(0..0);
+        fenced
+    }
+
+    fn record_blocks(&mut self, range: BlockRange, tagged: bool, outcome: Outcome) -> Recorded {
+        match outcome {
+            Outcome::Complete => {
+                self.blocks.complete();
+                self.map.mark_blocks(range, Status::Done);
+                Recorded::rows(Rows::Clean)
+            }
+            Outcome::Failed { last, place } if range.len() == 1 => {
+                self.blocks.failed_at(range.start);
+                match place {
+                    Place::Page(block) if block == range.start && last.is_none() => {
+                        self.map.mark_blocks(range, Status::Lost);
+                        Recorded { rows: Rows::Undo, loss: Some(Loss::Block(block)) }
+                    }
+                    place => self.open(range.start, last, place != Place::Elsewhere, false),
+                }
+            }
+            Outcome::Failed { last, place: Place::Page(block) }
+                if range.contains(block) && last.is_none_or(|l| l.block < block) =>
+            {
+                self.blocks.failed_at(block);
+                self.map.mark_blocks(BlockRange::new(range.start, block), Status::Done);
+                self.map.mark_blocks(BlockRange::new(block, range.end), Status::Failed);
+                Recorded::rows(Rows::Clean)
+            }
+            Outcome::Failed { .. } if !tagged => {
+                self.tagged = true;
+                self.map.mark_blocks(range, Status::Failed);
+                Recorded::rows(Rows::Undo)
+            }
+            Outcome::Failed { last, .. } => {
+                let bound = self.done_before(range, last);
+                self.blocks.failed_from(bound);
+                Recorded::rows(Rows::Undo)
+            }
+            Outcome::Crashed { last } if range.len() == 1 => {
+                self.blocks.crashed(range.start);
+                self.open(range.start, last, true, true)
+            }
+            Outcome::Crashed { last } => {
+                self.tagged = true;
+                let bound = self.done_before(range, last.filter(|_| tagged));
+                self.blocks.crashed(bound);
+                Recorded::rows(Rows::Undo)
+            }
+        }
+    }
+
+    /// The blocks before the one of the last row are done; what follows failed.
+    /// Returns the first block that is not done.
+    fn done_before(&mut self, range: BlockRange, last: Option<Ctid>) -> BlockNumber {
+        let bound = last.map(|l| l.block).filter(|&b| range.contains(b)).unwrap_or(range.start);
+        self.map.mark_blocks(BlockRange::new(range.start, bound), Status::Done);
+        self.map.mark_blocks(BlockRange::new(bound, range.end), Status::Failed);
+        bound
+    }
+
+    /// Begins with the tuples of a block that failed by itself. What came before
+    /// the failure, up to `last`, is held back already.
+    fn open(
+        &mut self,
+        block: BlockNumber,
+        last: Option<Ctid>,
+        damaged: bool,
+        careful: bool,
+    ) -> Recorded {
+        self.map.mark_blocks(BlockRange::new(block, block + 1), Status::Broken);
+        let first = last.filter(|l| l.block == block).map_or(0, |l| u32::from(l.offset)) + 1;
+        let offsets = first..u32::from(self.tuples_max) + 1;
+        let tuples = if careful { Narrow::careful(offsets) } else { Narrow::new(offsets) };
+        self.open = Some(OpenBlock { block, tuples, lost: Vec::new(), damaged });
+        self.settle_if_read(None)
+    }
+
+    fn record_tuples(
+        &mut self,
+        block: BlockNumber,
+        first: OffsetNumber,
+        outcome: Outcome,
+    ) -> Recorded {
+        let Some(open) = &mut self.open else { return Recorded::rows(Rows::Clean) };
+        let bound = |last: Option<Ctid>| match last {
+            Some(l) if l.block == block && l.offset >= first => u32::from(l.offset) + 1,
+            _ => u32::from(first),
+        };
+        let isolated = match outcome {
+            Outcome::Complete => {
+                open.tuples.complete();
+                None
+            }
+            Outcome::Failed { last, place: Place::Page(b) } if b == block => {
+                // The page itself went away; no tuple of it can be read now.
+                open.damaged = true;
+                let from = OffsetNumber::try_from(bound(last)).unwrap_or(first);
+                return self.lose_the_rest(block, from);
+            }
+            Outcome::Failed { last, place } => {
+                open.damaged |= place != Place::Elsewhere;
+                open.tuples.failed_from(bound(last))
+            }
+            Outcome::Crashed { last } => {
+                open.damaged = true;
+                open.tuples.crashed(bound(last))
+            }
+        };
+        let lost = isolated.and_then(|o| OffsetNumber::try_from(o).ok());
+        open.lost.extend(lost);
+        self.settle_if_read(lost.map(|o| Loss::Tuple(Ctid::new(block, o))))
+    }
+
+    /// Everything of the open block from `from` on is lost.
+    fn lose_the_rest(&mut self, block: BlockNumber, from: OffsetNumber) -> Recorded {
+        if let Some(open) = &mut self.open {
+            open.lost.extend(from..=self.tuples_max);
+            open.tuples = Narrow::new(0..0);
+        }
+        self.settle_if_read(Some(Loss::Tuples(block, from, self.tuples_max)))
+    }
+
+    /// When nothing of the open block is left to be read, marks what became of
+    /// it and gives the class of its rows.
+    fn settle_if_read(&mut self, loss: Option<Loss>) -> Recorded {
+        let Some(open) = self.open.take_if(|o| o.tuples.next_read().is_none()) else {
+            return Recorded { rows: Rows::Hold, loss };
+        };
+        let (class, status) = if open.damaged {
+            (RowClass::Suspect, Status::Suspect)
+        } else {
+            (RowClass::Clean, Status::Done)
+        };
+        let mut from = Ctid::start_of(open.block);
+        for &offset in &open.lost {
+            let at = Ctid::new(open.block, offset);
+            self.map.mark(from, at, status);
+            from = match offset.checked_add(1).filter(|_| offset < self.tuples_max) {
+                Some(next) => Ctid::new(open.block, next),
+                None => Ctid::start_of(open.block + 1),
+            };
+            self.map.mark(at, from, Status::Lost);
+        }
+        self.map.mark(from, Ctid::start_of(open.block + 1), status);
+        Recorded { rows: Rows::Settled(class), loss }
+    }
+}

@@ -1,0 +1,191 @@
+//! The salvage on heaps that are only simulated: what is read, what is lost,
+//! and what it costs.
+
+#[path = "../examples/simulate/fake_heap.rs"]
+mod fake_heap;
+
+use fake_heap::{Bad, FakeHeap, Result};
+use pg_salvage::heap::{BlockRange, Ctid, Loss, Read, Salvage, Status, stretches};
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+
+const TUPLES_MAX: u16 = 20;
+
+fn offsets() -> impl Strategy<Value = Vec<u16>> {
+    prop::collection::btree_set(1u16..=8, 1..4).prop_map(|s| s.into_iter().collect())
+}
+
+fn bad_block() -> impl Strategy<Value = Bad> {
+    prop_oneof![
+        Just(Bad::Page),
+        offsets().prop_map(Bad::Tuples),
+        offsets().prop_map(Bad::Toast),
+        offsets().prop_map(Bad::Visibility),
+        offsets().prop_map(Bad::Killers),
+    ]
+}
+
+/// The tuples that fail, and the blocks in which damage is.
+fn truth(heap: &FakeHeap, blocks: u32) -> (BTreeSet<Ctid>, BTreeSet<u32>) {
+    let (mut bad_tuples, mut bad_blocks) = (BTreeSet::new(), BTreeSet::new());
+    for (&block, bad) in heap.bad.range(..blocks) {
+        let tuples: Vec<u16> = match bad {
+            Bad::Page => (1..=heap.tuples).collect(),
+            Bad::Tuples(t) | Bad::Toast(t) | Bad::Visibility(t) | Bad::Killers(t) => t.clone(),
+        };
+        if heap.live(block) {
+            bad_tuples.extend(tuples.into_iter().map(|o| Ctid::new(block, o)));
+        }
+        if matches!(bad, Bad::Page) || (heap.live(block) && !matches!(bad, Bad::Toast(_))) {
+            bad_blocks.insert(block);
+        }
+    }
+    (bad_tuples, bad_blocks)
+}
+
+proptest! {
+    #[test]
+    fn every_good_tuple_comes_once_and_every_bad_one_is_lost(
+        blocks in 1u32..400,
+        live_every in 1u32..4,
+        bad in prop::collection::btree_map(0u32..400, bad_block(), 0..12),
+    ) {
+        let heap = FakeHeap { bad, tuples: 8, live_every };
+        let mut result = Result::default();
+        let done = heap.salvage(Salvage::new(BlockRange::new(0, blocks), TUPLES_MAX), true, &mut result);
+        let (bad_tuples, bad_blocks) = truth(&heap, blocks);
+        let good = (0..blocks).filter(|&b| heap.live(b)).flat_map(|b| (1..=8).map(move |o| Ctid::new(b, o)))
+            .filter(|c| !bad_tuples.contains(c));
+        let (suspect, clean): (Vec<_>, Vec<_>) = good.partition(|c| bad_blocks.contains(&c.block));
+        prop_assert_eq!(result.clean, clean);
+        prop_assert_eq!(result.suspect, suspect);
+        for extent in done.map().extents() {
+            prop_assert!(extent.status.is_final());
+        }
+        for tuple in bad_tuples {
+            prop_assert_eq!(done.map().status(tuple), Some(Status::Lost));
+        }
+        let page_losses = result.lost.iter().filter(|l| matches!(l, Loss::Block(_))).count();
+        let pages = heap.bad.range(..blocks).filter(|(_, b)| matches!(b, Bad::Page)).count();
+        prop_assert_eq!(page_losses, pages);
+    }
+
+    #[test]
+    fn a_fenced_salvage_keeps_what_it_has_and_names_the_rest(
+        bad in prop::collection::btree_map(0u32..200, bad_block(), 1..12),
+        reads in 0usize..30,
+    ) {
+        let heap = FakeHeap { bad, tuples: 8, live_every: 1 };
+        let mut salvage = Salvage::new(BlockRange::new(0, 200), TUPLES_MAX);
+        // Whatever comes of the reads, in any order.
+        for i in 0..reads {
+            salvage.record(match i % 3 {
+                0 => pg_salvage::heap::Outcome::Crashed { last: None },
+                1 => pg_salvage::heap::Outcome::Complete,
+                _ => pg_salvage::heap::Outcome::Failed { last: None, place: pg_salvage::heap::Place::Unknown },
+            });
+        }
+        let _ = &heap;
+        let fenced: BTreeSet<u32> = salvage.fence().into_iter().flat_map(|r| r.start..r.end).collect();
+        prop_assert_eq!(salvage.next_read(), None);
+        for block in 0..200 {
+            let status = salvage.map().status(Ctid::new(block, 1));
+            prop_assert_eq!(status == Some(Status::Fenced), fenced.contains(&block));
+            prop_assert!(status.is_some_and(Status::is_final));
+        }
+    }
+}
+
+#[test]
+fn a_whole_salvage_told() {
+    let bad = BTreeMap::from([(5, Bad::Page), (9, Bad::Tuples(vec![3]))]);
+    let heap = FakeHeap { bad, tuples: 4, live_every: 1 };
+    let mut salvage = Salvage::new(BlockRange::new(0, 20), 4);
+    let mut told = Vec::new();
+    while let Some(read) = salvage.next_read() {
+        told.push(match &read {
+            Read::Blocks { range, tagged: false } => range.to_string(),
+            Read::Blocks { range, tagged: true } => format!("{range}, tagged"),
+            Read::Tuples { block, first, last } => {
+                format!("tuples {first}..{last} of block {block}")
+            }
+        });
+        salvage = heap.step(salvage);
+    }
+    assert_eq!(
+        told,
+        [
+            "blocks 0..19",
+            "block 5, tagged",
+            "blocks 6..19",
+            "blocks 6..19, tagged", // nobody said where
+            "block 9, tagged",
+            "tuples 3..4 of block 9",
+            "tuples 3..3 of block 9",
+            "tuples 4..4 of block 9",
+            "blocks 10..19, tagged",
+        ]
+    );
+    assert_eq!(
+        salvage.map().to_text(),
+        "# pg_salvage map, version 1\n(0,0) (5,0) +\n(5,0) (6,0) -\n(6,0) (9,0) +\n\
+         (9,0) (9,3) ~\n(9,3) (9,4) -\n(9,4) (10,0) ~\n(10,0) (20,0) +\n"
+    );
+}
+
+#[test]
+fn a_killer_costs_three_crashes() {
+    let heap =
+        FakeHeap { bad: BTreeMap::from([(700, Bad::Killers(vec![5]))]), tuples: 60, live_every: 1 };
+    let mut result = Result::default();
+    heap.salvage(Salvage::new(BlockRange::new(0, 4096), 291), true, &mut result);
+    assert_eq!(result.crashes, 3);
+    assert_eq!(result.lost, [Loss::Tuple(Ctid::new(700, 5))]);
+    assert_eq!((result.clean.len(), result.suspect.len()), (4095 * 60, 59));
+}
+
+/// Reads needed for a heap of `blocks` blocks with this damage, and how many
+/// were needed without it.
+fn cost(blocks: u32, bad: BTreeMap<u32, Bad>) -> (u64, u64) {
+    let heap = FakeHeap { bad, tuples: 100, live_every: 1 };
+    let mut result = Result::default();
+    let cut = stretches(blocks, 131_072);
+    let healthy = cut.len() as u64;
+    for range in cut {
+        heap.salvage(Salvage::new(range, 291), false, &mut result);
+    }
+    (result.reads, healthy)
+}
+
+fn scattered(n: u32, blocks: u32, bad: &Bad) -> BTreeMap<u32, Bad> {
+    let step = blocks / n;
+    (0..n)
+        .map(|i| (i * step + (i.wrapping_mul(2_654_435_761)) % step.max(1), bad.clone()))
+        .collect()
+}
+
+#[test]
+fn reads_are_proportional_to_the_damage() {
+    let largest = u32::MAX - 1; // 2^32-2 blocks: 0 to 0xFFFFFFFD
+    for blocks in [1_000, 131_072, 10_000_000, largest] {
+        let (reads, healthy) = cost(blocks, BTreeMap::new());
+        assert_eq!(reads, healthy, "an undamaged heap of {blocks} blocks");
+        for n in [1u32, 1_000, 100_000].into_iter().filter(|&n| n <= blocks) {
+            // A page that cannot be read is found, read alone, and left behind.
+            let (reads, healthy) = cost(blocks, scattered(n, blocks, &Bad::Page));
+            assert!(reads <= healthy + 2 * u64::from(n), "{blocks} {n} pages: {reads}");
+            // A value stored elsewhere: tags, the block, two looks at its
+            // tuples, and on.
+            let (reads, healthy) = cost(blocks, scattered(n, blocks, &Bad::Toast(vec![50])));
+            assert!(reads <= healthy + 8 * u64::from(n), "{blocks} {n} values: {reads}");
+            let (reads, healthy) = cost(blocks, scattered(n, blocks, &Bad::Visibility(vec![50])));
+            assert!(reads <= healthy + 12 * u64::from(n) + 24, "{blocks} {n} tuples: {reads}");
+        }
+        if blocks > 2_000_000 {
+            let run = (500_000..1_500_000).map(|b| (b, Bad::Page)).collect();
+            let (reads, healthy) = cost(blocks, run);
+            let stretches_hit = 1_000_000 / 4096 + 2;
+            assert!(reads <= healthy + 1_000_000 + 4 * stretches_hit, "{blocks}: {reads}");
+        }
+    }
+}
