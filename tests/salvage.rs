@@ -189,3 +189,29 @@ fn reads_are_proportional_to_the_damage() {
         }
     }
 }
+
+proptest! {
+    /// Cut short anywhere, any number of times, and read on: as if nothing had
+    /// been.
+    #[test]
+    fn a_read_that_is_cut_short_is_read_on(
+        bad in prop::collection::btree_map(0u32..60, bad_block(), 0..8),
+        tuples_max in 8u16..12,
+        cuts in prop::collection::vec((any::<bool>(), 0usize..60), 0..60),
+    ) {
+        let heap = FakeHeap { bad, tuples: 8, live_every: 1 };
+        let mut cuts = cuts.into_iter();
+        let mut result = Result::default();
+        let salvage = Salvage::new(BlockRange::new(0, 60), tuples_max);
+        heap.salvage_with(salvage, &mut result, |_| match cuts.next() {
+            Some((true, rows)) => Some(rows),
+            _ => None,
+        });
+        let (bad_tuples, bad_blocks) = truth(&heap, 60);
+        let good = (0..60).flat_map(|b| (1..=8).map(move |o| Ctid::new(b, o)))
+            .filter(|c| !bad_tuples.contains(c));
+        let (suspect, clean): (Vec<_>, Vec<_>) = good.partition(|c| bad_blocks.contains(&c.block));
+        prop_assert_eq!(result.clean, clean);
+        prop_assert_eq!(result.suspect, suspect);
+    }
+}

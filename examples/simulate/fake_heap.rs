@@ -1,6 +1,8 @@
 //! A heap that fails as real ones do, without a server: what the salvage is
 //! simulated on.
 
+#![allow(dead_code, unreachable_pub)]
+
 use pg_salvage::heap::{
     BlockNumber, Ctid, Loss, OffsetNumber, Outcome, Place, Read, RowClass, Rows, Salvage,
 };
@@ -103,23 +105,49 @@ impl FakeHeap {
     /// Reads all of it as the program does. With `keep_rows` off, only reads
     /// and losses are counted, so that the heap may be as large as can be.
     pub fn salvage(&self, mut salvage: Salvage, keep_rows: bool, result: &mut Result) -> Salvage {
+        if keep_rows {
+            return self.salvage_with(salvage, result, |_| None);
+        }
+        while let Some(read) = salvage.next_read() {
+            result.reads += 1;
+            let stop = self.stop(&read);
+            let recorded = salvage.record(self.outcome(&read, stop.as_ref(), &[], false));
+            result.lost.extend(recorded.loss);
+        }
+        salvage
+    }
+
+    /// Reads all of it, and every row is followed into the file it ends in.
+    /// `cut` says after how many rows a read is cut short.
+    pub fn salvage_with(
+        &self,
+        mut salvage: Salvage,
+        result: &mut Result,
+        mut cut: impl FnMut(&Read) -> Option<usize>,
+    ) -> Salvage {
         let mut held: Vec<Ctid> = Vec::new();
         while let Some(read) = salvage.next_read() {
             result.reads += 1;
             let stop = self.stop(&read);
-            let rows = if keep_rows { self.rows(&read, stop.as_ref()) } else { Vec::new() };
-            let outcome = self.outcome(&read, stop.as_ref(), &rows, keep_rows);
-            result.crashes += u64::from(matches!(outcome, Outcome::Crashed { .. }));
+            let mut rows = self.rows(&read, stop.as_ref());
             let tagged = !matches!(read, Read::Blocks { tagged: false, .. });
-            let recorded = salvage.record(outcome);
+            let undo = |rows: &[Ctid], result: &mut Result| {
+                let open = rows.last().map(|c| c.block);
+                let before = rows.iter().filter(|c| tagged && Some(c.block) != open);
+                result.clean.extend(before);
+            };
+            let recorded = if let Some(n) = cut(&read) {
+                rows.truncate(n);
+                salvage.cut_short(rows.last().copied())
+            } else {
+                let outcome = self.outcome(&read, stop.as_ref(), &rows, true);
+                result.crashes += u64::from(matches!(outcome, Outcome::Crashed { .. }));
+                salvage.record(outcome)
+            };
             result.lost.extend(recorded.loss);
             match recorded.rows {
                 Rows::Clean => result.clean.extend(rows),
-                Rows::Undo if tagged => {
-                    let open = rows.last().map(|c| c.block);
-                    result.clean.extend(rows.iter().filter(|c| Some(c.block) != open));
-                }
-                Rows::Undo => {}
+                Rows::Undo => undo(&rows, result),
                 Rows::Hold => held.extend(rows),
                 Rows::Settled(class) => {
                     held.extend(rows);

@@ -131,6 +131,23 @@ impl Narrow {
         })
     }
 
+    /// Everything before `bound` was read; nothing else is known of the read.
+    pub fn advance(&mut self, bound: u32) {
+        if let Some(part) = self.todo.last_mut() {
+            part.places.start = bound.clamp(part.places.start, part.places.end);
+        }
+        if self.todo.last().is_some_and(|p| p.places.is_empty()) {
+            self.todo.pop();
+        }
+    }
+
+    /// What is to be read next is read in single places.
+    pub fn take_care(&mut self) {
+        if let Some(part) = self.todo.last_mut() {
+            part.known = Known::Crashes;
+        }
+    }
+
     fn failed(&mut self, bound: u32, split: impl FnOnce(&mut Self, Range<u32>)) -> Option<u32> {
         let (read, part) = self.take()?;
         // What failed is in this read, so nothing bad is known of what follows.

@@ -16,6 +16,8 @@
 //!    could not read its page; else its tuples are read by exact TIDs.
 //! 5. The rows of such a block are held back until all of it is settled. They
 //!    are clean if all that failed was stored elsewhere (TOAST), else suspect.
+//! 6. A read under which the server went down is read again in single places
+//!    (blocks, then tuples), each alone.
 
 use super::ctid::{BlockNumber, BlockRange, Ctid, OffsetNumber};
 use super::map::{Status, TidMap};
@@ -109,8 +111,11 @@ struct OpenBlock {
     block: BlockNumber,
     tuples: Narrow,
     lost: Vec<OffsetNumber>,
-    /// Whether damage was seen in the block itself.
+    /// A tuple of it failed, and not for something stored elsewhere.
     damaged: bool,
+    /// The read of the block failed, and not for something stored elsewhere:
+    /// what its tuples say weighs more, if one of them fails.
+    blamed: bool,
 }
 
 /// The salvage of one stretch of blocks of one relation.
@@ -170,6 +175,41 @@ impl Salvage {
         }
     }
 
+    /// The read of [`Self::next_read`] was cut short by something that is no
+    /// damage. Rows that came before the last block of a tagged read, and all
+    /// that came of single tuples, count; the rest is to be read again.
+    pub fn cut_short(&mut self, last: Option<Ctid>) -> Recorded {
+        match self.next_read() {
+            Some(Read::Blocks { range, tagged: true }) if range.len() > 1 => {
+                let bound = self.done_before(range, last);
+                self.blocks.advance(bound);
+                Recorded::rows(Rows::Undo)
+            }
+            Some(Read::Tuples { block, first, .. }) => {
+                if let (Some(open), Some(last)) = (&mut self.open, last)
+                    && last.block == block
+                    && last.offset >= first
+                {
+                    open.tuples.advance(u32::from(last.offset) + 1);
+                }
+                self.settle_if_read(None)
+            }
+            _ => Recorded::rows(Rows::Undo),
+        }
+    }
+
+    /// The session was lost under the read of [`Self::next_read`], and others
+    /// read at the same time: if it was this one, a second look costs a second
+    /// crash. So what it covers is read again in single places, and only what
+    /// then fails alone is to blame.
+    pub fn accuse(&mut self) {
+        self.tagged = true;
+        match &mut self.open {
+            Some(open) => open.tuples.take_care(),
+            None => self.blocks.take_care(),
+        }
+    }
+
     /// Nothing more is read: what is not settled stays as it is, fenced.
     /// Returns the blocks that were not read.
     pub fn fence(&mut self) -> Vec<BlockRange> {
@@ -226,7 +266,7 @@ impl Salvage {
             }
             Outcome::Crashed { last } if range.len() == 1 => {
                 self.blocks.crashed(range.start);
-                self.open(range.start, last, true, true)
+                self.open(range.start, last, false, true)
             }
             Outcome::Crashed { last } => {
                 self.tagged = true;
@@ -252,14 +292,14 @@ impl Salvage {
         &mut self,
         block: BlockNumber,
         last: Option<Ctid>,
-        damaged: bool,
+        blamed: bool,
         careful: bool,
     ) -> Recorded {
         self.map.mark_blocks(BlockRange::new(block, block + 1), Status::Broken);
         let first = last.filter(|l| l.block == block).map_or(0, |l| u32::from(l.offset)) + 1;
         let offsets = first..u32::from(self.tuples_max) + 1;
         let tuples = if careful { Narrow::careful(offsets) } else { Narrow::new(offsets) };
-        self.open = Some(OpenBlock { block, tuples, lost: Vec::new(), damaged });
+        self.open = Some(OpenBlock { block, tuples, lost: Vec::new(), damaged: false, blamed });
         self.settle_if_read(None)
     }
 
@@ -314,7 +354,7 @@ impl Salvage {
         let Some(open) = self.open.take_if(|o| o.tuples.next_read().is_none()) else {
             return Recorded { rows: Rows::Hold, loss };
         };
-        let (class, status) = if open.damaged {
+        let (class, status) = if open.damaged || (open.blamed && open.lost.is_empty()) {
             (RowClass::Suspect, Status::Suspect)
         } else {
             (RowClass::Clean, Status::Done)

@@ -1,0 +1,247 @@
+//! The inventory: every relation of a database, by plain COPY of the catalogs,
+//! joined here.
+//!
+//! Not by a query: a planned query fails when pg_statistic is damaged, and a
+//! join of views fails when any of its catalogs is, while plain COPY of one
+//! catalog still works. The catalogs' rows come in the snapshot of the session.
+
+use super::copy_text::fields;
+use super::session::{ReadError, Session};
+use bstr::{BString, ByteSlice};
+use std::collections::HashMap;
+
+pub use super::inventory::{Column, Inventory, Relation, RelationKind, Sequence};
+
+/// OIDs below this are given out by initdb (`access/transam.h`).
+const FIRST_NORMAL_OID: u32 = 16_384;
+
+const PG_CLASS: u32 = 1259;
+const PG_EXTENSION: u32 = 3079;
+const PG_LARGEOBJECT: u32 = 2613;
+const PG_LARGEOBJECT_METADATA: u32 = 2995;
+
+/// A catalog could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("could not read catalog \"{catalog}\": {}", source.words().one_line())]
+pub struct CatalogError {
+    pub catalog: &'static str,
+    #[source]
+    pub source: ReadError,
+}
+
+/// One row of a catalog: fields by their place in the column list.
+struct Row(Vec<Option<BString>>);
+
+impl Row {
+    fn text(&self, i: usize) -> BString {
+        self.0.get(i).cloned().flatten().unwrap_or_default()
+    }
+
+    /// A number; what is missing or none is 0.
+    fn number<N: std::str::FromStr + Default>(&self, i: usize) -> N {
+        let field = self.0.get(i).and_then(Option::as_ref);
+        field.and_then(|f| f.to_str().ok()?.parse().ok()).unwrap_or_default()
+    }
+
+    fn is(&self, i: usize, value: &str) -> bool {
+        self.0.get(i).and_then(Option::as_ref).is_some_and(|f| f == value)
+    }
+}
+
+/// Reads a whole catalog, keeping what `keep` makes of each row.
+async fn rows<T>(
+    session: &Session,
+    catalog: &'static str,
+    columns: &str,
+    mut keep: impl FnMut(Row) -> Option<T>,
+) -> Result<Vec<T>, CatalogError> {
+    let failed = |source| CatalogError { catalog, source };
+    let sql = format!(
+        "COPY pg_catalog.{catalog} ({columns}) TO STDOUT (ENCODING {})",
+        super::sql::literal(&session.server().encoding)
+    );
+    let mut copy = session.copy(&sql).await.map_err(failed)?;
+    let mut kept = Vec::new();
+    while let Some(bytes) = copy.next().await.map_err(failed)? {
+        for line in bytes.lines_with_terminator() {
+            kept.extend(keep(Row(fields(line).collect())));
+        }
+    }
+    Ok(kept)
+}
+
+/// Reads the inventory of the session's database.
+pub async fn read(session: &Session) -> Result<Inventory, CatalogError> {
+    let version = session.server().version;
+    let namespaces: HashMap<u32, BString> =
+        rows(session, "pg_namespace", "oid, nspname", |r| Some((r.number(0), r.text(1))))
+            .await?
+            .into_iter()
+            .collect();
+    let methods: HashMap<u32, BString> =
+        rows(session, "pg_am", "oid, amname", |r| Some((r.number(0), r.text(1))))
+            .await?
+            .into_iter()
+            .collect();
+    let mut relations = relations(session, version, &namespaces, &methods).await?;
+    columns(session, version, &namespaces, &mut relations).await?;
+    let mut sequences = sequences(session).await?;
+    depend(session, &mut relations, &mut sequences).await?;
+    for relation in &mut relations {
+        relation.sequence = sequences.remove(&relation.oid);
+    }
+    relations.sort_by_key(|r| r.oid);
+    Ok(Inventory { relations })
+}
+
+/// Whether pg_dump would leave the schema out as the system's own.
+fn is_system(schema: &[u8]) -> bool {
+    schema.starts_with(b"pg_") || schema == b"information_schema"
+}
+
+async fn relations(
+    session: &Session,
+    version: u32,
+    namespaces: &HashMap<u32, BString>,
+    methods: &HashMap<u32, BString>,
+) -> Result<Vec<Relation>, CatalogError> {
+    // pg_class: relhasoids and the like came and went; these stay from 10 on.
+    let columns = "oid, relname, relnamespace, relkind, relpersistence, relpages, relallvisible, \
+                   reltuples, reltoastrelid, relispartition, relispopulated, relam, relrowsecurity";
+    let mut toast_pages: HashMap<u32, u32> = HashMap::new();
+    let mut found = rows(session, "pg_class", columns, |r| {
+        let (oid, name, schema) = (r.number::<u32>(0), r.text(1), r.number::<u32>(2));
+        let relkind = r.text(3);
+        if relkind == "t" {
+            toast_pages.insert(oid, r.number(5));
+            return None;
+        }
+        let schema = namespaces.get(&schema).cloned().unwrap_or_else(|| BString::from(format!("oid {schema}")));
+        let kind = match (oid, relkind.as_slice()) {
+            (PG_LARGEOBJECT, _) => RelationKind::LargeObjects,
+            (PG_LARGEOBJECT_METADATA, _) => RelationKind::LargeObjectMetadata,
+            _ if oid < FIRST_NORMAL_OID || is_system(&schema) => return None,
+            (_, b"r") => RelationKind::Table,
+            (_, b"m") => RelationKind::Matview,
+            (_, b"S") => RelationKind::Sequence,
+            (_, b"p") => RelationKind::PartitionedTable,
+            (_, b"v") => RelationKind::View,
+            (_, b"f") => RelationKind::ForeignTable,
+            _ => return None, // indexes, composite types
+        };
+        let method = methods.get(&r.number::<u32>(11));
+        Some(Relation {
+            oid,
+            schema,
+            name,
+            kind,
+            unlogged: r.is(4, "u"),
+            temporary: r.is(4, "t"),
+            pages_estimated: r.number::<i64>(5).try_into().unwrap_or(0),
+            all_visible_estimated: r.number::<i64>(6).try_into().unwrap_or(0),
+            rows_estimated: r.number(7),
+            toast: Some(r.number(8)).filter(|&t| t != 0),
+            toast_pages_estimated: 0,
+            partition: r.is(9, "t"),
+            populated: r.is(10, "t"),
+            // Before 12 there was no other; sequences have none.
+            heap: version < 120_000 || method.is_none_or(|m| m == "heap"),
+            row_security: r.is(12, "t"),
+            extension: false,
+            columns: Vec::new(),
+            left_out: Vec::new(),
+            sequence: None,
+        })
+    })
+    .await?;
+    for relation in &mut found {
+        let pages = relation.toast.and_then(|t| toast_pages.get(&t));
+        relation.toast_pages_estimated = pages.copied().unwrap_or(0);
+    }
+    Ok(found)
+}
+
+/// Fills in the columns that COPY can give back: no dropped ones, no generated
+/// ones; identity columns stay.
+async fn columns(
+    session: &Session,
+    version: u32,
+    namespaces: &HashMap<u32, BString>,
+    relations: &mut [Relation],
+) -> Result<(), CatalogError> {
+    let types: HashMap<u32, BString> = rows(session, "pg_type", "oid, typname, typnamespace", |r| {
+        let schema = namespaces.get(&r.number::<u32>(2));
+        let own = schema.filter(|s| *s != "pg_catalog");
+        let qualified = own.map(|s| BString::from([s.as_slice(), b".", &r.text(1)].concat()));
+        Some((r.number(0), qualified.unwrap_or_else(|| r.text(1))))
+    })
+    .await?
+    .into_iter()
+    .collect();
+    let by_oid: HashMap<u32, usize> =
+        relations.iter().enumerate().map(|(i, r)| (r.oid, i)).collect();
+    let list = if version >= 120_000 {
+        "attrelid, attname, attnum, atttypid, attisdropped, attgenerated"
+    } else {
+        "attrelid, attname, attnum, atttypid, attisdropped"
+    };
+    rows(session, "pg_attribute", list, |r| -> Option<()> {
+        let &i = by_oid.get(&r.number(0))?;
+        let column = Column {
+            name: r.text(1),
+            attnum: r.number(2),
+            type_name: types.get(&r.number::<u32>(3)).cloned().unwrap_or_default(),
+        };
+        if column.attnum > 0 && !r.is(4, "t") {
+            if r.text(5).is_empty() {
+                relations[i].columns.push(column);
+            } else {
+                relations[i].left_out.push(column);
+            }
+        }
+        None
+    })
+    .await?;
+    for relation in relations {
+        relation.columns.sort_by_key(|c| c.attnum);
+        relation.left_out.sort_by_key(|c| c.attnum);
+    }
+    Ok(())
+}
+
+async fn sequences(session: &Session) -> Result<HashMap<u32, Sequence>, CatalogError> {
+    let found = rows(session, "pg_sequence", "seqrelid, seqstart, seqincrement", |r| {
+        let sequence = Sequence { start: r.number(1), increment: r.number(2), owner: None };
+        Some((r.number(0), sequence))
+    });
+    Ok(found.await?.into_iter().collect())
+}
+
+/// Fills in which column owns a sequence, and what belongs to an extension.
+async fn depend(
+    session: &Session,
+    relations: &mut [Relation],
+    sequences: &mut HashMap<u32, Sequence>,
+) -> Result<(), CatalogError> {
+    let list = "classid, objid, refclassid, refobjid, refobjsubid, deptype";
+    let mut members = Vec::new();
+    rows(session, "pg_depend", list, |r| -> Option<()> {
+        if r.number::<u32>(0) != PG_CLASS {
+            return None;
+        }
+        let (oid, class, referenced) = (r.number::<u32>(1), r.number::<u32>(2), r.number::<u32>(3));
+        if class == PG_EXTENSION && r.is(5, "e") {
+            members.push(oid);
+        }
+        let column = r.number::<i16>(4);
+        if class == PG_CLASS && column > 0 && (r.is(5, "a") || r.is(5, "i")) {
+            sequences.get_mut(&oid)?.owner = Some((referenced, column));
+        }
+        None
+    })
+    .await?;
+    for relation in relations {
+        relation.extension = members.contains(&relation.oid);
+    }
+    Ok(())
+}

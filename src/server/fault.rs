@@ -1,0 +1,275 @@
+//! What an error means: the one place that knows SQLSTATEs, routines and words.
+//!
+//! The message may be translated, so SQLSTATE, severity and the source routine
+//! decide first. Of the words only paths, numbers and identifiers are used,
+//! which no translation touches.
+
+use crate::heap::{BlockNumber, Place};
+use tokio_postgres::Error;
+use tokio_postgres::error::{DbError, Severity};
+
+/// What the server (or, without a SQLSTATE, the connection) said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Words {
+    pub severity: String,
+    /// Five characters; empty when it was not the server who spoke.
+    pub sqlstate: String,
+    pub message: String,
+    pub detail: Option<String>,
+    pub hint: Option<String>,
+    pub context: Option<String>,
+    pub routine: Option<String>,
+    pub file: Option<String>,
+    pub line: Option<u32>,
+}
+
+impl Words {
+    /// Of an error of the client library: the server's words, or the causes
+    /// down to the last.
+    pub fn of(error: &Error) -> Self {
+        match error.as_db_error() {
+            Some(db) => Self::of_server(db),
+            None => Self { message: causes(error), ..Self::default() },
+        }
+    }
+
+    fn of_server(db: &DbError) -> Self {
+        Self {
+            severity: db.severity().to_owned(),
+            sqlstate: db.code().code().to_owned(),
+            message: db.message().to_owned(),
+            detail: db.detail().map(str::to_owned),
+            hint: db.hint().map(str::to_owned),
+            context: db.where_().map(str::to_owned),
+            routine: db.routine().map(str::to_owned),
+            file: db.file().map(str::to_owned),
+            line: db.line(),
+        }
+    }
+
+    /// On one line, for people.
+    pub fn one_line(&self) -> String {
+        let message = self.message.split_whitespace().collect::<Vec<_>>().join(" ");
+        if self.severity.is_empty() { message } else { format!("{}: {message}", self.severity) }
+    }
+}
+
+/// The client library says "db error" or "error communicating with the server"
+/// and keeps the cause to itself: walk down to it.
+fn causes(error: &Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(next) = cause {
+        let said = next.to_string();
+        if !words.contains(&said) {
+            words = format!("{words}: {said}");
+        }
+        cause = next.source();
+    }
+    words
+}
+
+/// When in a statement it failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Before the first row could come: parsing, permissions, locks.
+    Start,
+    /// While rows were coming.
+    Rows,
+}
+
+/// What to do about a read that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// What was read is damaged: read less at a time.
+    Damage(Place),
+    /// The session is gone, and perhaps the whole server for a while.
+    SessionLost,
+    /// The server is short of something, or somebody is in the way: wait, and
+    /// read the same again. Never damage.
+    Environment,
+    /// No other read of this relation will do better.
+    Pointless,
+}
+
+/// Decides what an error means. `path` is the relation's file, as
+/// `pg_relation_filepath` gives it.
+///
+/// An ERROR that we do not know means damage: on a damaged database almost any
+/// code can come up, and a needless narrower read costs little, where a
+/// relation given up costs its rows.
+pub fn fault(error: &Error, phase: Phase, path: Option<&str>) -> Fault {
+    let fatal = error.as_db_error().is_none_or(|db| {
+        matches!(db.parsed_severity(), Some(Severity::Fatal | Severity::Panic))
+            || matches!(db.severity(), "FATAL" | "PANIC")
+    });
+    if fatal { Fault::SessionLost } else { meaning(&Words::of(error), phase, path) }
+}
+
+fn meaning(words: &Words, phase: Phase, path: Option<&str>) -> Fault {
+    let code = words.sqlstate.as_str();
+    match (code.get(..2).unwrap_or(""), code) {
+        // Class 53: disk full, out of memory, too many connections. 55P03: lock
+        // not available. 57014: cancelled, by a timeout or by somebody. 40001,
+        // 40P01: a conflict with recovery, a deadlock. 72000: snapshot too old.
+        ("53", _) | (_, "55P03" | "57014" | "40001" | "40P01") => Fault::Environment,
+        (_, "72000") => Fault::Pointless,
+        // Only before the first row: damaged values can raise these, too.
+        ("0A" | "26" | "3F" | "55", _) | (_, "42501" | "42P01" | "42703" | "42809" | "22023")
+            if phase == Phase::Start =>
+        {
+            Fault::Pointless
+        }
+        _ => Fault::Damage(place(words, path)),
+    }
+}
+
+/// Where the words say that the damage is.
+fn place(words: &Words, path: Option<&str>) -> Place {
+    // "missing chunk number 0 for toast value 16999 in pg_toast_16500", and its
+    // relatives: the name of the TOAST relation is in all of them.
+    if words.message.contains("pg_toast_") {
+        return Place::Elsewhere;
+    }
+    match (path.and_then(|p| file_named(&words.message, p)), names_a_file(&words.message)) {
+        (Some(Named { fork: false, before }), _) if reads_a_page(words) => {
+            match block_in(before) {
+                Some(block) => Place::Page(block),
+                None => Place::Unknown,
+            }
+        }
+        (Some(Named { fork: false, .. }), _) | (None, false) => Place::Unknown,
+        _ => Place::Elsewhere,
+    }
+}
+
+/// The routines that report a page that could not be read: of bufmgr.c up to
+/// 16, in 17 and 18; of md.c up to 16, in 17 and 18.
+fn reads_a_page(words: &Words) -> bool {
+    const ROUTINES: &[&str] = &[
+        "ReadBuffer_common",
+        "WaitReadBuffers",
+        "buffer_readv_report",
+        "mdread",
+        "mdreadv",
+        "md_readv_report",
+    ];
+    words.routine.as_deref().is_some_and(|r| ROUTINES.contains(&r))
+}
+
+/// The words name the relation's file, or another fork of it.
+struct Named<'a> {
+    fork: bool,
+    /// The words before the path.
+    before: &'a str,
+}
+
+/// Finds the path as a whole: `base/5/164` is not in `base/5/16468`, and
+/// `base/5/16468_vm` is another fork of `base/5/16468`.
+fn file_named<'a>(message: &'a str, path: &str) -> Option<Named<'a>> {
+    message.match_indices(path).find_map(|(at, _)| {
+        let before = &message[..at];
+        let after = message[at + path.len()..].chars().next();
+        let starts = !before.ends_with(|c: char| c.is_alphanumeric() || c == '/' || c == '_');
+        let ends = !after.is_some_and(|c| c.is_alphanumeric() || c == '/');
+        (starts && ends).then_some(Named { fork: after == Some('_'), before })
+    })
+}
+
+/// Whether any relation's file is named: `base/5/16468`, `global/1262`,
+/// `pg_tblspc/...`.
+fn names_a_file(message: &str) -> bool {
+    ["base/", "global/", "pg_tblspc/"].iter().any(|p| message.contains(p))
+}
+
+/// The block in "invalid page in block 1000 of relation", "could not read
+/// blocks 172..172 in file": one number before the path, or twice the same.
+/// "2 invalid pages among blocks 991..1006" says none.
+fn block_in(before: &str) -> Option<BlockNumber> {
+    let numbers: Vec<&str> =
+        before.split(|c: char| !c.is_ascii_digit()).filter(|n| !n.is_empty()).collect();
+    match numbers.as_slice() {
+        [one] => one.parse().ok(),
+        [one, other] if one == other => one.parse().ok(),
+        _ => None,
+    }
+}
+
+/// Whether a compressed value could not be unpacked: it may have been in the
+/// heap itself, or put together from TOAST.
+pub fn is_bad_compression(words: &Words) -> bool {
+    words.sqlstate == "XX001"
+        && words.routine.as_deref().is_some_and(|r| {
+            r.starts_with("pglz_decompress") || r.starts_with("lz4_decompress") || r.starts_with("toast_decompress")
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATH: Option<&str> = Some("base/5/16468");
+
+    fn words(sqlstate: &str, routine: &str, message: &str) -> Words {
+        Words {
+            severity: "ERROR".to_owned(),
+            sqlstate: sqlstate.to_owned(),
+            routine: Some(routine.to_owned()),
+            message: message.to_owned(),
+            ..Words::default()
+        }
+    }
+
+    /// One line each of docs/errors.md.
+    #[test]
+    fn each_error_means_what_the_table_says() {
+        use Fault::{Damage, Environment, Pointless};
+        use Place::{Elsewhere, Page, Unknown};
+        let table = [
+            ("XX001", "ReadBuffer_common", "invalid page in block 1000 of relation base/5/16468", Damage(Page(1000))),
+            ("XX001", "WaitReadBuffers", "invalid page in block 7 of relation base/5/16468", Damage(Page(7))),
+            ("XX001", "buffer_readv_report", "invalid page in block 7 of relation \"base/5/16468\"", Damage(Page(7))),
+            ("XX001", "buffer_readv_report", "2 invalid pages among blocks 991..1006 of relation \"base/5/16468\"", Damage(Unknown)),
+            ("XX001", "mdread", "could not read block 172 in file \"base/5/16468\": read only 0 of 8192 bytes", Damage(Page(172))),
+            ("XX001", "mdreadv", "could not read blocks 131080..131080 in file \"base/5/16468.1\": read only 0 of 8192 bytes", Damage(Page(131_080))),
+            ("58030", "mdread", "could not read block 172 in file \"base/5/16468\": Input/output error", Damage(Page(172))),
+            ("XX001", "ReadBuffer_common", "ungültige Seite in Block 12 von Relation base/5/16468", Damage(Page(12))),
+            ("XX001", "ReadBuffer_common", "invalid page in block 2 of relation base/5/164689", Damage(Elsewhere)),
+            ("XX001", "ReadBuffer_common", "invalid page in block 2 of relation base/15/16468", Damage(Elsewhere)),
+            ("XX001", "ReadBuffer_common", "invalid page in block 2 of relation base/5/16468_vm", Damage(Elsewhere)),
+            ("58P01", "mdopenfork", "could not open file \"base/5/16468\": No such file or directory", Damage(Unknown)),
+            ("58P01", "mdopenfork", "could not open file \"base/5/2619\": No such file or directory", Damage(Elsewhere)),
+            ("58P01", "SlruReportIOError", "could not access status of transaction 12345", Damage(Unknown)),
+            ("XX001", "heap_fetch_toast_slice", "missing chunk number 0 for toast value 16999 in pg_toast_16500", Damage(Elsewhere)),
+            ("XX001", "pglz_decompress_datum", "compressed pglz data is corrupt", Damage(Unknown)),
+            ("XX000", "palloc", "invalid memory alloc request size 18446744073709551613", Damage(Unknown)),
+            ("53200", "AllocSetAlloc", "out of memory", Environment),
+            ("55P03", "ProcSleep", "canceling statement due to lock timeout", Environment),
+            ("57014", "ProcessInterrupts", "canceling statement due to statement timeout", Environment),
+            ("40001", "ProcessInterrupts", "canceling statement due to conflict with recovery", Environment),
+            ("72000", "x", "snapshot too old", Pointless),
+        ];
+        for (code, routine, message, meant) in table {
+            assert_eq!(meaning(&words(code, routine, message), Phase::Rows, PATH), meant, "{message}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_one_only_before_the_first_row() {
+        for code in ["42501", "42P01", "0A000", "55000"] {
+            let w = words(code, "aclcheck_error", "permission denied for table x");
+            assert_eq!(meaning(&w, Phase::Start, PATH), Fault::Pointless);
+            assert_eq!(meaning(&w, Phase::Rows, PATH), Fault::Damage(Place::Unknown));
+        }
+    }
+
+    #[test]
+    fn no_words_make_it_panic() {
+        for message in ["", "base/5/16468", "99999999999999999999 base/5/16468", "\u{1F4A5}base/5/16468\u{1F4A5}"] {
+            for code in ["", "X", "XX001", "ü"] {
+                meaning(&words(code, "mdread", message), Phase::Rows, PATH);
+                meaning(&words(code, "mdread", message), Phase::Rows, Some(""));
+            }
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! What the inventory holds: the relations of a database, as the catalogs
+//! describe them, and which of them a run is about.
+
+use super::pattern::Pattern;
+use bstr::BString;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RelationKind {
+    /// A table, a leaf partition or an inheritance child.
+    Table,
+    Matview,
+    Sequence,
+    /// `pg_catalog.pg_largeobject`: the pages of all large objects.
+    LargeObjects,
+    /// `pg_catalog.pg_largeobject_metadata`: their owners and rights.
+    LargeObjectMetadata,
+    PartitionedTable,
+    View,
+    ForeignTable,
+}
+
+impl RelationKind {
+    /// As it is called in the manifest.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Table => "table",
+            Self::Matview => "matview",
+            Self::Sequence => "sequence",
+            Self::LargeObjects => "large_objects",
+            Self::LargeObjectMetadata => "large_object_metadata",
+            Self::PartitionedTable => "partitioned_table",
+            Self::View => "view",
+            Self::ForeignTable => "foreign_table",
+        }
+    }
+
+    /// Whether it has rows in files of its own.
+    pub fn has_rows(self) -> bool {
+        matches!(
+            self,
+            Self::Table | Self::Matview | Self::LargeObjects | Self::LargeObjectMetadata
+        )
+    }
+
+    pub fn is_large_objects(self) -> bool {
+        matches!(self, Self::LargeObjects | Self::LargeObjectMetadata)
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Column {
+    pub name: BString,
+    pub attnum: i16,
+    /// The type's name, with its schema if that is not pg_catalog.
+    pub type_name: BString,
+}
+
+#[derive(Clone, Debug)]
+pub struct Sequence {
+    pub start: i64,
+    pub increment: i64,
+    /// The table and column that own it.
+    pub owner: Option<(u32, i16)>,
+}
+
+/// One row of pg_class and what belongs to it.
+#[derive(Clone, Debug)]
+pub struct Relation {
+    pub oid: u32,
+    pub schema: BString,
+    pub name: BString,
+    pub kind: RelationKind,
+    pub unlogged: bool,
+    pub temporary: bool,
+    /// `relpages`: a hint; 0 until the first VACUUM or ANALYZE.
+    pub pages_estimated: u32,
+    /// `relallvisible`.
+    pub all_visible_estimated: u32,
+    pub rows_estimated: f64,
+    pub toast: Option<u32>,
+    pub toast_pages_estimated: u32,
+    /// Whether it is a partition of something.
+    pub partition: bool,
+    /// Of a materialised view: whether it was filled.
+    pub populated: bool,
+    /// Whether its access method is heap, so that a ctid is a place in it.
+    pub heap: bool,
+    pub row_security: bool,
+    /// Whether it belongs to an extension.
+    pub extension: bool,
+    /// In attnum order; what COPY reads.
+    pub columns: Vec<Column>,
+    /// Generated columns: COPY could not load them back.
+    pub left_out: Vec<Column>,
+    pub sequence: Option<Sequence>,
+}
+
+impl Relation {
+    /// `schema.name`, for people.
+    pub fn display_name(&self) -> String {
+        format!("{}.{}", self.schema, self.name)
+    }
+
+    /// Why it is not read, if it is not.
+    pub fn not_read(&self) -> Option<&'static str> {
+        match self.kind {
+            RelationKind::PartitionedTable => Some("has no rows of its own: its partitions are read"),
+            RelationKind::View => Some("has no rows of its own"),
+            RelationKind::ForeignTable => Some("its rows are on another server"),
+            _ if self.temporary => Some("temporary table of another session"),
+            RelationKind::Matview if !self.populated => Some("has not been populated"),
+            _ => None,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Inventory {
+    pub relations: Vec<Relation>,
+}
+
+/// Which relations a run is about; as pg_dump's options of the same names.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    pub schemas: Vec<Pattern>,
+    pub not_schemas: Vec<Pattern>,
+    pub tables: Vec<Pattern>,
+    pub not_tables: Vec<Pattern>,
+    /// Large objects although schemas or tables were chosen.
+    pub large_objects: bool,
+}
+
+impl Selection {
+    /// As pg_dump decides: `-t` alone decides if given; `-T` always takes out;
+    /// large objects belong to a dump of everything.
+    pub fn takes(&self, relation: &Relation) -> bool {
+        let everything = self.tables.is_empty() && self.schemas.is_empty();
+        if relation.kind.is_large_objects() {
+            return everything || self.large_objects;
+        }
+        let table = |p: &Pattern| p.matches_relation(&relation.schema, &relation.name);
+        let schema = |p: &Pattern| p.matches_schema(&relation.schema);
+        if self.not_tables.iter().any(table) {
+            return false;
+        }
+        if !self.tables.is_empty() {
+            return self.tables.iter().any(table);
+        }
+        (self.schemas.is_empty() || self.schemas.iter().any(schema))
+            && !self.not_schemas.iter().any(schema)
+    }
+
+    /// The first pattern of `-n` or `-t` that nothing matches.
+    pub fn unmatched(&self, inventory: &Inventory) -> Option<String> {
+        let all = || inventory.relations.iter().filter(|r| !r.kind.is_large_objects());
+        let schema = self.schemas.iter().find(|p| !all().any(|r| p.matches_schema(&r.schema)));
+        let table =
+            self.tables.iter().find(|p| !all().any(|r| p.matches_relation(&r.schema, &r.name)));
+        schema
+            .map(|p| format!("no matching schemas were found for pattern \"{p}\""))
+            .or_else(|| table.map(|p| format!("no matching tables were found for pattern \"{p}\"")))
+    }
+
+    /// Whether it chooses at all.
+    pub fn is_everything(&self) -> bool {
+        self.schemas.is_empty() && self.tables.is_empty() && self.not_schemas.is_empty() && self.not_tables.is_empty()
+    }
+}

@@ -1,0 +1,13 @@
+//! All that talks to PostgreSQL: connecting, sessions, the catalogs, every SQL
+//! text, and what an error means. `tokio_postgres` is named nowhere else.
+
+pub mod catalog;
+pub mod connect;
+pub mod copy_text;
+pub mod fault;
+pub mod inventory;
+pub mod pattern;
+pub mod relation;
+pub mod session;
+pub mod sql;
+pub mod words;

@@ -1,0 +1,274 @@
+//! A session: one connection with our settings, in one read-only transaction
+//! with a snapshot that all sessions share.
+//!
+//! An error aborts a transaction, so every read stands behind a savepoint:
+//! rolling back to it keeps the snapshot (and the lock on the relation).
+
+use super::connect::{self, ConnectError, Connected, Notice, Target};
+use super::fault::Words;
+use super::sql;
+use bytes::Bytes;
+use futures::{StreamExt, future};
+use std::pin::Pin;
+use std::sync::Arc;
+use tokio_postgres::{CopyOutStream, SimpleQueryMessage};
+
+/// What a server says of itself, once for a run.
+#[derive(Clone, Debug, Default)]
+pub struct ServerFacts {
+    /// `server_version_num`.
+    pub version: u32,
+    pub version_text: String,
+    /// The database's encoding; COPY is asked for the same.
+    pub encoding: String,
+    pub block_size: u32,
+    pub data_checksums: bool,
+    pub in_recovery: bool,
+    pub database: String,
+    pub database_oid: u32,
+    pub superuser: bool,
+    pub system_identifier: Option<String>,
+    /// Settings that hide damage and could not be turned off.
+    pub hiding: Vec<String>,
+}
+
+/// A session's settings that the user decides.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Timeouts {
+    /// 0: none.
+    pub statement_ms: u64,
+    pub lock_ms: u64,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The server, or the connection, in its words.
+    #[error("{}", .words.one_line())]
+    Server { words: Words, source: tokio_postgres::Error },
+}
+
+impl ReadError {
+    pub fn words(&self) -> &Words {
+        let Self::Server { words, .. } = self;
+        words
+    }
+
+    pub fn source(&self) -> &tokio_postgres::Error {
+        let Self::Server { source, .. } = self;
+        source
+    }
+
+    pub fn sqlstate(&self) -> &str {
+        &self.words().sqlstate
+    }
+}
+
+impl From<tokio_postgres::Error> for ReadError {
+    fn from(source: tokio_postgres::Error) -> Self {
+        Self::Server { words: Words::of(&source), source }
+    }
+}
+
+/// Why a session could not be begun.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error("could not begin a session: {0}")]
+    Begin(#[from] ReadError),
+}
+
+impl OpenError {
+    /// Whether the shared snapshot is gone: whoever exported it is.
+    pub fn is_stale_snapshot(&self) -> bool {
+        matches!(self, Self::Begin(e) if matches!(e.sqlstate(), "22023" | "55000" | "42704" | "0A000"))
+    }
+
+    /// Whether it may work a little later.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Connect(e) => e.is_transient(),
+            // Just after a crash a connection can be accepted and ended again.
+            Self::Begin(e) => e.sqlstate().is_empty() || e.sqlstate().starts_with("57P"),
+        }
+    }
+}
+
+/// Statements of the transaction that every session is in.
+const BEGIN: &str = "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY";
+const SAVE: &str = "SAVEPOINT relation; SAVEPOINT reading";
+const UNDO_READING: &str = "ROLLBACK TO SAVEPOINT reading";
+const UNDO_RELATION: &str = "ROLLBACK TO SAVEPOINT relation; SAVEPOINT reading";
+
+pub struct Session {
+    connected: Connected,
+    server: Arc<ServerFacts>,
+}
+
+impl Session {
+    /// Connects, pins the settings, and begins a transaction, in the exported
+    /// snapshot if one is given.
+    pub async fn open(
+        target: &Target,
+        timeouts: Timeouts,
+        snapshot: Option<&str>,
+    ) -> Result<Self, OpenError> {
+        let connected = connect::connect(target).await?;
+        let mut session = Self { connected, server: Arc::default() };
+        session.prepare(timeouts, snapshot).await?;
+        Ok(session)
+    }
+
+    async fn prepare(&mut self, timeouts: Timeouts, snapshot: Option<&str>) -> Result<(), ReadError> {
+        let version = self.value("SHOW server_version_num").await?;
+        let version = version.and_then(|v| v.parse().ok()).unwrap_or(0);
+        self.execute(&sql::pin(version, timeouts.statement_ms, timeouts.lock_ms)).await?;
+        let wishes = sql::PINNED_IF_POSSIBLE.iter().map(|sql| self.execute(sql));
+        for refused in future::join_all(wishes).await.into_iter().filter_map(Result::err) {
+            if refused.sqlstate().is_empty() {
+                return Err(refused);
+            }
+        }
+        let hiding = self.look_at_damage().await?;
+        self.execute(BEGIN).await?;
+        if let Some(id) = snapshot {
+            self.execute(&format!("SET TRANSACTION SNAPSHOT {}", sql::literal(id))).await?;
+        }
+        let facts = self.facts(version, hiding).await?;
+        self.server = Arc::new(facts);
+        Ok(())
+    }
+
+    /// Turns off what hides damage, whatever the server's configuration says.
+    /// Returns what is on all the same.
+    async fn look_at_damage(&self) -> Result<Vec<String>, ReadError> {
+        let mut hiding = Vec::new();
+        for name in ["zero_damaged_pages", "ignore_checksum_failure"] {
+            if self.value(&format!("SHOW {name}")).await?.as_deref() == Some("off") {
+                continue;
+            }
+            match self.execute(&format!("SET {name} TO off")).await {
+                Err(e) if e.sqlstate().is_empty() => return Err(e),
+                Err(_) => hiding.push(name.to_owned()),
+                Ok(()) => {}
+            }
+        }
+        Ok(hiding)
+    }
+
+    async fn facts(&self, version: u32, hiding: Vec<String>) -> Result<ServerFacts, ReadError> {
+        let show = async |name: &str| {
+            Ok::<_, ReadError>(self.value(&format!("SHOW {name}")).await?.unwrap_or_default())
+        };
+        let database_oid =
+            "SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()";
+        let control = "SELECT system_identifier FROM pg_catalog.pg_control_system()";
+        Ok(ServerFacts {
+            version,
+            version_text: show("server_version").await?,
+            encoding: show("server_encoding").await?,
+            block_size: show("block_size").await?.parse().unwrap_or(8192),
+            data_checksums: show("data_checksums").await? == "on",
+            in_recovery: self.value("SELECT pg_catalog.pg_is_in_recovery()").await?.as_deref() == Some("t"),
+            database: self.value("SELECT pg_catalog.current_database()").await?.unwrap_or_default(),
+            database_oid: self.wish(database_oid).await?.and_then(|o| o.parse().ok()).unwrap_or(0),
+            superuser: show("is_superuser").await? == "on",
+            system_identifier: self.wish(control).await?,
+            hiding,
+        })
+    }
+
+    /// One value that is good to have: an error of the server leaves it out.
+    async fn wish(&self, sql: &str) -> Result<Option<String>, ReadError> {
+        self.execute("SAVEPOINT wish").await?;
+        let value = match self.value(sql).await {
+            Err(e) if e.sqlstate().is_empty() => return Err(e),
+            other => other.ok().flatten(),
+        };
+        self.execute("ROLLBACK TO SAVEPOINT wish; RELEASE SAVEPOINT wish").await?;
+        Ok(value)
+    }
+
+    pub fn server(&self) -> &ServerFacts {
+        &self.server
+    }
+
+    /// Exports the snapshot of this session; it lives as long as the session.
+    pub async fn export_snapshot(&self) -> Result<String, ReadError> {
+        let id = self.value("SELECT pg_catalog.pg_export_snapshot()").await?;
+        Ok(id.unwrap_or_default())
+    }
+
+    /// Sets the savepoints. Not before a snapshot is exported: that cannot be
+    /// done in a subtransaction.
+    pub async fn save(&self) -> Result<(), ReadError> {
+        self.execute(SAVE).await
+    }
+
+    /// After an error in a read: back to where the read began.
+    pub async fn undo_reading(&self) -> Result<(), ReadError> {
+        self.execute(UNDO_READING).await
+    }
+
+    /// Done with a relation, or it could not be begun: gives its lock back.
+    pub async fn leave_relation(&self) -> Result<(), ReadError> {
+        self.execute(UNDO_RELATION).await
+    }
+
+    /// Whether the connection has ended.
+    pub fn is_closed(&self) -> bool {
+        self.connected.client.is_closed()
+    }
+
+    /// Warnings of the server since the last call.
+    pub fn notices(&self) -> Vec<Notice> {
+        self.connected.notices.take()
+    }
+
+    /// Begins a COPY to us.
+    pub async fn copy(&self, sql: &str) -> Result<CopyRows, ReadError> {
+        tracing::trace!(sql, "read");
+        Ok(CopyRows { stream: Box::pin(self.connected.client.copy_out(sql).await?) })
+    }
+
+    pub async fn execute(&self, sql: &str) -> Result<(), ReadError> {
+        Ok(self.connected.client.batch_execute(sql).await?)
+    }
+
+    /// The first column of the first row, as text.
+    pub async fn value(&self, sql: &str) -> Result<Option<String>, ReadError> {
+        let row = self.row(sql).await?;
+        Ok(row.into_iter().next().flatten())
+    }
+
+    /// The first row, as text; empty if there is none.
+    pub async fn row(&self, sql: &str) -> Result<Vec<Option<String>>, ReadError> {
+        Ok(self.rows(sql).await?.into_iter().next().unwrap_or_default())
+    }
+
+    /// All rows, as text. For results of a few thousand rows at most.
+    pub async fn rows(&self, sql: &str) -> Result<Vec<Vec<Option<String>>>, ReadError> {
+        let messages = self.connected.client.simple_query(sql).await?;
+        let rows = messages.into_iter().filter_map(|message| match message {
+            SimpleQueryMessage::Row(row) => {
+                Some((0..row.len()).map(|i| row.try_get(i).ok().flatten().map(str::to_owned)).collect())
+            }
+            _ => None,
+        });
+        Ok(rows.collect())
+    }
+}
+
+/// The rows of one COPY, as the server sends them: whole rows, each with its
+/// newline.
+pub struct CopyRows {
+    stream: Pin<Box<CopyOutStream>>,
+}
+
+impl CopyRows {
+    /// The next rows (one, up to PostgreSQL 18); `None` at the end, which the
+    /// server has then said.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, ReadError> {
+        Ok(self.stream.next().await.transpose()?)
+    }
+}

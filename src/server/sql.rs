@@ -1,0 +1,215 @@
+//! Every SQL text that is sent, but for the catalogs' (`catalog.rs`). Pure.
+//! None of them writes.
+
+use crate::heap::Read;
+use std::fmt::Write as _;
+
+/// An identifier in double quotes.
+pub fn ident(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A string in single quotes; `standard_conforming_strings` is pinned on.
+pub fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// What is needed to read a relation.
+#[derive(Clone, Debug)]
+pub struct Readable {
+    /// `"schema"."name"`.
+    pub qualified: String,
+    /// Quoted column names, in the order of the file.
+    pub columns: Vec<String>,
+    /// The database's own encoding: COPY then converts nothing.
+    pub encoding: String,
+    /// Whether plain `COPY relation` is allowed (not for materialised views
+    /// before PostgreSQL 18).
+    pub plain: bool,
+    /// Whether there are TID range scans (PostgreSQL 14).
+    pub tid_ranges: bool,
+    /// The most line pointers of a page.
+    pub tuples_max: u16,
+}
+
+impl Readable {
+    fn to_stdout(&self, what: &str) -> String {
+        format!("COPY {what} TO STDOUT (ENCODING {})", literal(&self.encoding))
+    }
+
+    fn select(&self, tagged: bool, condition: &str) -> String {
+        let tag = if tagged { vec!["ctid".to_owned()] } else { Vec::new() };
+        let list = [tag, self.columns.clone()].concat().join(", ");
+        let gap = if list.is_empty() { "" } else { " " };
+        self.to_stdout(&format!("(SELECT {list}{gap}FROM ONLY {}{condition})", self.qualified))
+    }
+
+    /// All of it, in one go.
+    pub fn whole(&self) -> String {
+        if !self.plain {
+            return self.select(false, "");
+        }
+        match self.columns.as_slice() {
+            // An empty list in parentheses is a syntax error.
+            [] => self.to_stdout(&self.qualified),
+            columns => self.to_stdout(&format!("{} ({})", self.qualified, columns.join(", "))),
+        }
+    }
+
+    /// A part of it.
+    pub fn part(&self, read: &Read) -> String {
+        match *read {
+            Read::Blocks { range, tagged } if self.tid_ranges => self.select(
+                tagged,
+                &format!(" WHERE ctid >= '({},0)' AND ctid < '({},0)'", range.start, range.end),
+            ),
+            Read::Blocks { range, tagged } => self.select(
+                tagged,
+                &format!(
+                    " WHERE ctid = ANY (ARRAY(SELECT pg_catalog.format('(%s,%s)', b, o)::pg_catalog.tid \
+                     FROM pg_catalog.generate_series({}::bigint, {}) b, \
+                     pg_catalog.generate_series(1, {}) o))",
+                    range.start,
+                    u64::from(range.end).saturating_sub(1),
+                    self.tuples_max
+                ),
+            ),
+            Read::Tuples { block, first, last } => {
+                let mut list = String::new();
+                for offset in first..=last {
+                    let comma = if offset == first { "" } else { "," };
+                    // Writing to a String cannot fail.
+                    let _ = write!(list, "{comma}\"({block},{offset})\"");
+                }
+                self.select(true, &format!(" WHERE ctid = ANY ('{{{list}}}')"))
+            }
+        }
+    }
+
+    /// Reads nothing, but must be planned: fails where nothing can be.
+    pub fn probe(&self) -> String {
+        self.select(true, " WHERE ctid = '(0,0)'")
+    }
+
+    /// Whether a value of this tuple is too large to be in the heap itself:
+    /// one number, the largest stored size of its columns.
+    pub fn stored_size_max(&self, at: crate::heap::Ctid) -> String {
+        let sizes: Vec<String> =
+            self.columns.iter().map(|c| format!("pg_catalog.pg_column_size({c})")).collect();
+        format!("SELECT GREATEST(0, {}) FROM ONLY {} WHERE ctid = '{at}'", sizes.join(", "), self.qualified)
+    }
+}
+
+/// Settings that decide what comes out, or how it is read, on every server.
+const PINNED: &[(&str, &str)] = &[
+    ("search_path", ""),
+    ("standard_conforming_strings", "on"),
+    ("DateStyle", "ISO, MDY"),
+    ("IntervalStyle", "postgres"),
+    ("TimeZone", "UTC"),
+    ("extra_float_digits", "3"),
+    ("bytea_output", "hex"),
+    ("xmloption", "content"),
+    ("row_security", "off"),
+    ("synchronize_seqscans", "off"),
+    ("idle_in_transaction_session_timeout", "0"),
+    ("max_parallel_workers_per_gather", "0"),
+    ("jit", "off"),
+    // Only sequential and TID scans: whatever is planned, it goes by the heap.
+    ("enable_seqscan", "off"),
+    ("enable_indexscan", "off"),
+    ("enable_indexonlyscan", "off"),
+    ("enable_bitmapscan", "off"),
+    ("enable_tidscan", "on"),
+];
+
+/// Settings that exist since a version.
+const PINNED_SINCE: &[(u32, &str, &str)] = &[
+    (140_000, "idle_session_timeout", "0"),
+    (170_000, "transaction_timeout", "0"),
+    // A read that fails then says which block it was, and nothing before it is
+    // lost with it.
+    (170_000, "io_combine_limit", "1"),
+];
+
+/// The settings of every session, in one go.
+pub fn pin(version: u32, statement_timeout_ms: u64, lock_timeout_ms: u64) -> String {
+    let since = PINNED_SINCE.iter().filter(|(v, _, _)| version >= *v).map(|(_, n, s)| (*n, *s));
+    let debug = if version >= 160_000 { "debug_parallel_query" } else { "force_parallel_mode" };
+    let mut sql = String::new();
+    for (name, value) in PINNED.iter().copied().chain(since).chain([(debug, "off")]) {
+        if name == "jit" && version < 110_000 {
+            continue;
+        }
+        // Writing to a String cannot fail.
+        let _ = write!(sql, "SET {name} TO {}; ", literal(value));
+    }
+    let _ = write!(
+        sql,
+        "SET statement_timeout TO {statement_timeout_ms}; SET lock_timeout TO {lock_timeout_ms}"
+    );
+    sql
+}
+
+/// Settings that not every server has, or not everyone may set: each alone, and
+/// whether it worked is not asked.
+pub const PINNED_IF_POSSIBLE: &[&str] = &[
+    "SET lc_messages TO 'C'",
+    // Against a table swapped for a view under our eyes, as pg_dump does.
+    "SET restrict_nonsystem_relation_kind TO 'view, foreign-table'",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::heap::{BlockRange, Ctid};
+
+    fn hostile() -> Readable {
+        Readable {
+            qualified: format!("{}.{}", ident("a\"b"), ident("../x")),
+            columns: vec![ident("id"), ident("Ünïcode, \"q\"")],
+            encoding: "UTF8".to_owned(),
+            plain: true,
+            tid_ranges: true,
+            tuples_max: 291,
+        }
+    }
+
+    #[test]
+    fn names_are_quoted_in_every_statement() {
+        let r = hostile();
+        assert_eq!(
+            r.whole(),
+            r#"COPY "a""b"."../x" ("id", "Ünïcode, ""q""") TO STDOUT (ENCODING 'UTF8')"#
+        );
+        let blocks = Read::Blocks { range: BlockRange::new(3, 9), tagged: true };
+        assert_eq!(
+            r.part(&blocks),
+            r#"COPY (SELECT ctid, "id", "Ünïcode, ""q""" FROM ONLY "a""b"."../x" WHERE ctid >= '(3,0)' AND ctid < '(9,0)') TO STDOUT (ENCODING 'UTF8')"#
+        );
+        assert_eq!(
+            r.part(&Read::Tuples { block: 3, first: 1, last: 2 }),
+            r#"COPY (SELECT ctid, "id", "Ünïcode, ""q""" FROM ONLY "a""b"."../x" WHERE ctid = ANY ('{"(3,1)","(3,2)"}')) TO STDOUT (ENCODING 'UTF8')"#
+        );
+        assert!(r.stored_size_max(Ctid::new(3, 1)).ends_with("WHERE ctid = '(3,1)'"));
+    }
+
+    #[test]
+    fn a_relation_without_columns_can_be_read() {
+        let r = Readable { columns: Vec::new(), ..hostile() };
+        assert_eq!(r.whole(), r#"COPY "a""b"."../x" TO STDOUT (ENCODING 'UTF8')"#);
+        let untagged = Read::Blocks { range: BlockRange::new(0, 1), tagged: false };
+        assert_eq!(
+            r.part(&untagged),
+            r#"COPY (SELECT FROM ONLY "a""b"."../x" WHERE ctid >= '(0,0)' AND ctid < '(1,0)') TO STDOUT (ENCODING 'UTF8')"#
+        );
+    }
+
+    #[test]
+    fn settings_are_those_that_the_version_has() {
+        assert!(pin(150_018, 0, 10_000).contains("force_parallel_mode"));
+        assert!(!pin(150_018, 0, 10_000).contains("io_combine_limit"));
+        assert!(pin(180_004, 0, 10_000).contains("SET io_combine_limit TO '1'"));
+        assert!(pin(180_004, 5, 7).ends_with("SET statement_timeout TO 5; SET lock_timeout TO 7"));
+    }
+}
