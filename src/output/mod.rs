@@ -1,10 +1,15 @@
+//! All that is written to the dump directory, and nothing that talks to a
 //! server.
 //!
 //! A file under a final name is complete and synced; until then it is
+//! `*.part`. The directory has mode 0700 and its files 0600.
 
 pub mod error;
+
+pub mod dir;
 
 pub mod codec;
 
 pub use codec::Codec;
+pub use dir::DumpDir;
 pub use error::OutputError;
