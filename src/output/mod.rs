@@ -10,6 +10,8 @@ pub mod dir;
 
 pub mod codec;
 
+pub mod manifest;
+
 pub use codec::Codec;
 pub use dir::DumpDir;
 pub use error::OutputError;
