@@ -7,6 +7,7 @@
 pub mod error;
 
 pub mod dir;
+pub mod names;
 
 pub mod codec;
 
