@@ -10,9 +10,14 @@ pub mod dir;
 pub mod names;
 
 pub mod codec;
+mod frame;
+mod part;
+pub mod rows;
 
 pub mod manifest;
 
 pub use codec::Codec;
 pub use dir::DumpDir;
 pub use error::OutputError;
+pub use frame::open_rows;
+pub use rows::{Mark, Piece, RowWriter};
