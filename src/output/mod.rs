@@ -14,7 +14,9 @@ mod frame;
 mod part;
 pub mod rows;
 
+pub mod error_log;
 pub mod manifest;
+mod redact;
 
 pub use codec::Codec;
 pub use dir::DumpDir;
