@@ -1,0 +1,208 @@
+//! The dump directory: made, locked, and written to in whole files.
+//!
+//! It relies on `flock` to keep two runs apart, and on `rename` within a folder
+//! to show a file under its final name only when it is complete.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+use super::error::OutputError;
+
+/// The folders of every dump; others are made when something goes into them.
+const FOLDERS: [&str; 3] = ["data", "errors", "maps"];
+
+/// A dump directory that is ours as long as this value lives.
+#[derive(Debug)]
+pub struct DumpDir {
+    path: PathBuf,
+    sync: bool,
+    resumed: bool,
+    /// Open for the lock on it.
+    _lock: File,
+}
+
+impl DumpDir {
+    /// Makes a new dump directory, or takes an empty one. When it refuses, all
+    /// is as it was before.
+    pub fn create(path: &Path, sync: bool) -> Result<Self, OutputError> {
+        let is_new = make(path)?;
+        let dir = Self::lock(path, sync, false).and_then(|dir| {
+            dir.refuse_unless_empty()?;
+            dir.lay_out(is_new)?;
+            Ok(dir)
+        });
+        if dir.is_err() && is_new {
+            // What stopped us is the better error.
+            let _ = fs::remove_dir(path);
+        }
+        dir
+    }
+
+    /// Takes the directory of an earlier run, to go on with it.
+    pub fn open(path: &Path, sync: bool) -> Result<Self, OutputError> {
+        let dir = Self::lock(path, sync, true)?;
+        for folder in FOLDERS {
+            make_folder(&dir.path.join(folder))?;
+        }
+        Ok(dir)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether files are to be synced (not with `--no-sync`).
+    pub fn sync(&self) -> bool {
+        self.sync
+    }
+
+    /// Whether files of an earlier run may lie here.
+    pub(super) fn is_resumed(&self) -> bool {
+        self.resumed
+    }
+
+    /// Writes a whole file, and its folder if need be. Whoever looks sees the
+    /// former contents or all of the new.
+    pub async fn write_atomic(&self, relative: &str, bytes: Vec<u8>) -> Result<(), OutputError> {
+        let (path, sync) = (self.path.join(relative), self.sync);
+        let part = self.path.join(format!("{relative}.part"));
+        let writing = tokio::task::spawn_blocking(move || write_atomic(&path, &part, &bytes, sync));
+        match writing.await {
+            Ok(result) => result,
+            Err(error) => Err(OutputError::io("write file", &self.path.join(relative))(
+                io::Error::other(error),
+            )),
+        }
+    }
+
+    fn lock(path: &Path, sync: bool, resumed: bool) -> Result<Self, OutputError> {
+        let lock = File::open(path).map_err(OutputError::io("open directory", path))?;
+        let metadata = lock.metadata().map_err(OutputError::io("open directory", path))?;
+        if !metadata.is_dir() {
+            return Err(OutputError::NotADirectory { path: path.to_owned() });
+        }
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => return Err(OutputError::InUse { path: path.to_owned() }),
+            // Some network file systems have no locks: no reason not to dump there.
+            Err(Errno::NOTSUP | Errno::NOSYS | Errno::NOLCK) => {
+                tracing::warn!("could not lock directory \"{}\"", path.display());
+            }
+            Err(errno) => return Err(OutputError::io("lock directory", path)(errno.into())),
+        }
+        Ok(Self { path: path.to_owned(), sync, resumed, _lock: lock })
+    }
+
+    fn refuse_unless_empty(&self) -> Result<(), OutputError> {
+        let failed = || OutputError::io("read directory", &self.path);
+        let mut found = None;
+        for entry in fs::read_dir(&self.path).map_err(failed())? {
+            let name = entry.map_err(failed())?.file_name();
+            found = Some(found.map_or(name.clone(), |least: std::ffi::OsString| least.min(name)));
+        }
+        match found {
+            None => Ok(()),
+            Some(name) => Err(OutputError::NotEmpty {
+                path: self.path.clone(),
+                found: name.to_string_lossy().into_owned(),
+            }),
+        }
+    }
+
+    fn lay_out(&self, is_new: bool) -> Result<(), OutputError> {
+        let result = self.try_lay_out(is_new);
+        if result.is_err() {
+            for folder in FOLDERS {
+                let _ = fs::remove_dir(self.path.join(folder));
+            }
+        }
+        result
+    }
+
+    fn try_lay_out(&self, is_new: bool) -> Result<(), OutputError> {
+        for folder in FOLDERS {
+            make_folder(&self.path.join(folder))?;
+        }
+        // An existing directory may be open to others, and a new one may lack
+        // rights that the umask took away.
+        fs::set_permissions(&self.path, Permissions::from_mode(0o700))
+            .map_err(OutputError::io("change the mode of directory", &self.path))?;
+        if self.sync {
+            sync_directory(&self.path)?;
+            if is_new {
+                sync_directory(parent(&self.path))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Syncs the entries of a directory, so that a rename in it is durable.
+pub(super) fn sync_directory(path: &Path) -> Result<(), OutputError> {
+    File::open(path)
+        .and_then(|directory| directory.sync_all())
+        .map_err(OutputError::io("sync directory", path))
+}
+
+/// Makes a directory. False: there is something of that name already.
+fn make(path: &Path) -> Result<bool, OutputError> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !parent(path).exists() => {
+            let (path, parent) = (path.to_owned(), parent(path).to_owned());
+            Err(OutputError::ParentMissing { path, parent })
+        }
+        Err(error) => Err(OutputError::io("create directory", path)(error)),
+    }
+}
+
+fn make_folder(path: &Path) -> Result<(), OutputError> {
+    make(path).map(|_is_new| ())
+}
+
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => Path::new("/"),
+    }
+}
+
+fn write_atomic(path: &Path, part: &Path, bytes: &[u8], sync: bool) -> Result<(), OutputError> {
+    let folder = parent(path);
+    let mut open = OpenOptions::new();
+    open.write(true).create(true).truncate(true).mode(0o600);
+    let mut file = match open.open(part) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(folder)
+                .map_err(OutputError::io("create directory", folder))?;
+            open.open(part)
+        }
+        opened => opened,
+    }
+    .map_err(OutputError::io("create file", part))?;
+    let written = file
+        .write_all(bytes)
+        .map_err(OutputError::io("write file", part))
+        .and_then(|()| {
+            if sync { file.sync_all().map_err(OutputError::io("sync file", part)) } else { Ok(()) }
+        })
+        .and_then(|()| fs::rename(part, path).map_err(OutputError::io("rename file", path)));
+    if written.is_err() {
+        let _ = fs::remove_file(part);
+    }
+    written?;
+    if sync { sync_directory(folder) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,84 @@
+//! What can go wrong with the dump directory. Each error names what was being
+//! done, the file, and the reason, in one line.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, thiserror::Error)]
+pub enum OutputError {
+    #[error("could not {doing} \"{path}\": {source}", path = .path.display())]
+    Io {
+        /// What was being done, as in "create file".
+        doing: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+
+    #[error(
+        "could not create directory \"{path}\": there is no directory \"{parent}\" to create it in",
+        path = .path.display(),
+        parent = .parent.display()
+    )]
+    ParentMissing { path: PathBuf, parent: PathBuf },
+
+    #[error("\"{path}\" exists and is not a directory; give the name of a new directory", path = .path.display())]
+    NotADirectory { path: PathBuf },
+
+    #[error(
+        "directory \"{path}\" is not empty (it has \"{found}\"); give the name of a new directory, \
+         or go on with an interrupted run with --resume",
+        path = .path.display()
+    )]
+    NotEmpty { path: PathBuf, found: String },
+
+    #[error("directory \"{path}\" is in use by another run of pg_salvage", path = .path.display())]
+    InUse { path: PathBuf },
+
+    #[error(
+        "file \"{path}\" has {found} bytes, but {expected} had been made durable",
+        path = .path.display()
+    )]
+    TooShort { path: PathBuf, found: u64, expected: u64 },
+}
+
+impl OutputError {
+    /// For `map_err`: says what was being done, and to which file.
+    pub(crate) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { doing, path: path.to_owned(), source }
+    }
+
+    /// Whether the disk, or our share of it, is full: no fault of the relation
+    /// that was being written.
+    pub fn is_disk_full(&self) -> bool {
+        let Self::Io { source, .. } = self else { return false };
+        matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ENOSPC: i32 = 28;
+    const EACCES: i32 = 13;
+
+    fn creating(errno: i32) -> OutputError {
+        OutputError::io("create file", Path::new("x"))(io::Error::from_raw_os_error(errno))
+    }
+
+    #[test]
+    fn an_error_says_what_was_done_to_which_file_and_why_it_failed() {
+        assert_eq!(
+            creating(ENOSPC).to_string(),
+            "could not create file \"x\": No space left on device (os error 28)"
+        );
+    }
+
+    #[test]
+    fn a_full_disk_is_told_from_other_errors() {
+        assert!(creating(ENOSPC).is_disk_full());
+        assert!(!creating(EACCES).is_disk_full());
+        assert!(!OutputError::InUse { path: "x".into() }.is_disk_full());
+    }
+}

@@ -1,0 +1,177 @@
+//! `manifest.json`: what a run read, from where, and what became of it.
+//!
+//! Scripts rely on it: `docs/manifest.schema.json` is the promise, and the test
+//! beside this file holds the two together. A field that is not known is left
+//! out; a list is always there. Times are RFC 3339. Unknown fields are passed
+//! over on reading, so that a later version may add some.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+mod relation;
+
+pub use relation::*;
+
+pub const FORMAT_VERSION: u32 = 1;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    pub format_version: u32,
+    pub tool: Tool,
+    pub started: Timestamp,
+    /// None while the run goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished: Option<Timestamp>,
+    pub status: RunStatus,
+    pub exit_code: u8,
+    pub server: Server,
+    pub database: Database,
+    pub snapshots: Vec<Snapshot>,
+    /// What was asked, by the long names of the options.
+    pub options: BTreeMap<String, serde_json::Value>,
+    pub warnings: Vec<String>,
+    pub relations: Vec<Relation>,
+    pub totals: Totals,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Tool {
+    pub name: String,
+    pub version: String,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunStatus {
+    /// All was read, and the server reported no damage.
+    Clean,
+    /// All was tried, and there is damage.
+    Damaged,
+    /// Something was not looked at; the run can be resumed.
+    Incomplete,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Server {
+    /// As in `server_version_num`.
+    pub version_num: u32,
+    pub version: String,
+    /// A host name, an address or the directory of a socket.
+    pub host: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    pub in_recovery: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_checksums: Option<bool>,
+    pub block_size: u32,
+    pub encoding: String,
+    /// A string, as it has more digits than JSON numbers keep.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system_identifier: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Database {
+    pub name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name_hex: Option<String>,
+    pub oid: u32,
+    pub encoding: String,
+}
+
+/// What a snapshot is called: a server crash ends one, and another begins.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Relations refer to it by this.
+    pub number: u32,
+    /// As `pg_export_snapshot()` gave it.
+    pub id: String,
+    pub taken_at: Timestamp,
+    pub in_recovery: bool,
+}
+
+/// Sums over all relations.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Totals {
+    pub relations: RelationCounts,
+    pub rows: Rows,
+    pub blocks: Blocks,
+    /// Compressed, of all data files.
+    pub bytes: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RelationCounts {
+    pub clean: u64,
+    pub salvaged: u64,
+    pub lost: u64,
+    pub skipped: u64,
+    pub failed: u64,
+}
+
+impl Manifest {
+    pub fn to_json(&self) -> String {
+        let mut json = serde_json::to_string_pretty(self)
+            .expect("structs, lists and maps by string are always JSON");
+        json.push('\n');
+        json
+    }
+
+    pub fn from_json(json: &[u8]) -> Result<Self, ManifestError> {
+        #[derive(Deserialize)]
+        struct Version {
+            format_version: u32,
+        }
+        let Version { format_version } = serde_json::from_slice(json)?;
+        if format_version != FORMAT_VERSION {
+            return Err(ManifestError::Version(format_version));
+        }
+        Ok(serde_json::from_slice(json)?)
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    #[error("the manifest cannot be read: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("the manifest has format version {0}, and this program reads version {FORMAT_VERSION}")]
+    Version(u32),
+}
+
+impl Totals {
+    pub fn of(relations: &[Relation]) -> Self {
+        let mut totals = Self::default();
+        for relation in relations {
+            let count = match relation.status {
+                RelationStatus::Clean => &mut totals.relations.clean,
+                RelationStatus::Salvaged => &mut totals.relations.salvaged,
+                RelationStatus::Lost => &mut totals.relations.lost,
+                RelationStatus::Skipped => &mut totals.relations.skipped,
+                RelationStatus::Failed => &mut totals.relations.failed,
+            };
+            *count += 1;
+            totals.rows += relation.rows;
+            totals.blocks += relation.blocks;
+            totals.bytes += relation.files.iter().map(|file| file.bytes).sum::<u64>();
+        }
+        totals
+    }
+}
+
+/// A name for people, and, if it is not valid UTF-8, its exact bytes.
+pub fn lossy(name: &[u8]) -> (String, Option<String>) {
+    match std::str::from_utf8(name) {
+        Ok(name) => (name.to_owned(), None),
+        Err(_) => (String::from_utf8_lossy(name).into_owned(), Some(hex(name))),
+    }
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,217 @@
+//! What the manifest says of one relation.
+
+use std::ops::AddAssign;
+
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Relation {
+    pub oid: u32,
+    pub schema: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema_hex: Option<String>,
+    pub name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name_hex: Option<String>,
+    pub kind: RelationKind,
+    pub persistence: Persistence,
+    /// As `pg_relation_filepath()` gives it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relfilenode: Option<String>,
+    pub status: RelationStatus,
+    /// Why it has this status, where that does not go without saying.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The numbers of the snapshots that its rows were read with.
+    pub snapshots: Vec<u32>,
+    /// In the order in which they are in the data files.
+    pub columns: Vec<Column>,
+    pub columns_left_out: Vec<ColumnLeftOut>,
+    pub rows: Rows,
+    pub blocks: Blocks,
+    pub files: Vec<FileEntry>,
+    pub lost: Vec<Lost>,
+    /// How many more are lost than `lost` lists; the map has them all.
+    pub lost_omitted: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub errors: Option<Errors>,
+    /// The file that says what became of every part of the heap.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub map: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sequence: Option<Sequence>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub large_objects: Option<LargeObjects>,
+    pub advice: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RelationKind {
+    Table,
+    Matview,
+    Sequence,
+    LargeObjects,
+    PartitionedTable,
+    View,
+    ForeignTable,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Persistence {
+    Permanent,
+    Unlogged,
+    Temporary,
+}
+
+/// How a relation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RelationStatus {
+    /// Read whole, and the server reported no damage.
+    Clean,
+    /// Damaged; what could be had was had.
+    Salvaged,
+    /// Damaged; nothing could be had.
+    Lost,
+    /// Not asked for, or it holds no rows.
+    Skipped,
+    /// Not read to the end, for other reasons than damage.
+    Failed,
+}
+
+/// What can be said for the rows of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RowClass {
+    /// The server vouched for them, and no damage was seen in their blocks.
+    Clean,
+    /// From a damaged block: decoded, not vouched for.
+    Suspect,
+    /// Some columns could not be read and are null here.
+    Partial,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Column {
+    pub name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name_hex: Option<String>,
+    /// As `format_type()` gives it.
+    #[serde(rename = "type")]
+    pub type_name: String,
+    pub attnum: i16,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ColumnLeftOut {
+    pub name: String,
+    pub why: String,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rows {
+    pub clean: u64,
+    pub suspect: u64,
+    pub partial: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blocks {
+    pub total: u64,
+    pub clean: u64,
+    /// Damaged, and some of its rows were had.
+    pub damaged: u64,
+    pub lost: u64,
+}
+
+/// A finished data file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileEntry {
+    pub class: RowClass,
+    /// From the dump directory on.
+    pub path: String,
+    pub rows: u64,
+    /// The size of the file, compressed.
+    pub bytes: u64,
+    /// Of the file, compressed: what `sha256sum` says.
+    pub sha256: String,
+}
+
+/// A place whose rows, or one column of them, could not be had: blocks from
+/// `first_block` to `last_block`, or the tuple at `ctid`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lost {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_block: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_block: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ctid: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub column: Option<String>,
+    pub cause: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sqlstate: Option<String>,
+    pub message: String,
+}
+
+/// The log of errors, in `path` unless there are none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Errors {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// How many there were, also those that the file does not list.
+    pub count: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sequence {
+    pub last_value: i64,
+    pub is_called: bool,
+    /// The sequence could not be read: this comes from the column it feeds.
+    pub derived: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub increment: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cycle: Option<bool>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LargeObjects {
+    pub count: u64,
+    pub pages: u64,
+    pub missing: Vec<MissingPages>,
+}
+
+/// Pages that a large object should have; the server reads zeros there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MissingPages {
+    pub loid: u32,
+    pub first_page: u32,
+    pub last_page: u32,
+}
+
+impl AddAssign for Rows {
+    fn add_assign(&mut self, other: Self) {
+        self.clean += other.clean;
+        self.suspect += other.suspect;
+        self.partial += other.partial;
+    }
+}
+
+impl AddAssign for Blocks {
+    fn add_assign(&mut self, other: Self) {
+        self.total += other.total;
+        self.clean += other.clean;
+        self.damaged += other.damaged;
+        self.lost += other.lost;
+    }
+}

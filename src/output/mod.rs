@@ -1,0 +1,25 @@
+//! All that is written to the dump directory, and nothing that talks to a
+//! server.
+//!
+//! A file under a final name is complete and synced; until then it is
+//! `*.part`. The directory has mode 0700 and its files 0600.
+
+pub mod error;
+
+pub mod dir;
+pub mod names;
+
+pub mod codec;
+mod frame;
+mod part;
+pub mod rows;
+
+pub mod error_log;
+pub mod manifest;
+mod redact;
+
+pub use codec::Codec;
+pub use dir::DumpDir;
+pub use error::OutputError;
+pub use frame::open_rows;
+pub use rows::{Mark, Piece, RowWriter};
