@@ -1,1 +1,3 @@
 //! Reads every table of a damaged PostgreSQL database over plain connections.
+
+pub mod server;
