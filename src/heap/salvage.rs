@@ -144,6 +144,11 @@ impl Salvage {
         &self.map
     }
 
+    /// Whether nothing has been recorded yet.
+    pub fn is_fresh(&self) -> bool {
+        !self.tagged && matches!(self.map.extents(), [e] if e.status == Status::Untried)
+    }
+
     pub fn into_map(self) -> TidMap {
         self.map
     }

@@ -107,7 +107,8 @@ async fn relations(
 ) -> Result<Vec<Relation>, CatalogError> {
     // pg_class: relhasoids and the like came and went; these stay from 10 on.
     let columns = "oid, relname, relnamespace, relkind, relpersistence, relpages, relallvisible, \
-                   reltuples, reltoastrelid, relispartition, relispopulated, relam, relrowsecurity";
+                   reltuples, reltoastrelid, relispartition, relispopulated, relam, relrowsecurity, \
+                   relfilenode";
     let mut toast_pages: HashMap<u32, u32> = HashMap::new();
     let mut found = rows(session, "pg_class", columns, |r| {
         let (oid, name, schema) = (r.number::<u32>(0), r.text(1), r.number::<u32>(2));
@@ -147,6 +148,7 @@ async fn relations(
             // Before 12 there was no other; sequences have none.
             heap: version < 120_000 || method.is_none_or(|m| m == "heap"),
             row_security: r.is(12, "t"),
+            filenode: Some(r.number(13)).filter(|&f| f != 0),
             extension: false,
             columns: Vec::new(),
             left_out: Vec::new(),

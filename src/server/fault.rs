@@ -29,7 +29,7 @@ impl Words {
     pub fn of(error: &Error) -> Self {
         match error.as_db_error() {
             Some(db) => Self::of_server(db),
-            None => Self { message: causes(error), ..Self::default() },
+            None => Self { message: super::words::words(error), ..Self::default() },
         }
     }
 
@@ -52,21 +52,6 @@ impl Words {
         let message = self.message.split_whitespace().collect::<Vec<_>>().join(" ");
         if self.severity.is_empty() { message } else { format!("{}: {message}", self.severity) }
     }
-}
-
-/// The client library says "db error" or "error communicating with the server"
-/// and keeps the cause to itself: walk down to it.
-fn causes(error: &Error) -> String {
-    let mut words = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(next) = cause {
-        let said = next.to_string();
-        if !words.contains(&said) {
-            words = format!("{words}: {said}");
-        }
-        cause = next.source();
-    }
-    words
 }
 
 /// When in a statement it failed.

@@ -86,6 +86,8 @@ pub struct Relation {
     /// Whether its access method is heap, so that a ctid is a place in it.
     pub heap: bool,
     pub row_security: bool,
+    /// `relfilenode` in the snapshot; none where the relation is mapped.
+    pub filenode: Option<u32>,
     /// Whether it belongs to an extension.
     pub extension: bool,
     /// In attnum order; what COPY reads.
@@ -157,8 +159,8 @@ impl Selection {
         let table =
             self.tables.iter().find(|p| !all().any(|r| p.matches_relation(&r.schema, &r.name)));
         schema
-            .map(|p| format!("no matching schemas were found for pattern \"{p}\""))
-            .or_else(|| table.map(|p| format!("no matching tables were found for pattern \"{p}\"")))
+            .map(|p| format!("no matching schemas were found for pattern \"{}\"", p.as_str()))
+            .or_else(|| table.map(|p| format!("no matching tables were found for pattern \"{}\"", p.as_str())))
     }
 
     /// Whether it chooses at all.

@@ -96,9 +96,17 @@ impl OpenError {
 
 /// Statements of the transaction that every session is in.
 const BEGIN: &str = "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY";
-const SAVE: &str = "SAVEPOINT relation; SAVEPOINT reading";
+const SAVE: &str = "SAVEPOINT relation";
 const UNDO_READING: &str = "ROLLBACK TO SAVEPOINT reading";
-const UNDO_RELATION: &str = "ROLLBACK TO SAVEPOINT relation; SAVEPOINT reading";
+const UNDO_RELATION: &str = "ROLLBACK TO SAVEPOINT relation";
+
+/// A snapshot that another session exported, and what that one knows of the
+/// server.
+#[derive(Clone)]
+pub struct Snapshot<'a> {
+    pub id: &'a str,
+    pub server: Arc<ServerFacts>,
+}
 
 pub struct Session {
     connected: Connected,
@@ -111,7 +119,7 @@ impl Session {
     pub async fn open(
         target: &Target,
         timeouts: Timeouts,
-        snapshot: Option<&str>,
+        snapshot: Option<Snapshot<'_>>,
     ) -> Result<Self, OpenError> {
         let connected = connect::connect(target).await?;
         let mut session = Self { connected, server: Arc::default() };
@@ -119,9 +127,18 @@ impl Session {
         Ok(session)
     }
 
-    async fn prepare(&mut self, timeouts: Timeouts, snapshot: Option<&str>) -> Result<(), ReadError> {
-        let version = self.value("SHOW server_version_num").await?;
-        let version = version.and_then(|v| v.parse().ok()).unwrap_or(0);
+    async fn prepare(
+        &mut self,
+        timeouts: Timeouts,
+        snapshot: Option<Snapshot<'_>>,
+    ) -> Result<(), ReadError> {
+        let version = match &snapshot {
+            Some(s) => s.server.version,
+            None => {
+                let version = self.value("SHOW server_version_num").await?;
+                version.and_then(|v| v.parse().ok()).unwrap_or(0)
+            }
+        };
         self.execute(&sql::pin(version, timeouts.statement_ms, timeouts.lock_ms)).await?;
         let wishes = sql::PINNED_IF_POSSIBLE.iter().map(|sql| self.execute(sql));
         for refused in future::join_all(wishes).await.into_iter().filter_map(Result::err) {
@@ -131,12 +148,17 @@ impl Session {
         }
         let hiding = self.look_at_damage().await?;
         self.execute(BEGIN).await?;
-        if let Some(id) = snapshot {
-            self.execute(&format!("SET TRANSACTION SNAPSHOT {}", sql::literal(id))).await?;
+        match snapshot {
+            Some(Snapshot { id, server }) => {
+                self.execute(&format!("SET TRANSACTION SNAPSHOT {}", sql::literal(id))).await?;
+                self.server = server;
+                self.execute(SAVE).await
+            }
+            None => {
+                self.server = Arc::new(self.facts(version, hiding).await?);
+                Ok(())
+            }
         }
-        let facts = self.facts(version, hiding).await?;
-        self.server = Arc::new(facts);
-        Ok(())
     }
 
     /// Turns off what hides damage, whatever the server's configuration says.
@@ -189,20 +211,16 @@ impl Session {
         Ok(value)
     }
 
-    pub fn server(&self) -> &ServerFacts {
+    pub fn server(&self) -> &Arc<ServerFacts> {
         &self.server
     }
 
     /// Exports the snapshot of this session; it lives as long as the session.
     pub async fn export_snapshot(&self) -> Result<String, ReadError> {
         let id = self.value("SELECT pg_catalog.pg_export_snapshot()").await?;
+        // A subtransaction could not export one.
+        self.execute(SAVE).await?;
         Ok(id.unwrap_or_default())
-    }
-
-    /// Sets the savepoints. Not before a snapshot is exported: that cannot be
-    /// done in a subtransaction.
-    pub async fn save(&self) -> Result<(), ReadError> {
-        self.execute(SAVE).await
     }
 
     /// After an error in a read: back to where the read began.

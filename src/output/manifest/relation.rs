@@ -52,6 +52,7 @@ pub enum RelationKind {
     Matview,
     Sequence,
     LargeObjects,
+    LargeObjectMetadata,
     PartitionedTable,
     View,
     ForeignTable,

@@ -1,0 +1,232 @@
+//! What was found wrong with a relation: places lost, and every error on the
+//! way, which goes to the error log at once.
+
+use crate::heap::{BlockRange, Ctid, Loss, Place, Read, Recorded};
+use crate::output::manifest;
+use crate::output::error_log::{ErrorLine, ErrorLog};
+use crate::server::fault::Words;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// So many lost places of a stretch are listed; the map has them all.
+const FINDINGS_MAX: usize = 100_000;
+
+/// Why a place was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The server could not read the page.
+    Page,
+    /// The server could not read the tuple.
+    Tuple,
+    /// What the tuple needs of another relation (TOAST) could not be read.
+    StoredElsewhere,
+    /// Reading it took the server down.
+    ServerCrash,
+    /// It was not read, lest the server went down.
+    NotTried,
+    /// The relation's file is gone.
+    MissingFile,
+    /// What the catalogs say of it is damaged: it cannot be opened.
+    Catalog,
+    /// Rows are missing, and no read said so.
+    SilentLoss,
+}
+
+impl Cause {
+    /// As it is called in the manifest.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Page => "page",
+            Self::Tuple => "tuple",
+            Self::StoredElsewhere => "stored_elsewhere",
+            Self::ServerCrash => "server_crash",
+            Self::NotTried => "not_tried",
+            Self::MissingFile => "missing_file",
+            Self::Catalog => "catalog",
+            Self::SilentLoss => "silent_loss",
+        }
+    }
+}
+
+/// A place that was lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// None: the relation as a whole.
+    pub at: Option<Lost>,
+    pub cause: Cause,
+    pub sqlstate: String,
+    pub message: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lost {
+    Blocks(BlockRange),
+    Tuple(Ctid),
+}
+
+impl Finding {
+    pub fn manifest(&self) -> manifest::Lost {
+        let blocks = match self.at {
+            Some(Lost::Blocks(range)) => Some((range.start, range.end.saturating_sub(1))),
+            _ => None,
+        };
+        manifest::Lost {
+            first_block: blocks.map(|b| b.0),
+            last_block: blocks.map(|b| b.1),
+            ctid: match self.at {
+                Some(Lost::Tuple(ctid)) => Some(ctid.to_string()),
+                _ => None,
+            },
+            column: None,
+            cause: self.cause.name().to_owned(),
+            sqlstate: Some(self.sqlstate.clone()).filter(|s| !s.is_empty()),
+            message: self.message.clone(),
+        }
+    }
+}
+
+/// The error log of a relation, shared by the stretches of it. None: nothing is
+/// written, and errors are only counted.
+#[derive(Clone)]
+pub struct Log {
+    /// The lines begin with whose they are.
+    pub relation: ErrorLine,
+    pub file: Arc<Mutex<(u64, Option<ErrorLog>)>>,
+}
+
+impl Log {
+    fn line(&self, line: ErrorLine) {
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.0 += 1;
+        if let Some(log) = &mut file.1
+            && let Err(e) = log.record(line)
+        {
+            // The manifest has the losses; a log that cannot be written must
+            // not end the reading.
+            tracing::error!("{e}");
+        }
+    }
+}
+
+/// The findings of one stretch.
+pub struct Findings {
+    pub list: Vec<Finding>,
+    /// Lost places that are not listed.
+    pub omitted: u64,
+    log: Log,
+}
+
+impl Findings {
+    pub fn new(log: Log) -> Self {
+        Self { list: Vec::new(), omitted: 0, log }
+    }
+
+    /// An error of the server that means damage.
+    pub fn error(&mut self, read: &Read, place: Place, words: &Words, recorded: &Recorded) {
+        let action = match recorded.loss {
+            Some(_) => "given up",
+            None => "reading narrower",
+        };
+        self.log_error(Some(read), Some(place), words, action);
+        if let Some(loss) = recorded.loss {
+            let cause = match (loss, place) {
+                (Loss::Block(_) | Loss::Tuples(..), _) => Cause::Page,
+                (Loss::Tuple(_), Place::Elsewhere) => Cause::StoredElsewhere,
+                (Loss::Tuple(_), _) => Cause::Tuple,
+            };
+            self.lost(loss, cause, words);
+        }
+    }
+
+    /// The server went down under a read that was the only one.
+    pub fn crash(&mut self, read: &Read, words: &Words, recorded: &Recorded) {
+        let action = match recorded.loss {
+            Some(_) => "fenced",
+            None => "reading in single places",
+        };
+        self.log_error(Some(read), None, words, action);
+        if let Some(loss) = recorded.loss {
+            self.lost(loss, Cause::ServerCrash, words);
+        }
+    }
+
+    /// An error that is about the relation as a whole.
+    pub fn whole(&mut self, cause: Cause, words: &Words) {
+        self.log_error(None, None, words, "given up");
+        self.push(None, cause, words);
+    }
+
+    /// Blocks that are not tried.
+    pub fn not_tried(&mut self, blocks: BlockRange, words: &Words) {
+        self.push(Some(Lost::Blocks(blocks)), Cause::NotTried, words);
+    }
+
+    fn lost(&mut self, loss: Loss, cause: Cause, words: &Words) {
+        match loss {
+            Loss::Block(block) => {
+                let blocks = BlockRange::new(block, block + 1);
+                self.push(Some(Lost::Blocks(blocks)), cause, words);
+            }
+            Loss::Tuple(at) => self.push(Some(Lost::Tuple(at)), cause, words),
+            Loss::Tuples(block, first, last) => {
+                for offset in first..=last {
+                    self.push(Some(Lost::Tuple(Ctid::new(block, offset))), cause, words);
+                }
+            }
+        }
+    }
+
+    /// Adds a finding; lost blocks in a row with the same cause are one.
+    fn push(&mut self, at: Option<Lost>, cause: Cause, words: &Words) {
+        let alike = self.list.last_mut().filter(|f| f.cause == cause && f.sqlstate == words.sqlstate);
+        if let (Some(Lost::Blocks(range)), Some(last)) = (at, alike)
+            && let Some(Lost::Blocks(before)) = &mut last.at
+            && before.end == range.start
+        {
+            before.end = range.end;
+            return;
+        }
+        if self.list.len() == FINDINGS_MAX {
+            self.omitted += 1;
+            return;
+        }
+        let (sqlstate, message) = (words.sqlstate.clone(), words.one_line());
+        self.list.push(Finding { at, cause, sqlstate, message });
+    }
+
+    fn log_error(&self, read: Option<&Read>, place: Option<Place>, words: &Words, action: &str) {
+        let (blocks, offset, text) = match read {
+            Some(Read::Blocks { range, .. }) => {
+                (Some((range.start, range.end.saturating_sub(1))), None, range.to_string())
+            }
+            Some(Read::Tuples { block, first, last }) => {
+                let offset = (first == last).then_some(*first);
+                let text = format!("block {block}, offsets {first}..{last}");
+                (Some((*block, *block)), offset, text)
+            }
+            None => (None, None, "relation".to_owned()),
+        };
+        let blocks = match place {
+            Some(Place::Page(block)) => Some((block, block)),
+            _ => blocks,
+        };
+        let some = |s: &str| Some(s.to_owned()).filter(|s| !s.is_empty());
+        self.log.line(ErrorLine {
+            fork: (place != Some(Place::Elsewhere)).then(|| "main".to_owned()),
+            first_block: blocks.map(|b| b.0),
+            last_block: blocks.map(|b| b.1),
+            offset,
+            sqlstate: some(&words.sqlstate),
+            severity: some(&words.severity),
+            routine: words.routine.clone(),
+            source_file: words.file.clone(),
+            source_line: words.line,
+            message: some(&words.message),
+            detail: words.detail.clone(),
+            hint: words.hint.clone(),
+            context: words.context.clone(),
+            read: Some(text),
+            action: some(action),
+            ..self.log.relation.clone()
+        });
+    }
+}

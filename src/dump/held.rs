@@ -1,0 +1,137 @@
+//! Rows of one block that are held back until it is known what they are worth.
+//!
+//! A page has few tuples, but their TOASTed values may be of any size: beyond a
+//! limit the rows wait in a file that has no name.
+
+use crate::heap::BlockNumber;
+use crate::output::OutputError;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+/// So many bytes are held in memory.
+const HELD_IN_MEMORY_MAX: usize = 16 * 1024 * 1024;
+
+/// What is given back of the file at a time.
+const STEP: usize = 256 * 1024;
+
+pub struct Held {
+    /// Where a file may be made; none: the rows are only counted.
+    folder: Option<PathBuf>,
+    block: Option<BlockNumber>,
+    rows: u64,
+    memory: Vec<u8>,
+    file: Option<File>,
+}
+
+impl Held {
+    pub fn new(folder: Option<&Path>) -> Self {
+        let folder = folder.map(Path::to_owned);
+        Self { folder, block: None, rows: 0, memory: Vec::new(), file: None }
+    }
+
+    /// The block whose rows are held, if there are any.
+    pub fn block(&self) -> Option<BlockNumber> {
+        self.block
+    }
+
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    pub fn push(&mut self, block: BlockNumber, row: &[u8]) -> Result<(), OutputError> {
+        self.block = Some(block);
+        self.rows += 1;
+        let Some(folder) = &self.folder else { return Ok(()) };
+        self.memory.extend_from_slice(row);
+        if self.memory.len() > HELD_IN_MEMORY_MAX {
+            let failed = OutputError::io("write file", folder);
+            let mut spill = || {
+                let file = match &mut self.file {
+                    Some(file) => file,
+                    none => none.insert(unnamed(folder)?),
+                };
+                file.write_all(&self.memory)
+            };
+            spill().map_err(failed)?;
+            self.memory = Vec::new();
+        }
+        Ok(())
+    }
+
+    pub fn clear(&mut self) {
+        (self.block, self.rows, self.file) = (None, 0, None);
+        self.memory.clear();
+    }
+
+    /// The first bytes not given yet; empty at the end. Before the first call,
+    /// [`Self::rewind`].
+    pub fn next(&mut self) -> Result<Vec<u8>, OutputError> {
+        if let (Some(file), Some(folder)) = (&mut self.file, &self.folder) {
+            let mut bytes = Vec::new();
+            Read::by_ref(file)
+                .take(STEP as u64)
+                .read_to_end(&mut bytes)
+                .map_err(OutputError::io("read file", folder))?;
+            if !bytes.is_empty() {
+                return Ok(bytes);
+            }
+        }
+        Ok(std::mem::take(&mut self.memory))
+    }
+
+    pub fn rewind(&mut self) -> Result<(), OutputError> {
+        if let (Some(file), Some(folder)) = (&mut self.file, &self.folder) {
+            file.seek(SeekFrom::Start(0)).map_err(OutputError::io("read file", folder))?;
+        }
+        Ok(())
+    }
+}
+
+/// A file that goes away with its last handle, whatever happens to us.
+fn unnamed(folder: &Path) -> std::io::Result<File> {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
+    if let Ok(fd) = rustix::fs::open(folder, flags, Mode::RUSR | Mode::WUSR) {
+        return Ok(fd.into());
+    }
+    // Not every file system has those: make one, and take its name away.
+    let path = folder.join(format!("held.{}.part", rustix::process::getpid().as_raw_nonzero()));
+    let fd = rustix::fs::open(
+        &path,
+        OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC,
+        Mode::RUSR | Mode::WUSR,
+    )?;
+    std::fs::remove_file(&path)?;
+    Ok(fd.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_come_back_as_they_went_in_however_many_there_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let row = vec![b'x'; 3_000_000];
+        for count in [0, 1, 5, 20] {
+            let mut held = Held::new(Some(folder.path()));
+            for _ in 0..count {
+                held.push(7, &row).unwrap();
+                assert!(held.memory.len() <= HELD_IN_MEMORY_MAX);
+            }
+            assert_eq!((held.rows(), held.block()), (count, (count > 0).then_some(7)));
+            held.rewind().unwrap();
+            let mut back = 0;
+            loop {
+                let bytes = held.next().unwrap();
+                if bytes.is_empty() {
+                    break;
+                }
+                back += bytes.len() as u64;
+            }
+            assert_eq!(back, count * 3_000_000);
+        }
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,213 @@
+//! One socket to the server, with TLS or without, ready for the first message of the protocol.
+//!
+//! The sockets and the TLS negotiation are ours, not tokio-postgres's, because it knows three of the six TLS modes and
+//! does not tell one failure from another.
+
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use postgres_openssl::TlsStream;
+use rustix::net::sockopt;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_postgres::tls::{self, ChannelBinding, TlsConnect};
+
+use super::hosts::{Host, Place};
+use super::settings::Keepalives;
+use super::target::Settings;
+use super::tls::handshake;
+use super::{ConnectError, ConnectErrorKind};
+
+/// Length 8 and the number that no version of the protocol will have.
+const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
+
+/// The connection of a session, or of a request to cancel.
+pub(super) enum Stream {
+    Unix(UnixStream),
+    Tcp(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// How much one attempt wants TLS.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Encryption {
+    None,
+    IfOffered,
+    Required,
+}
+
+/// The way to one address of one host. A request to cancel goes the same way.
+#[derive(Clone)]
+pub(super) struct Route {
+    pub(super) settings: Arc<Settings>,
+    pub(super) host: Host,
+    /// None for a Unix socket.
+    pub(super) address: Option<SocketAddr>,
+}
+
+impl Route {
+    /// Opens the socket and, as wanted, does the TLS handshake. Unix sockets never have TLS.
+    pub(super) async fn open(&self, encryption: Encryption) -> Result<Stream, ConnectError> {
+        let Some(address) = self.address else {
+            let path = self.host.socket_path().unwrap_or_default();
+            let socket = UnixStream::connect(path).await.map_err(|e| ConnectError::io(&e))?;
+            return Ok(Stream::Unix(socket));
+        };
+        let mut socket = TcpStream::connect(address).await.map_err(|e| ConnectError::io(&e))?;
+        set_options(&socket, &self.settings.keepalives).map_err(|e| ConnectError::io(&e))?;
+        let tls = &self.settings.tls;
+        let offered = match encryption {
+            Encryption::None => false,
+            _ if tls.direct => true,
+            _ => offers_tls(&mut socket).await?,
+        };
+        if !offered && encryption == Encryption::Required {
+            return Err(ConnectError::tls(format!(
+                "server does not support SSL, but sslmode \"{}\" was asked for",
+                tls.mode
+            )));
+        }
+        if !offered {
+            return Ok(Stream::Tcp(socket));
+        }
+        let name = match &self.host.place {
+            Place::Tcp { name, .. } => name,
+            Place::Socket(_) => "",
+        };
+        Ok(Stream::Tls(Box::new(handshake(tls, name, socket).await?)))
+    }
+}
+
+/// Asks the server. Not more than its one byte is read, so nothing can be slipped in before the handshake.
+async fn offers_tls(socket: &mut TcpStream) -> Result<bool, ConnectError> {
+    socket.write_all(&SSL_REQUEST).await.map_err(|e| ConnectError::io(&e))?;
+    match socket.read_u8().await.map_err(|e| ConnectError::io(&e))? {
+        b'S' => Ok(true),
+        b'N' => Ok(false),
+        // Too old to know the request, or too busy to start a session.
+        b'E' => Err(ConnectError::tls("server sent an error response during SSL exchange")),
+        other => Err(ConnectError::tls(format!(
+            "received invalid response to SSL negotiation: {}",
+            char::from(other).escape_default()
+        ))),
+    }
+}
+
+fn set_options(socket: &TcpStream, keepalives: &Keepalives) -> io::Result<()> {
+    socket.set_nodelay(true)?;
+    if keepalives.on {
+        sockopt::set_socket_keepalive(socket, true)?;
+        if let Some(idle) = keepalives.idle {
+            sockopt::set_tcp_keepidle(socket, idle)?;
+        }
+        if let Some(interval) = keepalives.interval {
+            sockopt::set_tcp_keepintvl(socket, interval)?;
+        }
+        if let Some(count) = keepalives.count {
+            sockopt::set_tcp_keepcnt(socket, count)?;
+        }
+    }
+    if let Some(millis) = keepalives.user_timeout_millis {
+        sockopt::set_tcp_user_timeout(socket, millis)?;
+    }
+    Ok(())
+}
+
+/// All addresses of a name.
+pub(super) async fn look_up(host: &Host) -> Result<Vec<Option<SocketAddr>>, ConnectError> {
+    let Place::Tcp { name, address } = &host.place else { return Ok(vec![None]) };
+    let text = address.as_deref().unwrap_or(name);
+    let failed = |words: &str| {
+        let words = format!("could not translate host name \"{text}\" to address: {words}");
+        ConnectError::new(ConnectErrorKind::Unreachable, words)
+    };
+    match tokio::net::lookup_host((text, host.port)).await {
+        Ok(addresses) => {
+            let addresses: Vec<_> = addresses.map(Some).collect();
+            if addresses.is_empty() { Err(failed("no address")) } else { Ok(addresses) }
+        }
+        Err(error) => {
+            let words = error.to_string();
+            let words =
+                words.strip_prefix("failed to lookup address information: ").unwrap_or(&words);
+            Err(failed(&crate::server::words::lower_first(words)))
+        }
+    }
+}
+
+/// Takes the stream for what it is: the handshake has been done, or left out, by [`Route::open`].
+pub(super) struct AsIs;
+
+impl<S: tls::TlsStream + Unpin> TlsConnect<S> for AsIs {
+    type Stream = S;
+    type Error = Infallible;
+    type Future = Ready<Result<S, Infallible>>;
+
+    fn connect(self, stream: S) -> Self::Future {
+        ready(Ok(stream))
+    }
+}
+
+impl tls::TlsStream for Stream {
+    fn channel_binding(&self) -> ChannelBinding {
+        match self {
+            Stream::Unix(_) | Stream::Tcp(_) => ChannelBinding::none(),
+            Stream::Tls(stream) => stream.channel_binding(),
+        }
+    }
+}
+
+impl tls::TlsStream for &mut Stream {
+    fn channel_binding(&self) -> ChannelBinding {
+        (**self).channel_binding()
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Stream::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match &mut *self {
+            Stream::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+            Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            Stream::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Stream::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
