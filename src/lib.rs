@@ -4,8 +4,14 @@
 //! Modules in the order in which they are best read; `docs/architecture.md`
 //! has the arrow of their dependencies.
 
+pub mod advice;
+pub mod cli;
+pub mod dump;
 pub mod heap;
+pub mod list;
 pub mod output;
 pub mod progress;
+pub mod report;
+pub mod run;
 pub mod server;
-pub mod dump;
+pub mod show;

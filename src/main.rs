@@ -1,1 +1,120 @@
-fn main() {}
+//! The binary: reads the command line, runs the command, prints, and exits with
+//! a code that tells damage from trouble.
+
+use clap::Parser;
+use pg_salvage::cli::{Cli, Command, ShowingArgs};
+use pg_salvage::output::manifest::Manifest;
+use pg_salvage::progress::Progress;
+use pg_salvage::run::{RunOptions, run};
+use pg_salvage::server::connect::Target;
+use pg_salvage::server::session::Timeouts;
+use pg_salvage::show::Shown;
+use pg_salvage::{list, report};
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+/// It could not be done. (0, 2 and 3 come from the manifest.)
+const EXIT_TROUBLE: u8 = 1;
+const EXIT_INCOMPLETE: u8 = 3;
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // clap would exit with 2, which means damage here.
+        Err(e) => {
+            let code = if e.use_stderr() { EXIT_TROUBLE } else { 0 };
+            let _ = e.print();
+            return ExitCode::from(code);
+        }
+    };
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(e) => return trouble(&e),
+    };
+    match runtime.block_on(command(cli.command)) {
+        Ok(code) => ExitCode::from(code),
+        Err(e) => trouble(e.as_ref()),
+    }
+}
+
+/// One line, and the exit code.
+fn trouble(error: &dyn std::error::Error) -> ExitCode {
+    let line = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+    let _ = writeln!(std::io::stderr(), "pg_salvage: error: {line}");
+    ExitCode::from(EXIT_TROUBLE)
+}
+
+async fn command(command: Command) -> Result<u8, Failure> {
+    match command {
+        Command::Dump(args) => {
+            let (target, options) = args.meant()?;
+            read(target, options, &args.showing).await
+        }
+        Command::Verify(args) => {
+            let (target, options) = args.meant()?;
+            read(target, options, &args.showing).await
+        }
+        Command::List(args) => {
+            Shown::begin(&args.showing);
+            let (target, selection) = args.meant()?;
+            let timeouts = Timeouts { statement_ms: 0, lock_ms: 1000 };
+            print(&list::list(&target, &selection, timeouts).await?);
+            Ok(0)
+        }
+        Command::Report(args) => {
+            let path = args.dir.join("manifest.json");
+            let bytes = std::fs::read(&path)
+                .map_err(|e| format!("could not read \"{}\": {e}", path.display()))?;
+            let manifest = Manifest::from_json(&bytes)
+                .map_err(|e| format!("could not read \"{}\": {e}", path.display()))?;
+            let dir = args.dir.display().to_string();
+            print(&report::text(&manifest, Some(&dir), args.showing.verbose > 0));
+            Ok(manifest.exit_code)
+        }
+    }
+}
+
+/// `dump` and `verify`.
+async fn read(target: Target, options: RunOptions, showing: &ShowingArgs) -> Result<u8, Failure> {
+    let shown = Shown::begin(showing);
+    let progress = Arc::new(Progress::default());
+    let follower = tokio::spawn(shown.clone().follow(progress.clone(), showing.progress));
+    let interrupts = tokio::spawn(interrupts(progress.clone()));
+    let dir = options.dir.as_ref().map(|d| d.display().to_string());
+    let result = run(target, options, progress).await;
+    follower.abort();
+    interrupts.abort();
+    shown.end();
+    let manifest = result?;
+    print(&report::text(&manifest, dir.as_deref(), showing.verbose > 0));
+    Ok(manifest.exit_code)
+}
+
+/// The first Ctrl-C finishes what is in flight, the second leaves at once.
+async fn interrupts(progress: Arc<Progress>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut int), Ok(mut term)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return;
+    };
+    for again in [false, true] {
+        tokio::select! {
+            _ = int.recv() => {}
+            _ = term.recv() => {}
+        }
+        if again {
+            std::process::exit(i32::from(EXIT_INCOMPLETE));
+        }
+        tracing::warn!("stopping after the reads that are under way; once more to leave at once");
+        progress.stop();
+    }
+}
+
+/// A reader that went away is no trouble of ours.
+fn print(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}

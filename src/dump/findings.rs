@@ -2,8 +2,8 @@
 //! way, which goes to the error log at once.
 
 use crate::heap::{BlockRange, Ctid, Loss, Place, Read, Recorded};
-use crate::output::manifest;
 use crate::output::error_log::{ErrorLine, ErrorLog};
+use crate::output::manifest;
 use crate::server::fault::Words;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -177,7 +177,8 @@ impl Findings {
 
     /// Adds a finding; lost blocks in a row with the same cause are one.
     fn push(&mut self, at: Option<Lost>, cause: Cause, words: &Words) {
-        let alike = self.list.last_mut().filter(|f| f.cause == cause && f.sqlstate == words.sqlstate);
+        let alike =
+            self.list.last_mut().filter(|f| f.cause == cause && f.sqlstate == words.sqlstate);
         if let (Some(Lost::Blocks(range)), Some(last)) = (at, alike)
             && let Some(Lost::Blocks(before)) = &mut last.at
             && before.end == range.start

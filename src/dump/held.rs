@@ -66,7 +66,7 @@ impl Held {
 
     /// The first bytes not given yet; empty at the end. Before the first call,
     /// [`Self::rewind`].
-    pub fn next(&mut self) -> Result<Vec<u8>, OutputError> {
+    pub fn next_bytes(&mut self) -> Result<Vec<u8>, OutputError> {
         if let (Some(file), Some(folder)) = (&mut self.file, &self.folder) {
             let mut bytes = Vec::new();
             Read::by_ref(file)
@@ -124,7 +124,7 @@ mod tests {
             held.rewind().unwrap();
             let mut back = 0;
             loop {
-                let bytes = held.next().unwrap();
+                let bytes = held.next_bytes().unwrap();
                 if bytes.is_empty() {
                     break;
                 }

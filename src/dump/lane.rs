@@ -97,7 +97,10 @@ impl Lane {
     }
 
     /// Ends the file. With `even_if_empty`, there is one although no row came.
-    pub async fn finish(mut self, even_if_empty: bool) -> Result<(u64, Option<FileEntry>), OutputError> {
+    pub async fn finish(
+        mut self,
+        even_if_empty: bool,
+    ) -> Result<(u64, Option<FileEntry>), OutputError> {
         if self.head.is_none() && even_if_empty {
             self.head = self.place.writer(None)?;
         }

@@ -16,9 +16,7 @@ pub use held::Held;
 pub use lane::{Lane, LaneMark, LaneWriter};
 pub use watch::{ColumnWatch, LargeObjectWatch, Watch};
 
-use crate::heap::{
-    BlockRange, Ctid, Outcome, Place, Read, Recorded, RowClass, Rows, Salvage,
-};
+use crate::heap::{BlockRange, Ctid, Outcome, Place, Read, Recorded, RowClass, Rows, Salvage};
 use crate::output::OutputError;
 use crate::progress::Progress;
 use crate::server::copy_text;
@@ -318,7 +316,7 @@ async fn flush(stretch: &mut Stretch, class: RowClass) -> Result<(), OutputError
     }
     stretch.held.rewind()?;
     loop {
-        let bytes = stretch.held.next()?;
+        let bytes = stretch.held.next_bytes()?;
         // The rows are counted once, with the first bytes.
         lane.write(&bytes, std::mem::take(&mut count)).await?;
         if bytes.is_empty() {
@@ -331,7 +329,11 @@ async fn flush(stretch: &mut Stretch, class: RowClass) -> Result<(), OutputError
 
 /// Sends one read and takes its rows in. Rows of an untagged read go to the
 /// clean file at once; those of a tagged one when their block is complete.
-async fn read_once(at: &Reading<'_>, stretch: &mut Stretch, read: &Read) -> Result<Got, OutputError> {
+async fn read_once(
+    at: &Reading<'_>,
+    stretch: &mut Stretch,
+    read: &Read,
+) -> Result<Got, OutputError> {
     let sql = if is_whole(stretch) { at.readable.whole() } else { at.readable.part(read) };
     let mut got = Got { last: None, error: None };
     let mut copy = match at.session.copy(&sql).await {

@@ -168,7 +168,10 @@ impl Salvage {
         }
         let read = self.blocks.next_read()?;
         let range = BlockRange::new(read.start, read.end);
-        Some(Read::Blocks { range, tagged: self.tagged || range.len() == 1 })
+        // A read of one block looks for what is wrong in it; but the first read
+        // of a short relation is only the first.
+        let tagged = self.tagged || (range.len() == 1 && !self.is_fresh());
+        Some(Read::Blocks { range, tagged })
     }
 
     /// Takes in what came of the read that [`Self::next_read`] gave.
@@ -241,7 +244,9 @@ impl Salvage {
                 self.map.mark_blocks(range, Status::Done);
                 Recorded::rows(Rows::Clean)
             }
-            Outcome::Failed { last, place } if range.len() == 1 => {
+            Outcome::Failed { last, place }
+                if range.len() == 1 && (tagged || place == Place::Page(range.start)) =>
+            {
                 self.blocks.failed_at(range.start);
                 match place {
                     Place::Page(block) if block == range.start && last.is_none() => {
@@ -267,6 +272,10 @@ impl Salvage {
             Outcome::Failed { last, .. } => {
                 let bound = self.done_before(range, last);
                 self.blocks.failed_from(bound);
+                Recorded::rows(Rows::Undo)
+            }
+            Outcome::Crashed { .. } if range.len() == 1 && !tagged => {
+                self.accuse();
                 Recorded::rows(Rows::Undo)
             }
             Outcome::Crashed { last } if range.len() == 1 => {

@@ -43,6 +43,15 @@ impl Row {
         field.and_then(|f| f.to_str().ok()?.parse().ok()).unwrap_or_default()
     }
 
+    /// A float4 such as `1e+06` or `-1`, as a whole number.
+    fn rows_estimated(&self, i: usize) -> u64 {
+        let rows: f64 = self.number(i);
+        // Saturates: a damaged catalog may say anything.
+        #[expect(clippy::cast_possible_truncation)]
+        let whole = rows.max(0.0) as u64;
+        whole
+    }
+
     fn is(&self, i: usize, value: &str) -> bool {
         self.0.get(i).and_then(Option::as_ref).is_some_and(|f| f == value)
     }
@@ -117,7 +126,10 @@ async fn relations(
             toast_pages.insert(oid, r.number(5));
             return None;
         }
-        let schema = namespaces.get(&schema).cloned().unwrap_or_else(|| BString::from(format!("oid {schema}")));
+        let schema = namespaces
+            .get(&schema)
+            .cloned()
+            .unwrap_or_else(|| BString::from(format!("oid {schema}")));
         let kind = match (oid, relkind.as_slice()) {
             (PG_LARGEOBJECT, _) => RelationKind::LargeObjects,
             (PG_LARGEOBJECT_METADATA, _) => RelationKind::LargeObjectMetadata,
@@ -140,7 +152,7 @@ async fn relations(
             temporary: r.is(4, "t"),
             pages_estimated: r.number::<i64>(5).try_into().unwrap_or(0),
             all_visible_estimated: r.number::<i64>(6).try_into().unwrap_or(0),
-            rows_estimated: r.number(7),
+            rows_estimated: r.rows_estimated(7),
             toast: Some(r.number(8)).filter(|&t| t != 0),
             toast_pages_estimated: 0,
             partition: r.is(9, "t"),
@@ -171,15 +183,16 @@ async fn columns(
     namespaces: &HashMap<u32, BString>,
     relations: &mut [Relation],
 ) -> Result<(), CatalogError> {
-    let types: HashMap<u32, BString> = rows(session, "pg_type", "oid, typname, typnamespace", |r| {
-        let schema = namespaces.get(&r.number::<u32>(2));
-        let own = schema.filter(|s| *s != "pg_catalog");
-        let qualified = own.map(|s| BString::from([s.as_slice(), b".", &r.text(1)].concat()));
-        Some((r.number(0), qualified.unwrap_or_else(|| r.text(1))))
-    })
-    .await?
-    .into_iter()
-    .collect();
+    let types: HashMap<u32, BString> =
+        rows(session, "pg_type", "oid, typname, typnamespace", |r| {
+            let schema = namespaces.get(&r.number::<u32>(2));
+            let own = schema.filter(|s| *s != "pg_catalog");
+            let qualified = own.map(|s| BString::from([s.as_slice(), b".", &r.text(1)].concat()));
+            Some((r.number(0), qualified.unwrap_or_else(|| r.text(1))))
+        })
+        .await?
+        .into_iter()
+        .collect();
     let by_oid: HashMap<u32, usize> =
         relations.iter().enumerate().map(|(i, r)| (r.oid, i)).collect();
     let list = if version >= 120_000 {

@@ -58,7 +58,13 @@ mod tests {
     fn fields_are_unescaped_and_null_is_told_from_empty() {
         assert_eq!(
             all(b"a\t\\N\t\t\\\\N\tx\\ty\\nz\\\\\n"),
-            [Some(b"a".to_vec()), None, Some(vec![]), Some(b"\\N".to_vec()), Some(b"x\ty\nz\\".to_vec())]
+            [
+                Some(b"a".to_vec()),
+                None,
+                Some(vec![]),
+                Some(b"\\N".to_vec()),
+                Some(b"x\ty\nz\\".to_vec())
+            ]
         );
         assert_eq!(all(b"\n"), [Some(vec![])]);
         assert_eq!(all(b"odd\\"), [Some(b"odd\\".to_vec())]);

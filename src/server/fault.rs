@@ -117,12 +117,10 @@ fn place(words: &Words, path: Option<&str>) -> Place {
         return Place::Elsewhere;
     }
     match (path.and_then(|p| file_named(&words.message, p)), names_a_file(&words.message)) {
-        (Some(Named { fork: false, before }), _) if reads_a_page(words) => {
-            match block_in(before) {
-                Some(block) => Place::Page(block),
-                None => Place::Unknown,
-            }
-        }
+        (Some(Named { fork: false, before }), _) if reads_a_page(words) => match block_in(before) {
+            Some(block) => Place::Page(block),
+            None => Place::Unknown,
+        },
         (Some(Named { fork: false, .. }), _) | (None, false) => Place::Unknown,
         _ => Place::Elsewhere,
     }
@@ -185,7 +183,9 @@ fn block_in(before: &str) -> Option<BlockNumber> {
 pub fn is_bad_compression(words: &Words) -> bool {
     words.sqlstate == "XX001"
         && words.routine.as_deref().is_some_and(|r| {
-            r.starts_with("pglz_decompress") || r.starts_with("lz4_decompress") || r.starts_with("toast_decompress")
+            r.starts_with("pglz_decompress")
+                || r.starts_with("lz4_decompress")
+                || r.starts_with("toast_decompress")
         })
 }
 
@@ -211,31 +211,125 @@ mod tests {
         use Fault::{Damage, Environment, Pointless};
         use Place::{Elsewhere, Page, Unknown};
         let table = [
-            ("XX001", "ReadBuffer_common", "invalid page in block 1000 of relation base/5/16468", Damage(Page(1000))),
-            ("XX001", "WaitReadBuffers", "invalid page in block 7 of relation base/5/16468", Damage(Page(7))),
-            ("XX001", "buffer_readv_report", "invalid page in block 7 of relation \"base/5/16468\"", Damage(Page(7))),
-            ("XX001", "buffer_readv_report", "2 invalid pages among blocks 991..1006 of relation \"base/5/16468\"", Damage(Unknown)),
-            ("XX001", "mdread", "could not read block 172 in file \"base/5/16468\": read only 0 of 8192 bytes", Damage(Page(172))),
-            ("XX001", "mdreadv", "could not read blocks 131080..131080 in file \"base/5/16468.1\": read only 0 of 8192 bytes", Damage(Page(131_080))),
-            ("58030", "mdread", "could not read block 172 in file \"base/5/16468\": Input/output error", Damage(Page(172))),
-            ("XX001", "ReadBuffer_common", "ungültige Seite in Block 12 von Relation base/5/16468", Damage(Page(12))),
-            ("XX001", "ReadBuffer_common", "invalid page in block 2 of relation base/5/164689", Damage(Elsewhere)),
-            ("XX001", "ReadBuffer_common", "invalid page in block 2 of relation base/15/16468", Damage(Elsewhere)),
-            ("XX001", "ReadBuffer_common", "invalid page in block 2 of relation base/5/16468_vm", Damage(Elsewhere)),
-            ("58P01", "mdopenfork", "could not open file \"base/5/16468\": No such file or directory", Damage(Unknown)),
-            ("58P01", "mdopenfork", "could not open file \"base/5/2619\": No such file or directory", Damage(Elsewhere)),
-            ("58P01", "SlruReportIOError", "could not access status of transaction 12345", Damage(Unknown)),
-            ("XX001", "heap_fetch_toast_slice", "missing chunk number 0 for toast value 16999 in pg_toast_16500", Damage(Elsewhere)),
+            (
+                "XX001",
+                "ReadBuffer_common",
+                "invalid page in block 1000 of relation base/5/16468",
+                Damage(Page(1000)),
+            ),
+            (
+                "XX001",
+                "WaitReadBuffers",
+                "invalid page in block 7 of relation base/5/16468",
+                Damage(Page(7)),
+            ),
+            (
+                "XX001",
+                "buffer_readv_report",
+                "invalid page in block 7 of relation \"base/5/16468\"",
+                Damage(Page(7)),
+            ),
+            (
+                "XX001",
+                "buffer_readv_report",
+                "2 invalid pages among blocks 991..1006 of relation \"base/5/16468\"",
+                Damage(Unknown),
+            ),
+            (
+                "XX001",
+                "mdread",
+                "could not read block 172 in file \"base/5/16468\": read only 0 of 8192 bytes",
+                Damage(Page(172)),
+            ),
+            (
+                "XX001",
+                "mdreadv",
+                "could not read blocks 131080..131080 in file \"base/5/16468.1\": read only 0 of 8192 bytes",
+                Damage(Page(131_080)),
+            ),
+            (
+                "58030",
+                "mdread",
+                "could not read block 172 in file \"base/5/16468\": Input/output error",
+                Damage(Page(172)),
+            ),
+            (
+                "XX001",
+                "ReadBuffer_common",
+                "ungültige Seite in Block 12 von Relation base/5/16468",
+                Damage(Page(12)),
+            ),
+            (
+                "XX001",
+                "ReadBuffer_common",
+                "invalid page in block 2 of relation base/5/164689",
+                Damage(Elsewhere),
+            ),
+            (
+                "XX001",
+                "ReadBuffer_common",
+                "invalid page in block 2 of relation base/15/16468",
+                Damage(Elsewhere),
+            ),
+            (
+                "XX001",
+                "ReadBuffer_common",
+                "invalid page in block 2 of relation base/5/16468_vm",
+                Damage(Elsewhere),
+            ),
+            (
+                "58P01",
+                "mdopenfork",
+                "could not open file \"base/5/16468\": No such file or directory",
+                Damage(Unknown),
+            ),
+            (
+                "58P01",
+                "mdopenfork",
+                "could not open file \"base/5/2619\": No such file or directory",
+                Damage(Elsewhere),
+            ),
+            (
+                "58P01",
+                "SlruReportIOError",
+                "could not access status of transaction 12345",
+                Damage(Unknown),
+            ),
+            (
+                "XX001",
+                "heap_fetch_toast_slice",
+                "missing chunk number 0 for toast value 16999 in pg_toast_16500",
+                Damage(Elsewhere),
+            ),
             ("XX001", "pglz_decompress_datum", "compressed pglz data is corrupt", Damage(Unknown)),
-            ("XX000", "palloc", "invalid memory alloc request size 18446744073709551613", Damage(Unknown)),
+            (
+                "XX000",
+                "palloc",
+                "invalid memory alloc request size 18446744073709551613",
+                Damage(Unknown),
+            ),
             ("53200", "AllocSetAlloc", "out of memory", Environment),
             ("55P03", "ProcSleep", "canceling statement due to lock timeout", Environment),
-            ("57014", "ProcessInterrupts", "canceling statement due to statement timeout", Environment),
-            ("40001", "ProcessInterrupts", "canceling statement due to conflict with recovery", Environment),
+            (
+                "57014",
+                "ProcessInterrupts",
+                "canceling statement due to statement timeout",
+                Environment,
+            ),
+            (
+                "40001",
+                "ProcessInterrupts",
+                "canceling statement due to conflict with recovery",
+                Environment,
+            ),
             ("72000", "x", "snapshot too old", Pointless),
         ];
         for (code, routine, message, meant) in table {
-            assert_eq!(meaning(&words(code, routine, message), Phase::Rows, PATH), meant, "{message}");
+            assert_eq!(
+                meaning(&words(code, routine, message), Phase::Rows, PATH),
+                meant,
+                "{message}"
+            );
         }
     }
 
@@ -250,7 +344,12 @@ mod tests {
 
     #[test]
     fn no_words_make_it_panic() {
-        for message in ["", "base/5/16468", "99999999999999999999 base/5/16468", "\u{1F4A5}base/5/16468\u{1F4A5}"] {
+        for message in [
+            "",
+            "base/5/16468",
+            "99999999999999999999 base/5/16468",
+            "\u{1F4A5}base/5/16468\u{1F4A5}",
+        ] {
             for code in ["", "X", "XX001", "ü"] {
                 meaning(&words(code, "mdread", message), Phase::Rows, PATH);
                 meaning(&words(code, "mdread", message), Phase::Rows, Some(""));

@@ -36,10 +36,7 @@ impl RelationKind {
 
     /// Whether it has rows in files of its own.
     pub fn has_rows(self) -> bool {
-        matches!(
-            self,
-            Self::Table | Self::Matview | Self::LargeObjects | Self::LargeObjectMetadata
-        )
+        matches!(self, Self::Table | Self::Matview | Self::LargeObjects | Self::LargeObjectMetadata)
     }
 
     pub fn is_large_objects(self) -> bool {
@@ -76,7 +73,8 @@ pub struct Relation {
     pub pages_estimated: u32,
     /// `relallvisible`.
     pub all_visible_estimated: u32,
-    pub rows_estimated: f64,
+    /// `reltuples`; 0 where nobody counted.
+    pub rows_estimated: u64,
     pub toast: Option<u32>,
     pub toast_pages_estimated: u32,
     /// Whether it is a partition of something.
@@ -106,7 +104,9 @@ impl Relation {
     /// Why it is not read, if it is not.
     pub fn not_read(&self) -> Option<&'static str> {
         match self.kind {
-            RelationKind::PartitionedTable => Some("has no rows of its own: its partitions are read"),
+            RelationKind::PartitionedTable => {
+                Some("has no rows of its own: its partitions are read")
+            }
             RelationKind::View => Some("has no rows of its own"),
             RelationKind::ForeignTable => Some("its rows are on another server"),
             _ if self.temporary => Some("temporary table of another session"),
@@ -160,11 +160,23 @@ impl Selection {
             self.tables.iter().find(|p| !all().any(|r| p.matches_relation(&r.schema, &r.name)));
         schema
             .map(|p| format!("no matching schemas were found for pattern \"{}\"", p.as_str()))
-            .or_else(|| table.map(|p| format!("no matching tables were found for pattern \"{}\"", p.as_str())))
+            .or_else(|| {
+                table.map(|p| {
+                    format!("no matching tables were found for pattern \"{}\"", p.as_str())
+                })
+            })
+    }
+
+    /// Whether anything with a name of its own is taken.
+    pub fn matches_any(&self, inventory: &Inventory) -> bool {
+        inventory.relations.iter().any(|r| !r.kind.is_large_objects() && self.takes(r))
     }
 
     /// Whether it chooses at all.
     pub fn is_everything(&self) -> bool {
-        self.schemas.is_empty() && self.tables.is_empty() && self.not_schemas.is_empty() && self.not_tables.is_empty()
+        self.schemas.is_empty()
+            && self.tables.is_empty()
+            && self.not_schemas.is_empty()
+            && self.not_tables.is_empty()
     }
 }

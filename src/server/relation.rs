@@ -47,7 +47,11 @@ pub fn readable(session: &Session, relation: &Relation) -> Result<Readable, Stri
 
 /// Locks a relation against being dropped, rewritten or emptied while it is
 /// read, until [`Session::leave_relation`], and looks at its file.
-pub async fn enter(session: &Session, relation: &Relation, readable: &Readable) -> Result<OnDisk, Refused> {
+pub async fn enter(
+    session: &Session,
+    relation: &Relation,
+    readable: &Readable,
+) -> Result<OnDisk, Refused> {
     // Only tables can be locked; a catalog is not emptied.
     let lock = match relation.kind {
         RelationKind::Table => {
@@ -62,7 +66,9 @@ pub async fn enter(session: &Session, relation: &Relation, readable: &Readable) 
     );
     let failed = |e: ReadError| Refused::Fault(fault(e.source(), Phase::Start, None), e);
     let row = session.row(&sql).await.map_err(failed)?;
-    let [Some(path), Some(filenode), Some(size)] = row.as_slice() else { return Err(Refused::Gone) };
+    let [Some(path), Some(filenode), Some(size)] = row.as_slice() else {
+        return Err(Refused::Gone);
+    };
     let bytes: u64 = size.parse().unwrap_or(0);
     let blocks = bytes / u64::from(session.server().block_size.max(1));
     Ok(OnDisk {
@@ -90,7 +96,10 @@ pub async fn sizes(session: &Session, oids: &[u32]) -> Result<Vec<(u32, u32)>, R
             Ok(rows) => sizes.extend(rows.iter().filter_map(|row| {
                 let bytes: u64 = row.get(1)?.as_ref()?.parse().ok()?;
                 let blocks = bytes / u64::from(session.server().block_size.max(1));
-                Some((row.first()?.as_ref()?.parse().ok()?, u32::try_from(blocks).unwrap_or(u32::MAX)))
+                Some((
+                    row.first()?.as_ref()?.parse().ok()?,
+                    u32::try_from(blocks).unwrap_or(u32::MAX),
+                ))
             })),
             Err(e) if e.sqlstate().is_empty() => return Err(e),
             Err(_) => {

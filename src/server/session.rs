@@ -44,7 +44,7 @@ pub struct Timeouts {
 pub enum ReadError {
     /// The server, or the connection, in its words.
     #[error("{}", .words.one_line())]
-    Server { words: Words, source: tokio_postgres::Error },
+    Server { words: Box<Words>, source: tokio_postgres::Error },
 }
 
 impl ReadError {
@@ -65,7 +65,7 @@ impl ReadError {
 
 impl From<tokio_postgres::Error> for ReadError {
     fn from(source: tokio_postgres::Error) -> Self {
-        Self::Server { words: Words::of(&source), source }
+        Self::Server { words: Box::new(Words::of(&source)), source }
     }
 }
 
@@ -191,7 +191,8 @@ impl Session {
             encoding: show("server_encoding").await?,
             block_size: show("block_size").await?.parse().unwrap_or(8192),
             data_checksums: show("data_checksums").await? == "on",
-            in_recovery: self.value("SELECT pg_catalog.pg_is_in_recovery()").await?.as_deref() == Some("t"),
+            in_recovery: self.value("SELECT pg_catalog.pg_is_in_recovery()").await?.as_deref()
+                == Some("t"),
             database: self.value("SELECT pg_catalog.current_database()").await?.unwrap_or_default(),
             database_oid: self.wish(database_oid).await?.and_then(|o| o.parse().ok()).unwrap_or(0),
             superuser: show("is_superuser").await? == "on",
@@ -218,9 +219,14 @@ impl Session {
     /// Exports the snapshot of this session; it lives as long as the session.
     pub async fn export_snapshot(&self) -> Result<String, ReadError> {
         let id = self.value("SELECT pg_catalog.pg_export_snapshot()").await?;
-        // A subtransaction could not export one.
-        self.execute(SAVE).await?;
+        self.save().await?;
         Ok(id.unwrap_or_default())
+    }
+
+    /// Sets the savepoint that [`Self::leave_relation`] goes back to. After a
+    /// snapshot was exported: that cannot be done in a subtransaction.
+    pub async fn save(&self) -> Result<(), ReadError> {
+        self.execute(SAVE).await
     }
 
     /// After an error in a read: back to where the read began.
@@ -268,9 +274,9 @@ impl Session {
     pub async fn rows(&self, sql: &str) -> Result<Vec<Vec<Option<String>>>, ReadError> {
         let messages = self.connected.client.simple_query(sql).await?;
         let rows = messages.into_iter().filter_map(|message| match message {
-            SimpleQueryMessage::Row(row) => {
-                Some((0..row.len()).map(|i| row.try_get(i).ok().flatten().map(str::to_owned)).collect())
-            }
+            SimpleQueryMessage::Row(row) => Some(
+                (0..row.len()).map(|i| row.try_get(i).ok().flatten().map(str::to_owned)).collect(),
+            ),
             _ => None,
         });
         Ok(rows.collect())

@@ -96,7 +96,11 @@ impl Readable {
     pub fn stored_size_max(&self, at: crate::heap::Ctid) -> String {
         let sizes: Vec<String> =
             self.columns.iter().map(|c| format!("pg_catalog.pg_column_size({c})")).collect();
-        format!("SELECT GREATEST(0, {}) FROM ONLY {} WHERE ctid = '{at}'", sizes.join(", "), self.qualified)
+        format!(
+            "SELECT GREATEST(0, {}) FROM ONLY {} WHERE ctid = '{at}'",
+            sizes.join(", "),
+            self.qualified
+        )
     }
 }
 

@@ -1,0 +1,68 @@
+//! What to do next about a relation: from what was found to a sentence a tired
+//! person can act on. Nothing here is ever done by the program.
+
+use crate::output::manifest::{Relation, RelationKind, RelationStatus};
+
+/// The advice for one relation, the first thing first.
+pub fn advice(relation: &Relation) -> Vec<String> {
+    if !matches!(relation.status, RelationStatus::Salvaged | RelationStatus::Lost) {
+        return failed(relation).into_iter().collect();
+    }
+    let has = |cause: &str| relation.lost.iter().any(|l| l.cause == cause);
+    let mut advice = Vec::new();
+    if has("page") || has("tuple") {
+        advice.push(
+            "fetch the rows of the lost places from a standby or a restored backup".to_owned(),
+        );
+    }
+    if has("stored_elsewhere") && relation.kind != RelationKind::Sequence {
+        advice.push(
+            "rows were lost by their TOAST values: if only the TOAST index is damaged, REINDEX of \
+             the TOAST table on a copy brings them back"
+                .to_owned(),
+        );
+    }
+    if has("missing_file") {
+        advice.push(
+            "its file is missing: look for it in a backup before the server is started again"
+                .to_owned(),
+        );
+    }
+    if has("catalog") {
+        advice.push(
+            "its definition cannot be read: its file may still be whole; keep a copy of it"
+                .to_owned(),
+        );
+    }
+    if has("silent_loss") {
+        advice.push("rows are missing though no read failed: compare with a backup".to_owned());
+    }
+    if has("server_crash") {
+        advice.push("reading it took the server down: read it on a copy only".to_owned());
+    }
+    if relation.rows.suspect > 0 {
+        advice.push(
+            "look at the suspect rows before restoring them: their blocks were damaged".to_owned(),
+        );
+    }
+    if has("not_tried") {
+        advice.push("run again on a copy, with a higher --max-crashes".to_owned());
+    }
+    advice
+}
+
+fn failed(relation: &Relation) -> Option<String> {
+    let reason = relation.reason.as_deref()?;
+    if relation.status != RelationStatus::Failed {
+        return None;
+    }
+    if reason.contains("permission denied") || reason.contains("row-level security") {
+        return Some("run again as a superuser, or as a role with the right to read it".to_owned());
+    }
+    if reason.contains("lock timeout") {
+        return Some(
+            "run again when nobody holds a lock on it, or with a longer --lock-timeout".to_owned(),
+        );
+    }
+    None
+}

@@ -1,0 +1,387 @@
+//! The command line: what was typed ([`Cli`]), and what it means.
+//!
+//! Options are those that users of pg_dump, psql and pg_amcheck know: `-h` is
+//! the host, help is `--help` or `-?`.
+
+use crate::output::Codec;
+use crate::run::RunOptions;
+use crate::server::connect::{ConnectArgs, ConnectError, PasswordPrompt, Target};
+use crate::server::inventory::Selection;
+use crate::server::pattern::Pattern;
+use crate::server::session::Timeouts;
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  everything was read, and no damage was seen
+  1  it could not be done: wrong option, no connection, output not writable
+  2  the run is complete, and found damage
+  3  the run is incomplete: stopped, or something could not be looked at";
+
+const DUMP_EXAMPLES: &str = "\
+Examples:
+  pg_salvage dump -d shop -f /backup/shop -j 4
+  pg_salvage dump -h db1 -U postgres -d shop -f out -t 'public.order*' -Z gzip:6
+  pg_salvage dump -d 'host=db1 dbname=shop sslmode=verify-full' -f out -v";
+
+const VERIFY_EXAMPLES: &str = "\
+Examples:
+  pg_salvage verify -d shop -j 2
+  pg_salvage verify -d shop -n public --log-format json";
+
+const LIST_EXAMPLES: &str = "\
+Example:
+  pg_salvage list -d shop -N 'tmp*'";
+
+const REPORT_EXAMPLES: &str = "\
+Example:
+  pg_salvage report /backup/shop";
+
+/// Reads every table of a damaged PostgreSQL database, and names what is lost.
+#[derive(Parser, Debug)]
+#[command(name = "pg_salvage", version, disable_help_flag = true, after_help = EXIT_CODES)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+    /// Print help
+    #[arg(long, short = '?', action = ArgAction::Help, global = true)]
+    help: Option<bool>,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Read every table into its own compressed file, damage or not
+    #[command(after_help = concat_help(DUMP_EXAMPLES))]
+    Dump(DumpArgs),
+    /// Read everything, keep nothing, report
+    #[command(after_help = concat_help(VERIFY_EXAMPLES))]
+    Verify(VerifyArgs),
+    /// What a dump would read, with sizes and risks
+    #[command(after_help = concat_help(LIST_EXAMPLES))]
+    List(ListArgs),
+    /// Print the report of a dump again
+    #[command(after_help = concat_help(REPORT_EXAMPLES))]
+    Report(ReportArgs),
+}
+
+fn concat_help(examples: &'static str) -> String {
+    format!("{examples}\n\n{EXIT_CODES}")
+}
+
+#[derive(Args, Debug)]
+pub struct DumpArgs {
+    #[command(flatten)]
+    connection: ConnectionArgs,
+    #[command(flatten)]
+    selection: SelectionArgs,
+    #[command(flatten)]
+    reading: ReadingArgs,
+    #[command(flatten)]
+    pub showing: ShowingArgs,
+    /// Directory to write to; it must not exist, or be empty
+    #[arg(short, long, value_name = "DIR", help_heading = "Output")]
+    pub file: PathBuf,
+    /// Compression: zstd, gzip, lz4 or none, with a level if wanted
+    #[arg(
+        short = 'Z',
+        long,
+        value_name = "METHOD[:LEVEL]",
+        default_value = "zstd",
+        help_heading = "Output"
+    )]
+    compress: Codec,
+    /// Do not wait for files to be written safely to disk
+    #[arg(long, help_heading = "Output")]
+    no_sync: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct VerifyArgs {
+    #[command(flatten)]
+    connection: ConnectionArgs,
+    #[command(flatten)]
+    selection: SelectionArgs,
+    #[command(flatten)]
+    reading: ReadingArgs,
+    #[command(flatten)]
+    pub showing: ShowingArgs,
+}
+
+#[derive(Args, Debug)]
+pub struct ListArgs {
+    #[command(flatten)]
+    connection: ConnectionArgs,
+    #[command(flatten)]
+    selection: SelectionArgs,
+    #[command(flatten)]
+    pub showing: ShowingArgs,
+}
+
+#[derive(Args, Debug)]
+pub struct ReportArgs {
+    /// Directory of a dump
+    pub dir: PathBuf,
+    #[command(flatten)]
+    pub showing: ShowingArgs,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Connection")]
+struct ConnectionArgs {
+    /// Server host or socket directory
+    #[arg(short = 'h', long, value_name = "HOSTNAME")]
+    host: Option<String>,
+    /// Server port
+    #[arg(short, long, value_name = "PORT")]
+    port: Option<String>,
+    /// User to connect as
+    #[arg(short = 'U', long, value_name = "USERNAME")]
+    username: Option<String>,
+    /// Database: a name, a connection string or a URI
+    #[arg(short, long, value_name = "DBNAME")]
+    dbname: Option<String>,
+    /// The same, as pg_dump takes it
+    #[arg(value_name = "DBNAME", conflicts_with = "dbname")]
+    database: Option<String>,
+    /// Never ask for a password
+    #[arg(short = 'w', long, conflicts_with = "password")]
+    no_password: bool,
+    /// Ask for a password before connecting
+    #[arg(short = 'W', long)]
+    password: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Selection")]
+struct SelectionArgs {
+    /// Only schemas that match the pattern
+    #[arg(short = 'n', long, value_name = "PATTERN")]
+    schema: Vec<String>,
+    /// No schemas that match the pattern
+    #[arg(short = 'N', long, value_name = "PATTERN")]
+    exclude_schema: Vec<String>,
+    /// Only tables, views, sequences that match the pattern
+    #[arg(short = 't', long, value_name = "PATTERN")]
+    table: Vec<String>,
+    /// None that match the pattern
+    #[arg(short = 'T', long, value_name = "PATTERN")]
+    exclude_table: Vec<String>,
+    /// Large objects too, although schemas or tables were chosen
+    #[arg(short = 'b', long)]
+    large_objects: bool,
+    /// Every pattern of -n and -t must match something
+    #[arg(long)]
+    strict_names: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Reading")]
+struct ReadingArgs {
+    /// Read with so many connections
+    #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    jobs: u16,
+    /// Read larger relations in ranges of blocks, by several connections
+    #[arg(long, value_name = "SIZE", default_value = "1GB", value_parser = size)]
+    split_size: u64,
+    /// Give up a statement after so long; 0: never
+    #[arg(long, value_name = "DURATION", default_value = "0", value_parser = duration)]
+    statement_timeout: Duration,
+    /// Wait for a lock for so long at a time; 0: for ever
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    lock_timeout: Duration,
+    /// Let the server go down at most so often; what is then left is not read
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    max_crashes: u32,
+    /// Wait for a server that went down for so long
+    #[arg(long, value_name = "DURATION", default_value = "10min", value_parser = duration)]
+    crash_wait: Duration,
+    /// Stop at the first damage
+    #[arg(long)]
+    fail_fast: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum When {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Messages")]
+pub struct ShowingArgs {
+    /// Say more; twice: every read
+    #[arg(short, long, action = ArgAction::Count)]
+    pub verbose: u8,
+    /// Form of the log on stderr
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+    /// Show progress: a bar on a terminal, else lines
+    #[arg(short = 'P', long)]
+    pub progress: bool,
+    /// Colour in the log (NO_COLOR turns it off, too)
+    #[arg(long, value_enum, default_value_t = When::Auto)]
+    pub color: When,
+}
+
+/// What was typed and makes no sense, on one line.
+#[derive(Debug, thiserror::Error)]
+pub enum UsageError {
+    #[error("{0}")]
+    Pattern(String),
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+}
+
+impl ConnectionArgs {
+    fn target(&self) -> Result<Target, UsageError> {
+        let args = ConnectArgs {
+            host: self.host.clone(),
+            port: self.port.clone(),
+            user: self.username.clone(),
+            dbname: self.dbname.clone().or_else(|| self.database.clone()),
+            password: match (self.no_password, self.password) {
+                (true, _) => PasswordPrompt::Never,
+                (_, true) => PasswordPrompt::Force,
+                _ => PasswordPrompt::Auto,
+            },
+        };
+        Ok(Target::resolve(&args, &|name| std::env::var(name).ok())?)
+    }
+}
+
+impl SelectionArgs {
+    fn selection(&self) -> Result<Selection, UsageError> {
+        type Parse = fn(&str) -> Result<Pattern, crate::server::pattern::PatternError>;
+        let all = |patterns: &[String], parse: Parse| {
+            let parsed = patterns.iter().map(|p| parse(p));
+            parsed.collect::<Result<Vec<_>, _>>().map_err(|e| UsageError::Pattern(e.to_string()))
+        };
+        Ok(Selection {
+            schemas: all(&self.schema, Pattern::parse_schema)?,
+            not_schemas: all(&self.exclude_schema, Pattern::parse_schema)?,
+            tables: all(&self.table, Pattern::parse)?,
+            not_tables: all(&self.exclude_table, Pattern::parse)?,
+            large_objects: self.large_objects,
+        })
+    }
+}
+
+impl ReadingArgs {
+    fn timeouts(&self) -> Timeouts {
+        let ms =
+            |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX).min(i32::MAX as u64);
+        Timeouts { statement_ms: ms(self.statement_timeout), lock_ms: ms(self.lock_timeout) }
+    }
+
+    fn options(&self, selection: &SelectionArgs) -> Result<RunOptions, UsageError> {
+        let asked = BTreeMap::from([
+            ("jobs".to_owned(), json!(self.jobs)),
+            ("split_size".to_owned(), json!(self.split_size)),
+            ("max_crashes".to_owned(), json!(self.max_crashes)),
+            ("schema".to_owned(), json!(selection.schema)),
+            ("exclude_schema".to_owned(), json!(selection.exclude_schema)),
+            ("table".to_owned(), json!(selection.table)),
+            ("exclude_table".to_owned(), json!(selection.exclude_table)),
+        ]);
+        Ok(RunOptions {
+            dir: None,
+            sync: true,
+            jobs: usize::from(self.jobs),
+            codec: Codec::NONE,
+            selection: selection.selection()?,
+            strict_names: selection.strict_names,
+            split_bytes: self.split_size,
+            max_crashes: self.max_crashes,
+            crash_wait: self.crash_wait,
+            timeouts: self.timeouts(),
+            fail_fast: self.fail_fast,
+            asked,
+        })
+    }
+}
+
+impl DumpArgs {
+    pub fn meant(&self) -> Result<(Target, RunOptions), UsageError> {
+        let mut options = self.reading.options(&self.selection)?;
+        options.dir = Some(self.file.clone());
+        options.sync = !self.no_sync;
+        options.codec = self.compress;
+        options.asked.insert("compress".to_owned(), json!(self.compress.to_string()));
+        Ok((self.connection.target()?, options))
+    }
+}
+
+impl VerifyArgs {
+    pub fn meant(&self) -> Result<(Target, RunOptions), UsageError> {
+        Ok((self.connection.target()?, self.reading.options(&self.selection)?))
+    }
+}
+
+impl ListArgs {
+    pub fn meant(&self) -> Result<(Target, Selection), UsageError> {
+        Ok((self.connection.target()?, self.selection.selection()?))
+    }
+}
+
+/// `500ms`, `10s`, `5min`, `4h`; a bare 0 is none.
+fn duration(text: &str) -> Result<Duration, String> {
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    text.parse::<jiff::SignedDuration>()
+        .ok()
+        .and_then(|d| Duration::try_from(d).ok())
+        .ok_or_else(|| "write it with a unit, as in 500ms, 10s, 5min, 4h".to_owned())
+}
+
+/// `64MB`, `1GB`: units of 1024, as PostgreSQL's settings have them.
+fn size(text: &str) -> Result<u64, String> {
+    let unit_at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(unit_at);
+    let factor: Option<u64> = match unit.trim() {
+        "B" => Some(1),
+        "kB" => Some(1 << 10),
+        "MB" => Some(1 << 20),
+        "GB" => Some(1 << 30),
+        "TB" => Some(1 << 40),
+        _ => None,
+    };
+    number
+        .parse::<u64>()
+        .ok()
+        .zip(factor)
+        .and_then(|(n, f)| n.checked_mul(f))
+        .ok_or_else(|| "write it with a unit, as in 512kB, 64MB, 1GB".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_and_durations_have_units() {
+        assert_eq!(size("1GB"), Ok(1 << 30));
+        assert_eq!(size("512kB"), Ok(512 << 10));
+        assert!(size("7").is_err() && size("GB").is_err() && size("99999999999TB").is_err());
+        assert_eq!(duration("10min"), Ok(Duration::from_secs(600)));
+        assert_eq!(duration("0"), Ok(Duration::ZERO));
+        assert!(duration("7").is_err() && duration("-1s").is_err());
+    }
+}

@@ -1,0 +1,186 @@
+//! What a person sees at the end of a run: one table, and what to do next.
+
+use crate::output::manifest::{Manifest, Relation, RelationStatus, RunStatus};
+use std::fmt::Write as _;
+
+/// Up to so many relations all are shown; above, those that are not clean.
+const SHOW_ALL_MAX: usize = 40;
+
+/// So many lines of places lost are shown for a relation; the manifest has all.
+const LOST_SHOWN_MAX: usize = 3;
+
+/// A number as people write it: 1,234,567.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::with_capacity(digits.len() * 4 / 3);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// A size as PostgreSQL writes it: 12 MB.
+pub fn sized(bytes: u64) -> String {
+    let mut value = bytes;
+    for unit in ["bytes", "kB", "MB", "GB"] {
+        if value < 10_240 {
+            return format!("{value} {unit}");
+        }
+        value = value.div_ceil(1024);
+    }
+    format!("{value} TB")
+}
+
+/// The whole report. `where_to` is the dump directory, if there is one.
+pub fn text(manifest: &Manifest, where_to: Option<&str>, verbose: bool) -> String {
+    let read: Vec<&Relation> =
+        manifest.relations.iter().filter(|r| r.status != RelationStatus::Skipped).collect();
+    let show_all = verbose || read.len() <= SHOW_ALL_MAX;
+    let shown: Vec<&Relation> =
+        read.iter().copied().filter(|r| show_all || r.status != RelationStatus::Clean).collect();
+    let mut out = table(&shown);
+    let hidden = read.len() - shown.len();
+    if hidden > 0 {
+        let _ = writeln!(out, "and {} relations that are clean", grouped(hidden as u64));
+    }
+    let t = &manifest.totals;
+    let _ = writeln!(
+        out,
+        "\n{} rows clean, {} suspect; {} blocks damaged, {} of them lost; {}",
+        grouped(t.rows.clean),
+        grouped(t.rows.suspect),
+        grouped(t.blocks.damaged + t.blocks.lost),
+        grouped(t.blocks.lost),
+        sized(t.bytes)
+    );
+    for warning in &manifest.warnings {
+        let _ = writeln!(out, "WARNING: {warning}");
+    }
+    details(&mut out, &shown);
+    next(&mut out, manifest, where_to);
+    out
+}
+
+fn table(relations: &[&Relation]) -> String {
+    let head = ["relation", "kind", "clean", "suspect", "partial", "blocks lost", "status"];
+    let mut rows: Vec<[String; 7]> = vec![head.map(str::to_owned)];
+    rows.extend(relations.iter().map(|r| {
+        [
+            format!("{}.{}", r.schema, r.name).escape_debug().to_string(),
+            word(&r.kind),
+            grouped(r.rows.clean),
+            grouped(r.rows.suspect),
+            grouped(r.rows.partial),
+            grouped(r.blocks.lost),
+            word(&r.status),
+        ]
+    }));
+    let mut widths = [0; 7];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut out = String::new();
+    for (n, row) in rows.iter().enumerate() {
+        let mut line = String::new();
+        for (i, (cell, width)) in row.iter().zip(widths).enumerate() {
+            let gap = " ".repeat(width - cell.chars().count());
+            let text_column = matches!(i, 0 | 1 | 6);
+            let (before, after) = if text_column { ("", gap.as_str()) } else { (gap.as_str(), "") };
+            let _ = write!(line, "{before}{cell}{after}  ");
+        }
+        let _ = writeln!(out, "{}", line.trim_end());
+        if n == 0 {
+            let rule: Vec<String> = widths.iter().map(|w| "-".repeat(*w)).collect();
+            let _ = writeln!(out, "{}", rule.join("  "));
+        }
+    }
+    out
+}
+
+/// A word of the manifest, as serde writes it.
+fn word(value: &impl serde::Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(word)) => word.replace('_', " "),
+        _ => String::new(),
+    }
+}
+
+/// What was lost of each relation that is not clean, and the advice.
+fn details(out: &mut String, relations: &[&Relation]) {
+    for r in relations.iter().filter(|r| r.status != RelationStatus::Clean) {
+        let _ =
+            writeln!(out, "\n{} \"{}.{}\": {}", word(&r.kind), r.schema, r.name, word(&r.status));
+        if let Some(reason) = &r.reason {
+            let _ = writeln!(out, "  {reason}");
+        }
+        for lost in r.lost.iter().take(LOST_SHOWN_MAX) {
+            let place = match (lost.first_block, lost.last_block, &lost.ctid) {
+                (Some(a), Some(b), _) if a == b => format!("block {a}: "),
+                (Some(a), Some(b), _) => format!("blocks {a}..{b}: "),
+                (_, _, Some(ctid)) => format!("tuple {ctid}: "),
+                _ => String::new(),
+            };
+            let _ = writeln!(out, "  lost: {place}{}", lost.message);
+        }
+        let more = (r.lost.len() - r.lost.len().min(LOST_SHOWN_MAX)) as u64 + r.lost_omitted;
+        if more > 0 {
+            let _ = writeln!(out, "  and {} more; see manifest.json", grouped(more));
+        }
+        if let Some(s) = r.sequence.as_ref().filter(|s| s.derived) {
+            let _ = writeln!(out, "  its value was derived: {}", s.last_value);
+        }
+        for advice in &r.advice {
+            let _ = writeln!(out, "  HINT: {advice}");
+        }
+    }
+}
+
+fn next(out: &mut String, manifest: &Manifest, where_to: Option<&str>) {
+    let _ = writeln!(out);
+    match manifest.status {
+        RunStatus::Clean => {
+            let _ = writeln!(out, "Everything was read, and the server reported no damage.");
+        }
+        RunStatus::Damaged | RunStatus::Incomplete => {
+            if manifest.status == RunStatus::Damaged {
+                let _ = writeln!(out, "The run is complete. There is damage. What to do next:");
+            } else {
+                let _ = writeln!(out, "The run is NOT complete. What to do next:");
+            }
+            let _ = writeln!(
+                out,
+                "  1. Write nothing more to this server; copy its data directory before any repair."
+            );
+            if let Some(dir) = where_to {
+                let _ = writeln!(
+                    out,
+                    "  2. Keep {dir}: data/ has the rows, errors/ every error, maps/ and"
+                );
+                let _ = writeln!(out, "     manifest.json every place that was lost.");
+            }
+            let _ = writeln!(
+                out,
+                "  3. Look for the lost rows on a standby or in a backup; then follow the hints above."
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_as_people_write_them() {
+        assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!(
+            [0, 8192, 10_240, 45_000_000].map(sized),
+            ["0 bytes", "8192 bytes", "10 kB", "43 MB"]
+        );
+    }
+}

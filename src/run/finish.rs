@@ -1,0 +1,89 @@
+//! The end of a run: checks that need the whole, and the manifest.
+
+use super::sequences::Missing;
+use super::{Run, RunError, locked};
+use crate::advice::advice;
+use crate::output::manifest::{self, Manifest, RelationStatus, RunStatus};
+use std::sync::Arc;
+
+impl Run {
+    pub(super) async fn finish(self: Arc<Self>, missing: &Missing) -> Result<Manifest, RunError> {
+        self.derive_sequences(missing);
+        let (snapshots, crashes) = self.generations.history().await;
+        let server = self.generations.server().await;
+        let mut relations = std::mem::take(&mut *locked(&self.entries));
+        relations.sort_by(|a, b| (&a.schema, &a.name, a.oid).cmp(&(&b.schema, &b.name, b.oid)));
+        for relation in &mut relations {
+            relation.advice.extend(advice(relation));
+        }
+        for setting in &server.hiding {
+            self.warn(format!("{setting} is on and could not be turned off: damage may be hidden"));
+        }
+        if crashes > 0 {
+            self.warn(format!("the server went down {crashes} time(s) during the run"));
+        }
+        let status = status_of(&relations, self.progress.stopped());
+        let manifest = Manifest {
+            format_version: manifest::FORMAT_VERSION,
+            tool: manifest::Tool {
+                name: env!("CARGO_PKG_NAME").to_owned(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+            },
+            started: self.started,
+            finished: Some(jiff::Timestamp::now()),
+            status,
+            exit_code: exit_code(status),
+            server: manifest::Server {
+                version_num: server.version,
+                version: server.version_text.clone(),
+                host: self.generations.host(),
+                port: None,
+                in_recovery: server.in_recovery,
+                data_checksums: Some(server.data_checksums),
+                block_size: server.block_size,
+                encoding: server.encoding.clone(),
+                system_identifier: server.system_identifier.clone(),
+            },
+            database: manifest::Database {
+                name: server.database.clone(),
+                name_hex: None,
+                oid: server.database_oid,
+                encoding: server.encoding.clone(),
+            },
+            snapshots,
+            options: self.options.asked.clone(),
+            warnings: locked(&self.warnings).clone(),
+            totals: manifest::Totals::of(&relations),
+            relations,
+        };
+        if let Some(dir) = &self.dir {
+            dir.write_atomic("manifest.json", manifest.to_json().into_bytes()).await?;
+        }
+        Ok(manifest)
+    }
+}
+
+fn status_of(relations: &[manifest::Relation], stopped: bool) -> RunStatus {
+    let not_tried = |r: &manifest::Relation| r.lost.iter().any(|l| l.cause == "not_tried");
+    let incomplete = |r: &manifest::Relation| r.status == RelationStatus::Failed || not_tried(r);
+    let damaged = |r: &manifest::Relation| {
+        matches!(r.status, RelationStatus::Salvaged | RelationStatus::Lost)
+    };
+    if stopped || relations.iter().any(incomplete) {
+        RunStatus::Incomplete
+    } else if relations.iter().any(damaged) {
+        RunStatus::Damaged
+    } else {
+        RunStatus::Clean
+    }
+}
+
+/// 0 all clean, 2 damage was found, 3 incomplete. (1: it could not be done, and
+/// there is no manifest.)
+pub(super) fn exit_code(status: RunStatus) -> u8 {
+    match status {
+        RunStatus::Clean => 0,
+        RunStatus::Damaged => 2,
+        RunStatus::Incomplete => 3,
+    }
+}

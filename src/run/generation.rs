@@ -1,0 +1,194 @@
+//! Sessions that share a snapshot, and what happens when the server goes down.
+//!
+//! One idle session holds the exported snapshot; the workers' sessions use it.
+//! When the server has gone down, all of them are gone and so is the snapshot:
+//! whoever notices first waits until connections are accepted again, and a new
+//! generation begins.
+
+use crate::output::manifest;
+use crate::progress::Progress;
+use crate::server::connect::Target;
+use crate::server::fault::Words;
+use crate::server::session::{OpenError, ServerFacts, Session, Snapshot, Timeouts};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::Mutex;
+use tokio::time::sleep;
+
+/// Between two tries to connect: from the first to the last, twice as long
+/// each time.
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+const RETRY_LAST: Duration = Duration::from_secs(5);
+
+/// Before it is asked whether the server is still there: a crash that took our
+/// session may be a moment away from taking the others.
+const AFTER_LOSS: Duration = Duration::from_millis(100);
+
+/// The server did not come back, or would not have us.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ServerGone(pub OpenError);
+
+/// What a lost session means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lost {
+    /// The server is well: this session alone is gone.
+    Session,
+    /// All sessions are gone.
+    Server,
+}
+
+pub(super) struct Generations {
+    target: Target,
+    timeouts: Timeouts,
+    patience: Duration,
+    progress: Arc<Progress>,
+    current: Mutex<Current>,
+}
+
+struct Current {
+    holder: Session,
+    snapshot: String,
+    taken: Vec<manifest::Snapshot>,
+    crashes: u32,
+}
+
+impl Current {
+    fn number(&self) -> u32 {
+        u32::try_from(self.taken.len()).unwrap_or(u32::MAX)
+    }
+}
+
+/// A session, and the number of its snapshot.
+pub(super) struct Numbered {
+    pub(super) session: Session,
+    pub(super) snapshot: u32,
+}
+
+impl Generations {
+    /// The first one. Nothing is waited for: a server that is not there is the
+    /// user's to know.
+    pub(super) async fn begin(
+        target: Target,
+        timeouts: Timeouts,
+        patience: Duration,
+        progress: Arc<Progress>,
+    ) -> Result<Self, OpenError> {
+        let (holder, snapshot) = hold(&target, timeouts).await?;
+        let taken = vec![described(&holder, &snapshot, 1)];
+        let current = Mutex::new(Current { holder, snapshot, taken, crashes: 0 });
+        Ok(Self { target, timeouts, patience, progress, current })
+    }
+
+    /// Where the server is, for people.
+    pub(super) fn host(&self) -> String {
+        self.target.describe()
+    }
+
+    pub(super) async fn server(&self) -> Arc<ServerFacts> {
+        self.current.lock().await.holder.server().clone()
+    }
+
+    /// The snapshots so far, and how often the server has gone down.
+    pub(super) async fn history(&self) -> (Vec<manifest::Snapshot>, u32) {
+        let current = self.current.lock().await;
+        (current.taken.clone(), current.crashes)
+    }
+
+    /// A new session in the snapshot of now.
+    pub(super) async fn session(&self) -> Result<Numbered, ServerGone> {
+        let mut current = self.current.lock().await;
+        let begun = Instant::now();
+        let mut pause = RETRY_FIRST;
+        loop {
+            let snapshot =
+                Snapshot { id: &current.snapshot, server: current.holder.server().clone() };
+            match Session::open(&self.target, self.timeouts, Some(snapshot)).await {
+                Ok(session) => return Ok(Numbered { session, snapshot: current.number() }),
+                Err(e) if !e.is_transient() && !e.is_stale_snapshot() => return Err(ServerGone(e)),
+                Err(e) if begun.elapsed() > self.patience || self.progress.stopped() => {
+                    return Err(ServerGone(e));
+                }
+                Err(e) => tracing::info!("{e}; trying again"),
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(RETRY_LAST);
+            if current.holder.execute("SELECT 1").await.is_err() {
+                self.renew(&mut current, None).await?;
+            }
+        }
+    }
+
+    /// A session without the shared snapshot, which sees the database as it is
+    /// now.
+    pub(super) async fn session_of_now(&self) -> Result<Session, OpenError> {
+        Session::open(&self.target, self.timeouts, None).await
+    }
+
+    /// Finds out what the loss of a session of this snapshot means, with the
+    /// server's last words to it.
+    pub(super) async fn after_loss(
+        &self,
+        snapshot: u32,
+        words: &Words,
+    ) -> Result<Lost, ServerGone> {
+        let mut current = self.current.lock().await;
+        if current.number() != snapshot {
+            return Ok(Lost::Server);
+        }
+        sleep(AFTER_LOSS).await;
+        if current.holder.execute("SELECT 1").await.is_ok() {
+            return Ok(Lost::Session);
+        }
+        self.renew(&mut current, Some(words)).await?;
+        Ok(Lost::Server)
+    }
+
+    /// Waits for the server, and takes a new snapshot.
+    async fn renew(&self, current: &mut Current, words: Option<&Words>) -> Result<(), ServerGone> {
+        // 57P01: an administrator ended the session or stopped the server.
+        if words.is_none_or(|w| w.sqlstate != "57P01") {
+            current.crashes += 1;
+        }
+        tracing::warn!("the server has ended all sessions; waiting until it accepts connections");
+        let begun = Instant::now();
+        let mut pause = RETRY_FIRST;
+        loop {
+            match hold(&self.target, self.timeouts).await {
+                Ok((holder, snapshot)) => {
+                    let number = current.number() + 1;
+                    current.taken.push(described(&holder, &snapshot, number));
+                    (current.holder, current.snapshot) = (holder, snapshot);
+                    tracing::warn!(number, "connected again, with a new snapshot");
+                    return Ok(());
+                }
+                Err(e) if !e.is_transient() => return Err(ServerGone(e)),
+                Err(e) if begun.elapsed() > self.patience || self.progress.stopped() => {
+                    return Err(ServerGone(e));
+                }
+                Err(e) => tracing::debug!("{e}; trying again"),
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(RETRY_LAST);
+        }
+    }
+
+    pub(super) async fn crashes(&self) -> u32 {
+        self.current.lock().await.crashes
+    }
+}
+
+async fn hold(target: &Target, timeouts: Timeouts) -> Result<(Session, String), OpenError> {
+    let holder = Session::open(target, timeouts, None).await?;
+    let snapshot = holder.export_snapshot().await?;
+    Ok((holder, snapshot))
+}
+
+fn described(holder: &Session, id: &str, number: u32) -> manifest::Snapshot {
+    manifest::Snapshot {
+        number,
+        id: id.to_owned(),
+        taken_at: jiff::Timestamp::now(),
+        in_recovery: holder.server().in_recovery,
+    }
+}

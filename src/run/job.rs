@@ -1,0 +1,312 @@
+//! What a worker does with one stretch: enter the relation, read, and decide
+//! what an end that is no end means.
+//!
+//! When the server goes down, every session dies the same death, so a read
+//! cannot be blamed by its error. What was in flight is accused, waits until
+//! all the innocent is read, and is then read again by one worker alone.
+
+use super::generation::{Lost, Numbered, ServerGone};
+use super::relation::RelationRun;
+use super::{Run, RunError};
+use crate::dump::{Cause, End, Reading, Stretch, convict, read_stretch};
+use crate::heap::BlockRange;
+use crate::server::fault::{Fault, Words};
+use crate::server::relation::{Refused, enter};
+use std::sync::Arc;
+
+/// How often a lock or a lost session may keep a stretch from being read.
+const TRIES_MAX: u32 = 3;
+
+/// One stretch of one relation, to be read.
+pub(super) struct Job {
+    pub relation: Arc<RelationRun>,
+    pub index: usize,
+    /// None: all of the relation, however long it is when it is read.
+    pub range: Option<BlockRange>,
+    /// How far it was read before something came in between.
+    pub stretch: Option<Box<Stretch>>,
+    pub tries: u32,
+    /// Blocks that it counts for in the progress.
+    pub blocks: u64,
+}
+
+/// What became of a job.
+enum After {
+    Done,
+    /// To be done later, when others are.
+    Later,
+    /// The server went down, and this may be why.
+    Accused,
+}
+
+impl Run {
+    /// Works until the queue is empty.
+    pub(super) async fn work(self: Arc<Self>) -> Result<(), RunError> {
+        let mut session = None;
+        while let Some(mut job) = self.next_job() {
+            let after = self.do_job(&mut session, &mut job, false).await;
+            match after {
+                Ok(After::Done) => self.finish_job(job).await?,
+                Ok(After::Later) => self.put_back(job),
+                Ok(After::Accused) => self.accuse(job),
+                Err(RunError::ServerGone(gone)) => {
+                    job.relation.fail(format!("not read: {gone}")).await;
+                    self.finish_job(job).await?;
+                    self.stop_for(&gone.to_string());
+                    return Ok(());
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what was in flight when the server went down, alone, as long as
+    /// it may go down once more.
+    pub(super) async fn work_on_accused(&self) -> Result<(), RunError> {
+        let mut session = None;
+        while let Some(mut job) = self.next_accused() {
+            if self.crashes_left().await == 0 {
+                self.fence(&mut job);
+                self.finish_job(job).await?;
+                continue;
+            }
+            if let Some(stretch) = &mut job.stretch {
+                stretch.salvage.accuse();
+            }
+            job.tries = 0;
+            match self.do_job(&mut session, &mut job, true).await {
+                Ok(_) => self.finish_job(job).await?,
+                Err(RunError::ServerGone(gone)) => {
+                    job.relation.fail(format!("not read: {gone}")).await;
+                    self.finish_job(job).await?;
+                    self.stop_for(&gone.to_string());
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    /// A session to work with: the one at hand, or a new one.
+    async fn ready<'s>(
+        &self,
+        session: &'s mut Option<Numbered>,
+    ) -> Result<&'s Numbered, ServerGone> {
+        if session.as_ref().is_some_and(|s| s.session.is_closed()) {
+            *session = None;
+        }
+        match session {
+            Some(ready) => Ok(ready),
+            none => Ok(none.insert(self.generations.session().await?)),
+        }
+    }
+
+    async fn do_job(
+        &self,
+        session: &mut Option<Numbered>,
+        job: &mut Job,
+        alone: bool,
+    ) -> Result<After, RunError> {
+        loop {
+            if self.progress.stopped() || job.relation.has_failed().await {
+                return Ok(After::Done);
+            }
+            let ready = self.ready(session).await?;
+            let snapshot = ready.snapshot;
+            let relation = &job.relation;
+            let on_disk = match enter(&ready.session, &relation.relation, &relation.readable).await
+            {
+                Ok(on_disk) => on_disk,
+                Err(refused) => match self.refused(ready, job, refused).await? {
+                    Some(after) => return Ok(after),
+                    None => {
+                        *session = None;
+                        continue;
+                    }
+                },
+            };
+            relation.entered(&on_disk, snapshot).await;
+            let stretch = match &mut job.stretch {
+                Some(stretch) => stretch,
+                none => {
+                    let range = job.range.unwrap_or(BlockRange::new(0, on_disk.blocks));
+                    none.insert(Box::new(relation.stretch(job.index, range).await?))
+                }
+            };
+            let reading = Reading {
+                session: &ready.session,
+                readable: &relation.readable,
+                path: &on_disk.path,
+                progress: &self.progress,
+            };
+            match read_stretch(&reading, stretch).await? {
+                End::Settled | End::Stopped => {
+                    if ready.session.leave_relation().await.is_err() {
+                        *session = None;
+                    }
+                    return Ok(After::Done);
+                }
+                End::Refused(words) => {
+                    relation.fail(words.one_line()).await;
+                    if ready.session.leave_relation().await.is_err() {
+                        *session = None;
+                    }
+                    return Ok(After::Done);
+                }
+                End::Environment(words) => {
+                    let left = ready.session.leave_relation().await;
+                    if left.is_err() {
+                        *session = None;
+                    }
+                    return Ok(self.later(job, &words, alone).await);
+                }
+                End::SessionLost(words) => {
+                    let innocent = is_innocent(ready, &words);
+                    *session = None;
+                    if let Some(after) = self.lost(job, snapshot, &words, innocent, alone).await? {
+                        return Ok(after);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The relation could not be entered. None: try again with a new session.
+    async fn refused(
+        &self,
+        ready: &Numbered,
+        job: &mut Job,
+        refused: Refused,
+    ) -> Result<Option<After>, RunError> {
+        let (fault, error) = match refused {
+            Refused::Gone => {
+                let reason = "the relation was dropped, or another has its name now";
+                job.relation.fail(reason.to_owned()).await;
+                let left = ready.session.leave_relation().await;
+                return Ok(left.is_ok().then_some(After::Done));
+            }
+            Refused::Fault(fault, error) => (fault, error),
+        };
+        let words = error.words().clone();
+        if fault == Fault::SessionLost {
+            self.generations.after_loss(ready.snapshot, &words).await?;
+            return Ok(None);
+        }
+        let left = ready.session.leave_relation().await;
+        if left.is_err() {
+            return Ok(None);
+        }
+        Ok(Some(match fault {
+            Fault::Environment => self.later(job, &words, false).await,
+            Fault::Damage(_) => {
+                // It cannot be opened: no part of it can be read.
+                let mut stretch = job.relation.stretch(job.index, BlockRange::new(0, 0)).await?;
+                stretch.findings.whole(Cause::Catalog, &words);
+                job.stretch = Some(Box::new(stretch));
+                After::Done
+            }
+            _ => {
+                job.relation.fail(words.one_line()).await;
+                After::Done
+            }
+        }))
+    }
+
+    /// Something is in the way: others first, and not for ever.
+    async fn later(&self, job: &mut Job, words: &Words, alone: bool) -> After {
+        job.tries += 1;
+        if job.tries < TRIES_MAX && !alone {
+            tracing::info!(
+                "relation \"{}\" is tried again later: {}",
+                job.relation.relation.display_name(),
+                words.one_line()
+            );
+            return After::Later;
+        }
+        job.relation.fail(words.one_line()).await;
+        After::Done
+    }
+
+    /// The session was lost under a read. None: read on with a new one.
+    async fn lost(
+        &self,
+        job: &mut Job,
+        snapshot: u32,
+        words: &Words,
+        innocent: bool,
+        alone: bool,
+    ) -> Result<Option<After>, RunError> {
+        let lost = self.generations.after_loss(snapshot, words).await?;
+        job.tries += 1;
+        let guilty = match lost {
+            Lost::Server if innocent => false,
+            Lost::Server => true,
+            // A session that is lost again and again, with the server well.
+            Lost::Session => job.tries > TRIES_MAX,
+        };
+        if !guilty {
+            return Ok(None);
+        }
+        if !alone {
+            return Ok(Some(After::Accused));
+        }
+        job.tries = 0;
+        if let Some(stretch) = &mut job.stretch {
+            convict(&self.progress, stretch, words).await?;
+        }
+        if self.crashes_left().await == 0 {
+            self.fence(job);
+            return Ok(Some(After::Done));
+        }
+        Ok(None)
+    }
+
+    /// Nothing more of it is read, lest the server goes down once more.
+    fn fence(&self, job: &mut Job) {
+        let Some(stretch) = &mut job.stretch else { return };
+        let words = Words {
+            message: format!(
+                "the server went down while this was read, and --max-crashes {} allows no other try",
+                self.options.max_crashes
+            ),
+            ..Words::default()
+        };
+        stretch.held.clear();
+        stretch.watch.forget();
+        for blocks in stretch.salvage.fence() {
+            stretch.findings.not_tried(blocks, &words);
+        }
+    }
+
+    async fn finish_job(&self, job: Job) -> Result<(), RunError> {
+        let stretch = match job.stretch {
+            Some(stretch) => {
+                if stretch.salvage.next_read().is_some() {
+                    job.relation
+                        .fail("not all of it was read: the run was stopped".to_owned())
+                        .await;
+                }
+                *stretch
+            }
+            None => {
+                job.relation.fail("not read: the run was stopped".to_owned()).await;
+                job.relation.stretch(job.index, job.range.unwrap_or(BlockRange::new(0, 0))).await?
+            }
+        };
+        self.count_done(job.blocks);
+        if let Some(entry) = job.relation.finish_stretch(stretch).await? {
+            self.finished(&job.relation, entry);
+        }
+        Ok(())
+    }
+}
+
+/// Whether the server itself has said that somebody else is to blame: 57P02 is
+/// sent to all sessions but the one that crashed, 57P01 when an administrator
+/// ended them.
+fn is_innocent(ready: &Numbered, words: &Words) -> bool {
+    words.sqlstate == "57P01"
+        || words.sqlstate == "57P02"
+        || ready.session.notices().iter().any(|n| n.sqlstate == "57P02")
+}

@@ -1,0 +1,232 @@
+//! The whole run: what is read in which order, by how many, and what the run
+//! came to.
+//!
+//! The queue is filled and sorted before the workers start: unlogged tables
+//! first, since a crash empties them, then the largest, TOAST included. Every
+//! worker owns its session. What was in flight when the server went down is
+//! read at the end, alone.
+
+mod finish;
+mod generation;
+mod job;
+mod plan;
+mod relation;
+mod sequences;
+
+pub use generation::ServerGone;
+
+use crate::output::{Codec, DumpDir, OutputError, manifest};
+use crate::progress::Progress;
+use crate::server::catalog::{self, CatalogError};
+use crate::server::connect::Target;
+use crate::server::inventory::{Inventory, Selection};
+use crate::server::session::{OpenError, ReadError, Timeouts};
+use generation::Generations;
+use job::Job;
+use relation::{Files, RelationRun};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::task::JoinSet;
+
+/// What is asked of a run.
+#[derive(Clone, Debug)]
+pub struct RunOptions {
+    /// Where the dump goes; none: everything is read, and nothing is kept.
+    pub dir: Option<PathBuf>,
+    /// Whether files are synced.
+    pub sync: bool,
+    pub jobs: usize,
+    pub codec: Codec,
+    pub selection: Selection,
+    /// Every pattern must match something.
+    pub strict_names: bool,
+    /// Larger relations are read as ranges of blocks; bytes.
+    pub split_bytes: u64,
+    pub max_crashes: u32,
+    /// How long a server that went down is waited for.
+    pub crash_wait: Duration,
+    pub timeouts: Timeouts,
+    /// Stop at the first damage.
+    pub fail_fast: bool,
+    /// What was typed, for the manifest.
+    pub asked: BTreeMap<String, serde_json::Value>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error(transparent)]
+    ServerGone(#[from] ServerGone),
+    #[error(transparent)]
+    Output(#[from] OutputError),
+    #[error("{0}")]
+    Selection(String),
+}
+
+pub(crate) struct Run {
+    options: RunOptions,
+    progress: Arc<Progress>,
+    generations: Generations,
+    dir: Option<Arc<DumpDir>>,
+    queue: Mutex<VecDeque<Job>>,
+    accused: Mutex<VecDeque<Job>>,
+    entries: Mutex<Vec<manifest::Relation>>,
+    /// How far sequences are, by the rows of the columns they feed.
+    furthest: Mutex<HashMap<u32, i64>>,
+    warnings: Mutex<Vec<String>>,
+    started: jiff::Timestamp,
+}
+
+/// Reads a database. The manifest says what came of it; `Err` means that it
+/// could not be done.
+pub async fn run(
+    target: Target,
+    options: RunOptions,
+    progress: Arc<Progress>,
+) -> Result<manifest::Manifest, RunError> {
+    let started = jiff::Timestamp::now();
+    let generations =
+        Generations::begin(target, options.timeouts, options.crash_wait, progress.clone()).await?;
+    let first = generations.session().await?;
+    let inventory = catalog::read(&first.session).await?;
+    check_selection(&options, &inventory, &first.session.server().database)?;
+    let dir = match &options.dir {
+        Some(path) => Some(Arc::new(DumpDir::create(path, options.sync)?)),
+        None => None,
+    };
+    let run = Arc::new(Run {
+        options,
+        progress,
+        generations,
+        dir,
+        queue: Mutex::default(),
+        accused: Mutex::default(),
+        entries: Mutex::default(),
+        furthest: Mutex::default(),
+        warnings: Mutex::default(),
+        started,
+    });
+    let selected = run.select(inventory);
+    let missing = run.read_sequences(&first.session, &selected).await?;
+    run.plan(&first.session, selected, &missing).await?;
+    drop(first);
+    run.read_all().await?;
+    run.finish(&missing).await
+}
+
+fn check_selection(
+    options: &RunOptions,
+    inventory: &Inventory,
+    database: &str,
+) -> Result<(), RunError> {
+    let selection = &options.selection;
+    for pattern in selection.tables.iter().chain(&selection.not_tables) {
+        pattern.check_database(database).map_err(|e| RunError::Selection(e.to_string()))?;
+    }
+    match selection.unmatched(inventory) {
+        Some(unmatched) if options.strict_names => Err(RunError::Selection(unmatched)),
+        Some(unmatched) if !selection.is_everything() && !selection.matches_any(inventory) => {
+            Err(RunError::Selection(unmatched))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Run {
+    async fn read_all(self: &Arc<Self>) -> Result<(), RunError> {
+        let mut workers = JoinSet::new();
+        for _ in 0..self.options.jobs.max(1) {
+            workers.spawn(Arc::clone(self).work());
+        }
+        let mut first_error = None;
+        while let Some(joined) = workers.join_next().await {
+            // A panic is a mistake of ours, and goes on.
+            let result = joined.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()));
+            if let Err(e) = result {
+                self.progress.stop();
+                first_error.get_or_insert(e);
+            }
+        }
+        match first_error {
+            Some(e) => Err(e),
+            None => self.work_on_accused().await,
+        }
+    }
+
+    fn next_job(&self) -> Option<Job> {
+        locked(&self.queue).pop_front()
+    }
+
+    fn put_back(&self, job: Job) {
+        locked(&self.queue).push_back(job);
+    }
+
+    fn next_accused(&self) -> Option<Job> {
+        locked(&self.accused).pop_front()
+    }
+
+    fn accuse(&self, job: Job) {
+        let name = job.relation.relation.display_name();
+        tracing::warn!(
+            "the server went down while relation \"{name}\" was read; it is read again at the end, alone"
+        );
+        locked(&self.accused).push_back(job);
+    }
+
+    async fn crashes_left(&self) -> u32 {
+        self.options.max_crashes.saturating_sub(self.generations.crashes().await)
+    }
+
+    /// The run cannot go on; what was not read is said.
+    fn stop_for(&self, why: &str) {
+        tracing::error!("{why}");
+        self.warn(format!("the run stopped: {why}"));
+        self.progress.stop();
+    }
+
+    fn warn(&self, warning: String) {
+        let mut warnings = locked(&self.warnings);
+        if !warnings.contains(&warning) {
+            warnings.push(warning);
+        }
+    }
+
+    fn count_done(&self, blocks: u64) {
+        self.progress.blocks_done.fetch_add(blocks, Relaxed);
+    }
+
+    fn finished(&self, relation: &RelationRun, entry: manifest::Relation) {
+        use manifest::RelationStatus::{Lost, Salvaged};
+        self.progress.relations_done.fetch_add(1, Relaxed);
+        if matches!(entry.status, Salvaged | Lost) {
+            tracing::warn!(
+                "relation \"{}\" is damaged: {} clean and {} suspect rows were read",
+                relation.relation.display_name(),
+                entry.rows.clean,
+                entry.rows.suspect
+            );
+            if self.options.fail_fast {
+                self.warn("stopped at the first damage (--fail-fast)".to_owned());
+                self.progress.stop();
+            }
+        }
+        locked(&self.furthest).extend(relation.furthest());
+        locked(&self.entries).push(entry);
+    }
+
+    fn files(&self) -> Files {
+        Files { dir: self.dir.clone(), codec: self.options.codec }
+    }
+}

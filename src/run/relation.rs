@@ -1,0 +1,341 @@
+//! One relation of a run: its stretches, read by any worker in any order, end
+//! as one entry of the manifest.
+
+use crate::dump::{Cause, Findings, Held, Lane, LaneWriter, Log, Stretch, Watch};
+use crate::heap::{BlockRange, Salvage, Status, TidMap};
+use crate::output::error_log::{ErrorLine, ErrorLog};
+use crate::output::{Codec, DumpDir, OutputError, manifest, names};
+use crate::server::inventory::{Relation, RelationKind};
+use crate::server::relation::OnDisk;
+use crate::server::sql::Readable;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
+use tokio::sync::Mutex;
+
+/// Pages of large objects that are missing, as far as they are listed.
+const MISSING_PAGES_MAX: usize = 100_000;
+
+/// What a relation's files are made with.
+#[derive(Clone)]
+pub(super) struct Files {
+    pub(super) dir: Option<Arc<DumpDir>>,
+    pub(super) codec: Codec,
+}
+
+pub(super) struct RelationRun {
+    pub(super) relation: Relation,
+    pub(super) readable: Readable,
+    stem: String,
+    files: Files,
+    log: Log,
+    /// What each stretch begins to watch with.
+    watch: Watch,
+    stretches: usize,
+    /// How far its rows say that sequences are, when it is done.
+    furthest: StdMutex<Vec<(u32, i64)>>,
+    state: Mutex<State>,
+}
+
+struct State {
+    lanes: [Lane; 2],
+    done: BTreeMap<usize, Done>,
+    snapshots: BTreeSet<u32>,
+    on_disk: Option<OnDisk>,
+    /// The file is another one than in the snapshot.
+    rewritten: bool,
+    failed: Option<String>,
+}
+
+/// What is left of a stretch that was read.
+struct Done {
+    map: TidMap,
+    findings: Findings,
+    watch: Watch,
+}
+
+impl RelationRun {
+    pub(super) fn new(
+        relation: Relation,
+        readable: Readable,
+        stem: String,
+        files: Files,
+        watch: Watch,
+        stretches: usize,
+    ) -> Result<Self, OutputError> {
+        let lane = |class| {
+            let path = names::data_path(&stem, class, files.codec);
+            Lane::new(files.dir.clone(), path, class, files.codec)
+        };
+        let lanes = [lane(manifest::RowClass::Clean), lane(manifest::RowClass::Suspect)];
+        let file = match &files.dir {
+            Some(dir) => Some(ErrorLog::new(dir, &stem)?),
+            None => None,
+        };
+        let log = Log {
+            relation: ErrorLine {
+                oid: Some(relation.oid),
+                schema: Some(relation.schema.to_string()),
+                relation: Some(relation.name.to_string()),
+                ..ErrorLine::default()
+            },
+            file: Arc::new(StdMutex::new((0, file))),
+        };
+        let state = State {
+            lanes,
+            done: BTreeMap::new(),
+            snapshots: BTreeSet::new(),
+            on_disk: None,
+            rewritten: false,
+            failed: None,
+        };
+        let state = Mutex::new(state);
+        let furthest = StdMutex::default();
+        Ok(Self { relation, readable, stem, files, log, watch, stretches, furthest, state })
+    }
+
+    /// Whether it was given up: what is left of it need not be read.
+    pub(super) async fn has_failed(&self) -> bool {
+        self.state.lock().await.failed.is_some()
+    }
+
+    /// Something that is no damage keeps it from being read.
+    pub(super) async fn fail(&self, reason: String) {
+        let mut state = self.state.lock().await;
+        tracing::warn!("relation \"{}\": {reason}", self.relation.display_name());
+        state.failed.get_or_insert(reason);
+    }
+
+    /// Notes how the relation lies on disk, in a session of this snapshot.
+    /// Its file may not change between two stretches.
+    pub(super) async fn entered(&self, on_disk: &OnDisk, snapshot: u32) {
+        let mut state = self.state.lock().await;
+        state.snapshots.insert(snapshot);
+        state.rewritten |= self.relation.filenode.is_some_and(|f| f != on_disk.filenode);
+        match &state.on_disk {
+            Some(before) if before.filenode != on_disk.filenode => {
+                let reason = "its file was replaced while it was read (TRUNCATE, VACUUM FULL, \
+                              CLUSTER or ALTER TABLE): places read before and after do not fit together";
+                state.failed.get_or_insert(reason.to_owned());
+            }
+            Some(_) => {}
+            None => state.on_disk = Some(on_disk.clone()),
+        }
+    }
+
+    /// Begins a stretch.
+    pub(super) async fn stretch(
+        &self,
+        index: usize,
+        range: BlockRange,
+    ) -> Result<Stretch, OutputError> {
+        let folder = self.files.dir.as_ref().map(|d| d.path().join("data"));
+        let mut state = self.state.lock().await;
+        let [clean, suspect] = &mut state.lanes;
+        Ok(Stretch {
+            index,
+            whole: self.stretches == 1,
+            salvage: Salvage::new(range, self.readable.tuples_max),
+            clean: clean.take(index).await?,
+            suspect: suspect.take(index).await?,
+            held: Held::new(folder.as_deref()),
+            findings: Findings::new(self.log.clone()),
+            watch: self.watch.clone(),
+            plans: false,
+            unplannable: None,
+        })
+    }
+
+    /// Takes a stretch back, read or given up. The entry of the manifest, when
+    /// it was the last.
+    pub(super) async fn finish_stretch(
+        &self,
+        stretch: Stretch,
+    ) -> Result<Option<manifest::Relation>, OutputError> {
+        let Stretch { index, salvage, clean, suspect, findings, watch, .. } = stretch;
+        let done = Done { map: salvage.into_map(), findings, watch };
+        let mut state = self.state.lock().await;
+        give_back(&mut state.lanes, clean, suspect).await?;
+        state.done.insert(index, done);
+        if state.done.len() < self.stretches {
+            return Ok(None);
+        }
+        self.finish(&mut state).await.map(Some)
+    }
+
+    async fn finish(&self, state: &mut State) -> Result<manifest::Relation, OutputError> {
+        let mut map = TidMap::new(BlockRange::new(0, 0));
+        let (mut list, mut omitted) = (Vec::new(), 0);
+        let mut watch = self.watch.clone();
+        for done in std::mem::take(&mut state.done).into_values() {
+            map.join(done.map);
+            list.extend(done.findings.list);
+            omitted += done.findings.omitted;
+            watch.join(done.watch);
+        }
+        let counts = map.blocks();
+        let (rows, files) = self.finish_lanes(state).await?;
+        let errors = self.finish_log().await?;
+        let rewritten_away = state.rewritten && rows.clean + rows.suspect == 0;
+        if rewritten_away {
+            let reason = "its file was replaced since the snapshot was taken (TRUNCATE, VACUUM \
+                          FULL, CLUSTER or ALTER TABLE): what it held then cannot be read";
+            state.failed.get_or_insert(reason.to_owned());
+        }
+        let fenced = list.iter().any(|f| f.cause == Cause::NotTried);
+        let status = match (&state.failed, list.is_empty() && counts.damaged == 0) {
+            (Some(_), _) => manifest::RelationStatus::Failed,
+            (None, true) => manifest::RelationStatus::Clean,
+            (None, false) if rows.clean + rows.suspect == 0 && counts.clean == 0 => {
+                manifest::RelationStatus::Lost
+            }
+            (None, false) => manifest::RelationStatus::Salvaged,
+        };
+        let map_path = self.write_map(&map).await?;
+        let reason = state.failed.clone().or_else(|| {
+            fenced.then(|| "blocks were not tried, lest the server went down".to_owned())
+        });
+        let mut entry = described(&self.relation);
+        entry.relfilenode = state.on_disk.as_ref().map(|d| d.path.clone());
+        entry.status = status;
+        entry.reason = reason;
+        entry.snapshots = state.snapshots.iter().copied().collect();
+        entry.rows = rows;
+        entry.blocks = manifest::Blocks {
+            total: map.extents().last().map_or(0, |e| u64::from(e.end.block)),
+            clean: counts.clean,
+            damaged: counts.damaged - counts.lost,
+            lost: counts.lost,
+        };
+        entry.files = files;
+        entry.lost = list.iter().map(crate::dump::Finding::manifest).collect();
+        entry.lost_omitted = omitted;
+        entry.errors = Some(errors).filter(|e| e.count > 0);
+        entry.map = map_path;
+        entry.large_objects = large_objects(&watch);
+        self.note_furthest(&watch);
+        Ok(entry)
+    }
+
+    async fn finish_lanes(
+        &self,
+        state: &mut State,
+    ) -> Result<(manifest::Rows, Vec<manifest::FileEntry>), OutputError> {
+        let empty = |class| Lane::new(None, String::new(), class, self.files.codec);
+        let lanes = std::mem::replace(
+            &mut state.lanes,
+            [empty(manifest::RowClass::Clean), empty(manifest::RowClass::Suspect)],
+        );
+        let [clean, suspect] = lanes;
+        let (clean, clean_file) = clean.finish(true).await?;
+        let (suspect, suspect_file) = suspect.finish(false).await?;
+        let rows = manifest::Rows { clean, suspect, partial: 0 };
+        Ok((rows, clean_file.into_iter().chain(suspect_file).collect()))
+    }
+
+    async fn finish_log(&self) -> Result<manifest::Errors, OutputError> {
+        let (count, log) = {
+            let mut file = self.log.file.lock().unwrap_or_else(PoisonError::into_inner);
+            (file.0, file.1.take())
+        };
+        match log {
+            Some(log) => log.finish().await,
+            None => Ok(manifest::Errors { path: None, count }),
+        }
+    }
+
+    /// The map of a relation that is not clean throughout.
+    async fn write_map(&self, map: &TidMap) -> Result<Option<String>, OutputError> {
+        let clean = map.extents().iter().all(|e| e.status == Status::Done);
+        let Some(dir) = self.files.dir.as_ref().filter(|_| !clean) else { return Ok(None) };
+        let path = format!("maps/{}.map", self.stem);
+        dir.write_atomic(&path, map.to_text().into_bytes()).await?;
+        Ok(Some(path))
+    }
+
+    /// How far sequences are, by the clean rows.
+    pub(super) fn furthest(&self) -> Vec<(u32, i64)> {
+        self.furthest.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note_furthest(&self, watch: &Watch) {
+        let mut furthest = self.furthest.lock().unwrap_or_else(PoisonError::into_inner);
+        furthest.extend(watch.furthest());
+    }
+}
+
+async fn give_back(
+    lanes: &mut [Lane; 2],
+    clean: LaneWriter,
+    suspect: LaneWriter,
+) -> Result<(), OutputError> {
+    lanes[0].give_back(clean).await?;
+    lanes[1].give_back(suspect).await
+}
+
+/// The entry of a relation of which nothing was read yet.
+pub(super) fn described(relation: &Relation) -> manifest::Relation {
+    let (schema, schema_hex) = manifest::lossy(&relation.schema);
+    let (name, name_hex) = manifest::lossy(&relation.name);
+    let columns = relation.columns.iter().map(|c| {
+        let (name, name_hex) = manifest::lossy(&c.name);
+        manifest::Column { name, name_hex, type_name: c.type_name.to_string(), attnum: c.attnum }
+    });
+    let left_out = relation
+        .left_out
+        .iter()
+        .map(|c| manifest::ColumnLeftOut { name: c.name.to_string(), why: "generated".to_owned() });
+    manifest::Relation {
+        oid: relation.oid,
+        schema,
+        schema_hex,
+        name,
+        name_hex,
+        kind: match relation.kind {
+            RelationKind::Table => manifest::RelationKind::Table,
+            RelationKind::Matview => manifest::RelationKind::Matview,
+            RelationKind::Sequence => manifest::RelationKind::Sequence,
+            RelationKind::LargeObjects => manifest::RelationKind::LargeObjects,
+            RelationKind::LargeObjectMetadata => manifest::RelationKind::LargeObjectMetadata,
+            RelationKind::PartitionedTable => manifest::RelationKind::PartitionedTable,
+            RelationKind::View => manifest::RelationKind::View,
+            RelationKind::ForeignTable => manifest::RelationKind::ForeignTable,
+        },
+        persistence: match (relation.temporary, relation.unlogged) {
+            (true, _) => manifest::Persistence::Temporary,
+            (_, true) => manifest::Persistence::Unlogged,
+            _ => manifest::Persistence::Permanent,
+        },
+        relfilenode: None,
+        status: manifest::RelationStatus::Skipped,
+        reason: relation.not_read().map(str::to_owned),
+        snapshots: Vec::new(),
+        columns: columns.collect(),
+        columns_left_out: left_out.collect(),
+        rows: manifest::Rows::default(),
+        blocks: manifest::Blocks::default(),
+        files: Vec::new(),
+        lost: Vec::new(),
+        lost_omitted: 0,
+        errors: None,
+        map: None,
+        sequence: None,
+        large_objects: None,
+        advice: Vec::new(),
+    }
+}
+
+fn large_objects(watch: &Watch) -> Option<manifest::LargeObjects> {
+    let pages = watch.pages()?;
+    let missing = pages.missing().take(MISSING_PAGES_MAX);
+    Some(manifest::LargeObjects {
+        count: pages.objects(),
+        pages: pages.pages(),
+        missing: missing
+            .map(|(loid, first_page, last_page)| manifest::MissingPages {
+                loid,
+                first_page,
+                last_page,
+            })
+            .collect(),
+    })
+}

@@ -1,0 +1,160 @@
+//! Sequences: one row each, read before everything else. Where one cannot be
+//! read, its value is derived from the column it feeds, when that was read.
+
+use super::relation::described;
+use super::{Run, RunError, locked};
+use crate::output::manifest;
+use crate::server::fault::Words;
+use crate::server::inventory::{Relation, RelationKind};
+use crate::server::session::Session;
+use crate::server::sql::ident;
+
+/// So many sequences are read by one statement; where it fails, one by one.
+const BATCH: usize = 100;
+
+/// A sequence that could not be read.
+pub(super) struct MissingSequence {
+    pub oid: u32,
+    pub owner: Option<(u32, i16)>,
+    pub descending: bool,
+    entry: manifest::Relation,
+    value: manifest::Sequence,
+    words: Words,
+}
+
+pub(super) type Missing = Vec<MissingSequence>;
+
+impl Run {
+    /// Reads all sequences; returns those that could not be read.
+    pub(super) async fn read_sequences(
+        &self,
+        session: &Session,
+        selected: &[Relation],
+    ) -> Result<Missing, RunError> {
+        let sequences: Vec<&Relation> =
+            selected.iter().filter(|r| r.kind == RelationKind::Sequence).collect();
+        let mut missing = Vec::new();
+        for batch in sequences.chunks(BATCH) {
+            let sql: Vec<String> = batch.iter().enumerate().map(|(i, s)| select(i, s)).collect();
+            match session.rows(&sql.join(" UNION ALL ")).await {
+                Ok(rows) if rows.len() == batch.len() => {
+                    for row in rows {
+                        let number =
+                            row.first().cloned().flatten().and_then(|n| n.parse::<usize>().ok());
+                        if let Some(sequence) = number.and_then(|n| batch.get(n)) {
+                            self.sequence_read(sequence, &row);
+                        }
+                    }
+                    continue;
+                }
+                Ok(_) => {}
+                Err(e) if e.sqlstate().is_empty() => return Err(e.into()),
+                Err(_) => session.leave_relation().await?,
+            }
+            for sequence in batch {
+                self.read_sequence(session, sequence, &mut missing).await?;
+            }
+        }
+        Ok(missing)
+    }
+
+    async fn read_sequence(
+        &self,
+        session: &Session,
+        sequence: &Relation,
+        missing: &mut Missing,
+    ) -> Result<(), RunError> {
+        let words = match session.row(&select(0, sequence)).await {
+            Ok(row) if row.len() == 3 => {
+                self.sequence_read(sequence, &row);
+                return Ok(());
+            }
+            Ok(_) => Words { message: "the sequence has no row".to_owned(), ..Words::default() },
+            Err(e) if e.sqlstate().is_empty() => return Err(e.into()),
+            Err(e) => e.words().clone(),
+        };
+        session.leave_relation().await?;
+        self.sequence_missing(sequence, words, missing);
+        Ok(())
+    }
+
+    fn sequence_read(&self, sequence: &Relation, row: &[Option<String>]) {
+        let field = |i: usize| row.get(i).cloned().flatten().unwrap_or_default();
+        let (Ok(last_value), is_called) = (field(1).parse(), field(2) == "t") else { return };
+        let mut entry = described(sequence);
+        entry.status = manifest::RelationStatus::Clean;
+        entry.sequence = Some(value(sequence, last_value, is_called, false));
+        locked(&self.entries).push(entry);
+    }
+
+    fn sequence_missing(&self, sequence: &Relation, words: Words, missing: &mut Missing) {
+        let mut entry = described(sequence);
+        let refused =
+            matches!(words.sqlstate.as_str(), "42501" | "42P01" | "55P03" | "0A000" | "57014");
+        if refused {
+            entry.status = manifest::RelationStatus::Failed;
+            entry.reason = Some(words.one_line());
+            locked(&self.entries).push(entry);
+            return;
+        }
+        tracing::warn!("sequence \"{}\": {}", sequence.display_name(), words.one_line());
+        let (owner, descending) =
+            sequence.sequence.as_ref().map_or((None, false), |s| (s.owner, s.increment < 0));
+        let value = value(sequence, 0, true, true);
+        missing.push(MissingSequence { oid: sequence.oid, owner, descending, entry, value, words });
+    }
+
+    /// When all rows are read: what the missing sequences must be.
+    pub(super) fn derive_sequences(&self, missing: &Missing) {
+        for sequence in missing {
+            let mut entry = sequence.entry.clone();
+            let furthest = locked(&self.furthest).get(&sequence.oid).copied();
+            entry.lost = vec![manifest::Lost {
+                first_block: Some(0),
+                last_block: Some(0),
+                ctid: None,
+                column: None,
+                cause: "sequence".to_owned(),
+                sqlstate: Some(sequence.words.sqlstate.clone()).filter(|s| !s.is_empty()),
+                message: sequence.words.one_line(),
+            }];
+            entry.status = manifest::RelationStatus::Lost;
+            if let Some(last_value) = furthest {
+                entry.status = manifest::RelationStatus::Salvaged;
+                entry.sequence = Some(manifest::Sequence { last_value, ..sequence.value.clone() });
+                entry.advice.push("its value is the furthest of the clean rows of the column it feeds; set it higher if suspect rows are restored".to_owned());
+            } else {
+                entry.advice.push(
+                    "set its value by hand after the restore: no column that it feeds was read"
+                        .to_owned(),
+                );
+            }
+            locked(&self.entries).push(entry);
+        }
+    }
+}
+
+fn value(
+    sequence: &Relation,
+    last_value: i64,
+    is_called: bool,
+    derived: bool,
+) -> manifest::Sequence {
+    let known = sequence.sequence.as_ref();
+    manifest::Sequence {
+        last_value,
+        is_called,
+        derived,
+        start: known.map(|s| s.start),
+        increment: known.map(|s| s.increment),
+        min: None,
+        max: None,
+        cycle: None,
+    }
+}
+
+fn select(number: usize, sequence: &Relation) -> String {
+    // A name that is not UTF-8 names nothing: the statement fails, and says so.
+    let (schema, name) = (sequence.schema.to_string(), sequence.name.to_string());
+    format!("SELECT {number}, last_value, is_called FROM {}.{}", ident(&schema), ident(&name))
+}
