@@ -1,0 +1,22 @@
+//! The test kit: private PostgreSQL servers, a sample database, damage done to
+//! the files of a stopped server, and the rows as they were before the damage.
+//!
+//! Tests, examples and benches take it in with `#[path = "kit/mod.rs"] mod kit;`.
+//! It relies on nothing but the servers that `tests/kit/fetch-servers` installs.
+#![allow(dead_code, unreachable_pub, clippy::print_stderr, clippy::unwrap_used)]
+// Each test takes what it needs of the kit.
+#![allow(unused_imports)]
+
+mod guard;
+mod log;
+mod options;
+mod owner;
+mod ping;
+mod place;
+pub mod server;
+mod template;
+pub mod version;
+
+pub use options::{ServerOptions, Tls};
+pub use server::{Server, Stop};
+pub use version::Version;

@@ -1,0 +1,62 @@
+//! Tests of the test kit itself: what it promises to the other tests.
+
+#[path = "kit/mod.rs"]
+mod kit;
+
+use kit::{Server, ServerOptions, Stop, Version};
+
+#[tokio::test]
+async fn every_version_starts_stops_and_starts_again() {
+    for version in Version::all() {
+        for checksums in [false, true] {
+            let server = Server::start(&version, ServerOptions::checksums(checksums));
+            let client = server.connect("postgres").await;
+            let row = client.query_one("SELECT current_setting('data_checksums')", &[]).await;
+            let expected = if checksums { "on" } else { "off" };
+            assert_eq!(row.expect("a row").get::<_, &str>(0), expected, "{version:?}");
+            client.batch_execute("CREATE TABLE kept AS SELECT 1 AS one").await.expect("a table");
+            assert_eq!(server.stop(), Stop::Clean);
+            let copy = server.copy();
+            copy.start_again();
+            server.start_again();
+            for each in [&server, &copy] {
+                let client = each.connect("postgres").await;
+                client.query_one("SELECT one FROM kept", &[]).await.expect("the table is kept");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_listens_on_tcp_when_asked() {
+    let options = ServerOptions { tcp: true, ..ServerOptions::default() };
+    let server = Server::start(&Version::newest(), options.set("work_mem", "5MB"));
+    let conninfo = format!("host=127.0.0.1 port={} user=postgres", server.port());
+    let (client, connection) =
+        tokio_postgres::connect(&conninfo, tokio_postgres::NoTls).await.expect("a connection");
+    tokio::spawn(connection);
+    let row = client.query_one("SELECT current_setting('work_mem')", &[]).await.expect("a row");
+    assert_eq!(row.get::<_, &str>(0), "5MB");
+}
+
+#[tokio::test]
+async fn a_crashed_backend_does_not_keep_the_server_from_a_clean_stop() {
+    let server = Server::start(&Version::newest(), ServerOptions::default());
+    let client = server.connect("postgres").await;
+    let row = client.query_one("SELECT pg_backend_pid()", &[]).await.expect("a row");
+    let pid = rustix::process::Pid::from_raw(row.get::<_, i32>(0)).expect("a process id");
+    rustix::process::kill_process(pid, rustix::process::Signal::SEGV).expect("a backend to kill");
+    let error = client.query_one("SELECT 1", &[]).await.expect_err("the session is gone");
+    assert!(error.as_db_error().is_none_or(|db| db.code().code() == "57P02"), "{error:?}");
+    server.wait_crashes(1);
+    assert_eq!(server.stop(), Stop::Clean);
+}
+
+#[test]
+fn a_dropped_server_leaves_nothing() {
+    let server = Server::start(&Version::newest(), ServerOptions::default());
+    let (folder, pid) = (server.socket_dir().to_path_buf(), server.pid().expect("it runs"));
+    drop(server);
+    assert!(!folder.exists());
+    assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
+}
