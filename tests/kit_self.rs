@@ -3,7 +3,7 @@
 #[path = "kit/mod.rs"]
 mod kit;
 
-use kit::{Server, ServerOptions, Stop, Version};
+use kit::{Server, ServerOptions, Stop, Version, oracle, sample};
 
 #[tokio::test]
 async fn every_version_starts_stops_and_starts_again() {
@@ -59,4 +59,40 @@ fn a_dropped_server_leaves_nothing() {
     drop(server);
     assert!(!folder.exists());
     assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
+}
+
+#[tokio::test]
+async fn the_sample_is_made_on_every_version_and_read_by_the_oracle() {
+    for version in Version::all() {
+        let server = Server::start(&version, ServerOptions::default());
+        sample::create(&server, "sample", 1).await;
+        let before = oracle::database(&server, "sample").await;
+        let rows = |name: &str| {
+            let found = before.iter().find(|(relation, _)| relation.name == name);
+            found.unwrap_or_else(|| panic!("{name} on {version:?}")).1.len()
+        };
+        assert!(before.len() >= 60, "{} relations on {version:?}", before.len());
+        assert_eq!(rows("zero_columns"), 25);
+        assert_eq!(rows("parent"), 20);
+        assert_eq!(rows("rolled_back"), 200);
+        assert_eq!(rows("all_deleted"), 0);
+        assert_eq!(rows("all_types"), 310);
+        assert_eq!(rows("row_security"), 20);
+        assert_eq!(rows("columns_1600"), 3);
+        server.restart();
+        assert_eq!(oracle::database(&server, "sample").await, before, "{version:?}");
+    }
+}
+
+#[tokio::test]
+async fn victims_are_of_many_blocks_and_partly_out_of_line() {
+    let server = Server::start(&Version::newest(), ServerOptions::default());
+    sample::victims(&server, "postgres", &["victim", "fresh"]).await;
+    let client = oracle::session(&server, "postgres").await;
+    let columns = oracle::columns(&client, "public.victim").await;
+    assert_eq!(columns, sample::VICTIM_COLUMNS);
+    let rows = oracle::rows(&client, "public.victim", &columns).await;
+    assert_eq!(rows.len(), usize::try_from(sample::VICTIM_ROWS).expect("positive"));
+    assert!(rows.last().expect("rows").block >= 30, "{:?}", rows.last());
+    assert!(rows.is_sorted());
 }

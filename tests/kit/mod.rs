@@ -10,9 +10,11 @@
 mod guard;
 mod log;
 mod options;
+pub mod oracle;
 mod owner;
 mod ping;
 mod place;
+pub mod sample;
 pub mod server;
 mod template;
 pub mod version;
