@@ -7,18 +7,26 @@
 // Each test takes what it needs of the kit.
 #![allow(unused_imports)]
 
+pub mod checksum;
 mod guard;
+pub mod harm;
 mod log;
+pub mod observe;
 mod options;
 pub mod oracle;
 mod owner;
+pub mod page_edit;
 mod ping;
 mod place;
+pub mod places;
 pub mod sample;
 pub mod server;
 mod template;
 pub mod version;
+pub mod victim;
 
+pub use harm::{ChecksumAfter, Harm, Harmed, Place, harm};
 pub use options::{ServerOptions, Tls};
+pub use places::Places;
 pub use server::{Server, Stop};
 pub use version::Version;

@@ -111,7 +111,7 @@ pub async fn copy_out(client: &Client, sql: &str) -> Result<Vec<u8>, tokio_postg
 }
 
 /// `(12,3)<tab>the rest`; a table without columns has no rest and no tab.
-fn tagged_row(line: &[u8]) -> Row {
+pub fn tagged_row(line: &[u8]) -> Row {
     let end = line.iter().position(|byte| *byte == b'\t').unwrap_or(line.len());
     let (tid, rest) = line.split_at(end);
     let (block, offset) = parse_tid(std::str::from_utf8(tid).expect("a ctid"));
