@@ -3,7 +3,7 @@
 #[path = "kit/mod.rs"]
 mod kit;
 
-use kit::{Server, ServerOptions, Stop, Version, oracle, sample};
+use kit::{Places, Server, ServerOptions, Stop, Version, oracle, places, sample};
 
 #[tokio::test]
 async fn every_version_starts_stops_and_starts_again() {
@@ -95,4 +95,42 @@ async fn victims_are_of_many_blocks_and_partly_out_of_line() {
     assert_eq!(rows.len(), usize::try_from(sample::VICTIM_ROWS).expect("positive"));
     assert!(rows.last().expect("rows").block >= 30, "{:?}", rows.last());
     assert!(rows.is_sorted());
+}
+
+#[tokio::test]
+async fn our_checksum_is_the_servers_on_every_page() {
+    for version in Version::all() {
+        let server = Server::start(&version, ServerOptions::checksums(true));
+        sample::victims(&server, "postgres", &["victim"]).await;
+        let client = server.connect("postgres").await;
+        let victim = Places::of(&client, "victim").await;
+        let class = Places::of(&client, "pg_catalog.pg_class").await;
+        assert_eq!(server.stop(), Stop::Clean);
+        let toast = victim.toast.as_deref().expect("a TOAST table");
+        let index = victim.toast_index.as_deref().expect("its index");
+        for path in [&victim.main, toast, index, &class.main] {
+            let pages = places::read_pages(&server, path);
+            assert!(pages.len() > 1, "{path}");
+            for page in pages.iter().filter(|page| !page.is_zero()) {
+                page.assert_sound();
+                assert_eq!(page.checksum(), page.correct_checksum(), "{path} {}", page.block);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn only_vacuumed_victims_are_all_visible() {
+    let server = Server::start(&Version::newest(), ServerOptions::default());
+    sample::victims(&server, "postgres", &["victim", "fresh"]).await;
+    let client = server.connect("postgres").await;
+    let victim = Places::of(&client, "victim").await;
+    let fresh = Places::of(&client, "fresh").await;
+    assert_eq!(server.stop(), Stop::Clean);
+    let all_visible = |places: &Places| {
+        let pages = places::read_pages(&server, &places.main);
+        pages.iter().filter(|page| page.is_all_visible()).count()
+    };
+    assert_eq!(all_visible(&victim), usize::try_from(victim.blocks).expect("few"));
+    assert_eq!(all_visible(&fresh), 0);
 }

@@ -53,7 +53,9 @@ impl ServerOptions {
             ("max_connections", "50"),
             ("fsync", "off"),
             ("full_page_writes", "off"),
-            ("synchronous_commit", "off"),
+            // Were it off, a VACUUM right after a load could set no hint bits,
+            // and so no page all-visible.
+            ("synchronous_commit", "on"),
             // Only the test itself may change pages, and only when it says so.
             ("autovacuum", "off"),
             ("checkpoint_timeout", "1h"),

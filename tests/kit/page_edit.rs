@@ -77,6 +77,11 @@ impl Page {
         self.u16_at(16)
     }
 
+    /// PD_ALL_VISIBLE: range scans then look at no xmin and no xmax.
+    pub fn is_all_visible(&self) -> bool {
+        self.u16_at(10) & 0x0004 != 0
+    }
+
     /// The header as PostgreSQL writes it: what a harm expects to find.
     pub fn assert_sound(&self) {
         let (lower, upper, special) = (self.lower(), self.upper(), self.special());
