@@ -134,3 +134,75 @@ async fn only_vacuumed_victims_are_all_visible() {
     assert_eq!(all_visible(&victim), usize::try_from(victim.blocks).expect("few"));
     assert_eq!(all_visible(&fresh), 0);
 }
+
+#[tokio::test]
+async fn a_standby_follows_its_primary() {
+    for version in [Version::oldest(), Version::newest()] {
+        let primary = Server::start(&version, ServerOptions::default());
+        assert_eq!(primary.stop(), Stop::Clean);
+        let standby = primary.copy_as_standby();
+        primary.start_again();
+        standby.start_again();
+        primary.execute("postgres", "CREATE TABLE followed AS SELECT 1 AS one").await;
+        let client = standby.connect("postgres").await;
+        let begun = std::time::Instant::now();
+        while client.simple_query("SELECT one FROM followed").await.is_err() {
+            assert!(begun.elapsed().as_secs() < 20, "{}", standby.log());
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        let row = client.query_one("SELECT pg_is_in_recovery()", &[]).await.expect("a row");
+        assert!(row.get::<_, bool>(0));
+    }
+}
+
+#[tokio::test]
+async fn databases_of_other_encodings_hold_other_bytes() {
+    let server = Server::start(&Version::newest(), ServerOptions::default());
+    for encoding in ["LATIN1", "SQL_ASCII"] {
+        sample::create_encoded(&server, encoding, encoding).await;
+        let client = oracle::session(&server, encoding).await;
+        let sql = format!("COPY public.plain (t) TO STDOUT (ENCODING '{encoding}')");
+        let text = oracle::copy_out(&client, &sql).await.expect("the rows");
+        assert_eq!(oracle::lines(&text).next(), Some(&b"caf\xe91"[..]), "{encoding}");
+        assert_eq!(oracle::lines(&text).count(), 50);
+    }
+}
+
+#[tokio::test]
+async fn bulk_makes_as_many_tables_and_rows_as_asked() {
+    let server = Server::start(&Version::newest(), ServerOptions::default());
+    sample::bulk(&server, "bulk", 3, 100, 1000).await;
+    let before = oracle::database(&server, "bulk").await;
+    let rows: Vec<usize> = before.iter().map(|(_, rows)| rows.len()).collect();
+    assert_eq!(rows, [100, 100, 100, 1000]);
+}
+
+#[test]
+fn clients_are_found_and_run() {
+    for (name, major) in [("pg_dump", 13), ("pg_restore", 16), ("pg_dump", 18), ("psql", 18)] {
+        let program = kit::version::client_program(name, major);
+        let output = std::process::Command::new(&program).arg("--version").output();
+        let output = output.unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+        assert!(String::from_utf8_lossy(&output.stdout).starts_with(name), "{output:?}");
+    }
+}
+
+#[tokio::test]
+async fn files_of_a_dump_are_unpacked_by_their_suffix() {
+    use async_compression::tokio::write::{GzipEncoder, Lz4Encoder, ZstdEncoder};
+    use tokio::io::{AsyncWrite, AsyncWriteExt};
+    let folder = tempfile::tempdir().expect("a folder");
+    for name in ["rows", "rows.zst", "rows.gz", "rows.lz4"] {
+        let path = folder.path().join(name);
+        let file = tokio::fs::File::create(&path).await.expect("a file");
+        let mut packed: Box<dyn AsyncWrite + Unpin> = match name {
+            "rows.zst" => Box::new(ZstdEncoder::new(file)),
+            "rows.gz" => Box::new(GzipEncoder::new(file)),
+            "rows.lz4" => Box::new(Lz4Encoder::new(file)),
+            _ => Box::new(file),
+        };
+        packed.write_all(b"1\ta\n2\tb\n").await.expect("written");
+        packed.shutdown().await.expect("finished");
+        assert_eq!(oracle::read_file(&path).await, b"1\ta\n2\tb\n", "{name}");
+    }
+}

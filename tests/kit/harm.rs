@@ -6,6 +6,7 @@
 //! files hold everything: see `Server::stop`.
 
 use super::Server;
+use super::expect::Expect;
 use super::page_edit::{
     BLOCK_SIZE, LinePointer, Page, XMAX_COMMITTED, XMAX_INVALID, XMAX_IS_MULTI, XMIN_HINTS,
 };
@@ -141,6 +142,7 @@ pub struct Harmed {
     /// long as their page can be read at all: the tuple changed, or the users
     /// of the TOAST values changed. Empty: every tuple of `blocks`.
     pub tuples: Vec<(u32, u16)>,
+    pub expect: Expect,
 }
 
 impl Harmed {
@@ -163,8 +165,14 @@ impl Harmed {
 
 /// Does the harm.
 pub fn harm(server: &Server, places: &Places, harm: Harm, at: Place, sum: ChecksumAfter) -> Harmed {
-    let mut done =
-        Harmed { harm, relation: places.relation.clone(), blocks: Vec::new(), tuples: Vec::new() };
+    let checked = server.options.checksums && sum == ChecksumAfter::Stale;
+    let mut done = Harmed {
+        harm,
+        relation: places.relation.clone(),
+        blocks: Vec::new(),
+        tuples: Vec::new(),
+        expect: harm.expected(checked),
+    };
     match harm {
         Harm::TruncateAt => {
             places::truncate(server, &places.main, at.block);

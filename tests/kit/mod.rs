@@ -8,6 +8,8 @@
 #![allow(unused_imports)]
 
 pub mod checksum;
+pub mod expect;
+pub mod flips;
 mod guard;
 pub mod harm;
 mod log;
@@ -24,9 +26,13 @@ pub mod server;
 mod template;
 pub mod version;
 pub mod victim;
+pub mod ward;
 
+pub use expect::Expect;
+pub use flips::random_flips;
 pub use harm::{ChecksumAfter, Harm, Harmed, Place, harm};
 pub use options::{ServerOptions, Tls};
 pub use places::Places;
 pub use server::{Server, Stop};
 pub use version::Version;
+pub use ward::{Plan, Ward};

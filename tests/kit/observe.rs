@@ -2,6 +2,7 @@
 //! silence.
 
 use super::Server;
+use super::expect::Expect;
 use super::oracle::{self, Row, quote};
 use futures::StreamExt;
 use std::collections::BTreeMap;
@@ -49,6 +50,16 @@ impl fmt::Display for Seen {
 }
 
 impl Seen {
+    pub fn is(&self, expected: Expect) -> bool {
+        match (self, expected) {
+            (Seen::Same, Expect::Nothing)
+            | (Seen::Silent { .. }, Expect::Silent)
+            | (Seen::Crash { .. }, Expect::Crash) => true,
+            (Seen::Error { sqlstate, .. }, Expect::Error(any)) => any.contains(&sqlstate.as_str()),
+            _ => false,
+        }
+    }
+
     pub fn sqlstate(&self) -> Option<&str> {
         match self {
             Seen::Error { sqlstate, .. } => Some(sqlstate),
@@ -83,6 +94,24 @@ pub async fn tuple(
     read(server, dbname, relation, columns, &condition, &one).await
 }
 
+/// Reads those tuples that satisfy the test, all of them by their addresses in
+/// one query. A TID scan looks at nothing else on their pages.
+pub async fn tuples(
+    server: &Server,
+    dbname: &str,
+    relation: &str,
+    columns: &[String],
+    before: &[Row],
+    wanted: impl Fn(u32, u16) -> bool,
+) -> Seen {
+    let some: Vec<Row> =
+        before.iter().filter(|row| wanted(row.block, row.offset)).cloned().collect();
+    let tids: Vec<String> =
+        some.iter().map(|row| format!("\"({},{})\"", row.block, row.offset)).collect();
+    let condition = format!(" WHERE ctid = ANY ('{{{}}}'::pg_catalog.tid[])", tids.join(","));
+    read(server, dbname, relation, columns, &condition, &some).await
+}
+
 async fn read(
     server: &Server,
     dbname: &str,
@@ -97,9 +126,10 @@ async fn read(
         "COPY (SELECT ctid{list} FROM ONLY {relation}{condition}) TO STDOUT (ENCODING 'UTF8')"
     );
     let crashes = server.crashes();
-    let settings = "SET io_combine_limit = 1";
+    // Without this a long list of addresses becomes a sequential scan.
+    client.batch_execute("SET enable_seqscan = off").await.expect("a setting");
     // Unknown before 17; that is as good.
-    let _ = client.batch_execute(settings).await;
+    let _ = client.batch_execute("SET io_combine_limit = 1").await;
     let Ok((rows, error)) =
         tokio::time::timeout(Duration::from_secs(20), collect(&client, &sql)).await
     else {

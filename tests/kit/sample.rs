@@ -15,7 +15,7 @@ const PARTS: [&str; 4] = [
 ];
 
 /// Creates the database and fills it. At scale 1 it has about ten thousand
-/// rows in sixty tables.
+/// rows in seventy tables.
 pub async fn create(server: &Server, dbname: &str, scale: u32) {
     server.create_database(dbname).await;
     let client = server.connect(dbname).await;
@@ -67,6 +67,7 @@ async fn what_some_versions_have(server: &Server, client: &Client) {
         )
         .await;
     }
+    in_place_tablespace(client).await;
     if client.simple_query("SELECT '<a/>'::xml").await.is_ok() {
         run(
             client,
@@ -76,6 +77,40 @@ async fn what_some_versions_have(server: &Server, client: &Client) {
         )
         .await;
     }
+}
+
+/// A table in a tablespace that lies inside of the data directory, so that it
+/// is copied with it. The tablespace belongs to the whole server.
+async fn in_place_tablespace(client: &Client) {
+    run(client, "SET allow_in_place_tablespaces = on").await;
+    let sql = "SELECT FROM pg_tablespace WHERE spcname = 'elsewhere'";
+    if client.query_opt(sql, &[]).await.expect("pg_tablespace").is_none() {
+        run(client, "CREATE TABLESPACE elsewhere LOCATION ''").await;
+    }
+    run(
+        client,
+        "CREATE TABLE in_tablespace (id int, t text) TABLESPACE elsewhere;
+         INSERT INTO in_tablespace SELECT i, 'elsewhere ' || i FROM generate_series(1, 100) i",
+    )
+    .await;
+}
+
+/// A database whose texts and names are not all UTF-8: `LATIN1`, where each is
+/// legal, or `SQL_ASCII`, where nobody knows what they are.
+pub async fn create_encoded(server: &Server, dbname: &str, encoding: &str) {
+    let name = oracle::quote(dbname);
+    let create =
+        format!("CREATE DATABASE {name} TEMPLATE template0 ENCODING '{encoding}' LOCALE 'C'");
+    server.execute("postgres", &create).await;
+    let client = server.connect(dbname).await;
+    run(
+        &client,
+        "CREATE TABLE plain (id int, t text);
+         INSERT INTO plain SELECT i, 'caf' || chr(233) || i FROM generate_series(1, 50) i;
+         DO $$ BEGIN EXECUTE format('CREATE TABLE %I (%I int, t text)', 'caf' || chr(233), 'n' || chr(176)); END $$;
+         DO $$ BEGIN EXECUTE format('INSERT INTO %I SELECT 1, %L', 'caf' || chr(233), chr(255) || chr(128)); END $$",
+    )
+    .await;
 }
 
 /// Whether this server was built with lz4 for TOAST.
@@ -126,27 +161,35 @@ pub const VICTIM_COLUMNS: [&str; 6] = ["id", "n", "at", "note", "squeezed", "big
 /// begins with `fresh`.
 pub async fn victims(server: &Server, dbname: &str, names: &[&str]) {
     let client = server.connect(dbname).await;
-    for name in names {
-        let table = oracle::quote(name);
-        run(
-            &client,
-            &format!(
-                "CREATE TABLE {table} (id int PRIMARY KEY, n bigint NOT NULL, at timestamp NOT NULL,
-                     note text NOT NULL, squeezed text, big text);
-                 ALTER TABLE {table} ALTER big SET STORAGE EXTERNAL;
-                 INSERT INTO {table} SELECT i, i * 1000003, '2020-01-01'::timestamp + i * interval '1 min',
-                     'note ' || i || ' ' || md5(i::text), repeat('abcdefghij' || i, 250),
-                     CASE WHEN i % {TOASTED_EVERY} = 0
-                         THEN (SELECT string_agg(md5(i::text || j), '' ORDER BY j) FROM generate_series(1, 150) j) END
-                 FROM generate_series(1, {VICTIM_ROWS}) i"
-            ),
-        )
-        .await;
-        if !name.starts_with("fresh") {
-            run(&client, &format!("VACUUM (ANALYZE) {table}")).await;
-        }
+    let (first, others) = names.split_first().expect("a name");
+    run(&client, &create_victim(first)).await;
+    let rows = format!(
+        "SELECT i, i * 1000003::bigint, '2020-01-01'::timestamp + i * interval '1 min',
+             'note ' || i || ' ' || md5(i::text), repeat('abcdefghij' || i, 250),
+             CASE WHEN i % {TOASTED_EVERY} = 0
+                 THEN (SELECT string_agg(md5(i::text || j), '' ORDER BY j) FROM generate_series(1, 150) j) END
+         FROM generate_series(1, {VICTIM_ROWS}) i"
+    );
+    run(&client, &format!("INSERT INTO {} {rows}", oracle::quote(first))).await;
+    for name in others {
+        run(&client, &create_victim(name)).await;
+        // Copied, so that nothing is compressed twice.
+        let (to, from) = (oracle::quote(name), oracle::quote(first));
+        run(&client, &format!("INSERT INTO {to} SELECT * FROM {from}")).await;
+    }
+    for name in names.iter().filter(|name| !name.starts_with("fresh")) {
+        run(&client, &format!("VACUUM (ANALYZE) {}", oracle::quote(name))).await;
     }
     run(&client, "CHECKPOINT").await;
+}
+
+fn create_victim(name: &str) -> String {
+    let table = oracle::quote(name);
+    format!(
+        "CREATE TABLE {table} (id int PRIMARY KEY, n bigint NOT NULL, at timestamp NOT NULL,
+             note text NOT NULL, squeezed text, big text);
+         ALTER TABLE {table} ALTER big SET STORAGE EXTERNAL"
+    )
 }
 
 async fn run(client: &Client, statements: &str) {

@@ -65,6 +65,22 @@ impl Server {
         Server::prepare(&self.version, self.options.clone(), &self.data_dir())
     }
 
+    /// A copy that follows this server as a hot standby, not yet started. This
+    /// one must be stopped, and started before the standby.
+    pub fn copy_as_standby(&self) -> Server {
+        let standby = self.copy();
+        let primary =
+            format!("host={} port={} user=postgres", self.socket_dir().display(), self.port);
+        let file = standby.data_dir().join("postgresql.conf");
+        let mut text = fs::read_to_string(&file).expect("postgresql.conf");
+        text.push_str(&format!("primary_conninfo = '{primary}'\nhot_standby = 'on'\n"));
+        fs::write(&file, text).expect("postgresql.conf");
+        let signal = standby.data_dir().join("standby.signal");
+        fs::write(&signal, "").expect("standby.signal");
+        owner::give(&signal);
+        standby
+    }
+
     fn prepare(version: &Version, options: ServerOptions, data: &Path) -> Server {
         let folder = place::new_folder(options.on_disk);
         let guard = Guard::over(folder.path());
