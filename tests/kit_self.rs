@@ -206,3 +206,28 @@ async fn files_of_a_dump_are_unpacked_by_their_suffix() {
         assert_eq!(oracle::read_file(&path).await, b"1\ta\n2\tb\n", "{name}");
     }
 }
+
+#[tokio::test]
+async fn a_server_speaks_tls_with_certificates_of_our_own_authority() {
+    let authority = kit::tls::Authority::new("kit");
+    let tls = Some(authority.server(&["localhost", "127.0.0.1"]));
+    let hba = Some(String::from("hostssl all all 127.0.0.1/32 cert\nlocal all all trust\n"));
+    let options = ServerOptions { tcp: true, tls, hba, ..ServerOptions::default() };
+    let server = Server::start(&Version::newest(), options);
+    let client = authority.sign("postgres", &[]);
+    let mut builder =
+        openssl::ssl::SslConnector::builder(openssl::ssl::SslMethod::tls()).expect("TLS");
+    builder.set_ca_file(authority.certificate_file()).expect("the authority");
+    let pem = openssl::ssl::SslFiletype::PEM;
+    builder.set_certificate_file(&client.certificate, pem).expect("a certificate");
+    builder.set_private_key_file(&client.key, pem).expect("a key");
+    let connector = postgres_openssl::MakeTlsConnector::new(builder.build());
+    let port = server.port();
+    let conninfo =
+        format!("host=localhost hostaddr=127.0.0.1 port={port} user=postgres sslmode=require");
+    let (client, connection) =
+        tokio_postgres::connect(&conninfo, connector).await.expect("a connection by TLS");
+    tokio::spawn(connection);
+    let sql = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+    assert!(client.query_one(sql, &[]).await.expect("a row").get::<_, bool>(0));
+}

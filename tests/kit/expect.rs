@@ -17,6 +17,12 @@ pub enum Expect {
 }
 
 impl Harm {
+    /// True when what comes of it depends on the bytes beside those changed:
+    /// then `expected` holds for the middle of a victim only.
+    pub fn depends_on_neighbours(self) -> bool {
+        matches!(self, Harm::LinePointerOffset | Harm::TornPage | Harm::ToastTornPage)
+    }
+
     /// What every version from 13 to 18 was seen to do when a whole relation is
     /// read whose pages are not all-visible. `checked`: the page carries a
     /// checksum that no longer fits.

@@ -15,6 +15,24 @@ pub struct Ward {
     pub harmed: BTreeMap<Harm, Harmed>,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum At {
+    First,
+    Middle,
+    Last,
+}
+
+impl At {
+    /// The place in a relation of so many blocks.
+    pub fn of(self, blocks: u32) -> Place {
+        match self {
+            At::First => Place::first(),
+            At::Middle => Place::middle(blocks),
+            At::Last => Place::last(blocks),
+        }
+    }
+}
+
 /// How the victims are made and harmed.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
@@ -22,13 +40,13 @@ pub struct Plan {
     pub sum: ChecksumAfter,
     /// Never vacuumed: range scans look at xmin and xmax.
     pub fresh: bool,
-    /// Where in the harmed relation, of so many blocks.
-    pub place: fn(u32) -> Place,
+    /// Where in the harmed relation.
+    pub at: At,
 }
 
 impl Plan {
     pub fn new(checksums: bool) -> Plan {
-        Plan { checksums, sum: ChecksumAfter::Stale, fresh: false, place: Place::middle }
+        Plan { checksums, sum: ChecksumAfter::Stale, fresh: false, at: At::Middle }
     }
 
     /// True when the server finds out about any changed page by its checksum.
@@ -75,7 +93,7 @@ impl Ward {
         for (each, places) in harms.into_iter().zip(&places) {
             let is_toast = Harm::TOAST.contains(&each);
             let blocks = if is_toast { places.toast_blocks } else { places.blocks };
-            let done = harm(&server, places, each, (plan.place)(blocks), plan.sum);
+            let done = harm(&server, places, each, plan.at.of(blocks), plan.sum);
             harmed.insert(each, done);
         }
         server.start_again();
