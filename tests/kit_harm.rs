@@ -84,7 +84,9 @@ async fn check_victim(ward: &Ward, plan: Plan, each: Harm, harmed: &Harmed) {
             || pages_can_be_read && harmed.leaves_tuple_alone(block, offset)
     };
     let others = observe::tuples(server, dbname, &name, columns, before, wanted).await;
-    note(major, each, plan, &[&whole, &alone, &others]);
+    if plan.at == At::Middle {
+        note(major, each, plan, &[&whole, &alone, &others]);
+    }
     let case = format!("{each:?} on {major}, {plan:?}: whole {whole}; alone {alone}");
     if each != Harm::RemoveFile {
         assert_eq!(others, Seen::Same, "{case}");

@@ -231,3 +231,44 @@ async fn a_server_speaks_tls_with_certificates_of_our_own_authority() {
     let sql = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
     assert!(client.query_one(sql, &[]).await.expect("a row").get::<_, bool>(0));
 }
+
+const KILL_ME: &str = "PG_SALVAGE_KIT_KILL_ME";
+
+/// Does nothing but for the test below, which runs it in a process of its own.
+#[test]
+fn a_test_that_is_killed() {
+    let Some(note) = std::env::var_os(KILL_ME) else { return };
+    let server = Server::start(&Version::newest(), ServerOptions::default());
+    let pid = server.pid().expect("it runs");
+    std::fs::write(note, format!("{pid} {}", server.socket_dir().display())).expect("a note");
+    std::thread::sleep(std::time::Duration::from_secs(60));
+}
+
+#[test]
+fn a_killed_test_leaves_nothing() {
+    use std::time::Duration;
+    let folder = tempfile::tempdir().expect("a folder");
+    let note = folder.path().join("note");
+    let mut child = std::process::Command::new(std::env::current_exe().expect("our own path"))
+        .args(["--exact", "a_test_that_is_killed"])
+        .env(KILL_ME, &note)
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .expect("ourselves once more");
+    let wait = |what: &str, done: &dyn Fn() -> bool| {
+        let begun = std::time::Instant::now();
+        while !done() {
+            assert!(begun.elapsed() < Duration::from_secs(30), "{what}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    let read = || std::fs::read_to_string(&note).unwrap_or_default();
+    wait("the server did not start", &|| read().contains('/'));
+    child.kill().expect("our child");
+    child.wait().expect("our child");
+    let text = read();
+    let (pid, server) = text.split_once(' ').expect("two words");
+    let process = std::path::PathBuf::from(format!("/proc/{pid}"));
+    wait("the server is still there", &|| !process.exists());
+    wait("its folder is still there", &|| !std::path::Path::new(server).exists());
+}
