@@ -1,0 +1,39 @@
+//! The test kit: private PostgreSQL servers, a sample database, damage done to
+//! the files of a stopped server, and the rows as they were before the damage.
+//!
+//! Tests, examples and benches take it in with `#[path = "kit/mod.rs"] mod kit;`.
+//! It relies on nothing but the servers that `tests/kit/fetch-servers` installs.
+#![allow(dead_code, unreachable_pub, clippy::print_stderr, clippy::unwrap_used)]
+// Each test takes what it needs of the kit.
+#![allow(unused_imports)]
+
+pub mod checksum;
+pub mod expect;
+pub mod flips;
+mod guard;
+pub mod harm;
+mod log;
+pub mod observe;
+mod options;
+pub mod oracle;
+mod owner;
+pub mod page_edit;
+mod ping;
+mod place;
+pub mod places;
+pub mod sample;
+pub mod server;
+mod template;
+pub mod tls;
+pub mod version;
+pub mod victim;
+pub mod ward;
+
+pub use expect::Expect;
+pub use flips::random_flips;
+pub use harm::{ChecksumAfter, Harm, Harmed, Place, harm};
+pub use options::{ServerOptions, Tls};
+pub use places::Places;
+pub use server::{Server, Stop};
+pub use version::Version;
+pub use ward::{At, Plan, Ward};

@@ -1,0 +1,116 @@
+//! Which PostgreSQL servers and clients this machine has.
+//!
+//! Looks where `fetch-servers` puts them and where Debian does; runs nothing.
+
+use std::path::{Path, PathBuf};
+
+/// One installed server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    pub major: u32,
+    /// The folder that holds `bin/initdb` and `bin/postgres`.
+    pub home: PathBuf,
+}
+
+impl Version {
+    /// Every major version found, newest first. Where two places have the same
+    /// major, the one fetched for the tests is taken.
+    ///
+    /// With `PG_SALVAGE_MAJORS` set (`15,18`) only those are given.
+    pub fn all() -> Vec<Version> {
+        let mut found: Vec<Version> = Vec::new();
+        for place in [servers_dir(), PathBuf::from("/usr/lib/postgresql")] {
+            for version in installed_in(&place) {
+                if !found.iter().any(|known| known.major == version.major) {
+                    found.push(version);
+                }
+            }
+        }
+        if let Ok(wanted) = std::env::var("PG_SALVAGE_MAJORS") {
+            let wanted: Vec<&str> = wanted.split(',').map(str::trim).collect();
+            found.retain(|version| wanted.contains(&version.major.to_string().as_str()));
+        }
+        assert!(
+            !found.is_empty(),
+            "no PostgreSQL server to test with was found: run tests/kit/fetch-servers"
+        );
+        found.sort_by_key(|version| std::cmp::Reverse(version.major));
+        found
+    }
+
+    pub fn newest() -> Version {
+        Version::all().remove(0)
+    }
+
+    pub fn oldest() -> Version {
+        Version::all().pop().expect("all() is never empty")
+    }
+
+    /// The server of this major version; fails where there is none.
+    pub fn major(major: u32) -> Version {
+        Version::all().into_iter().find(|version| version.major == major).unwrap_or_else(|| {
+            panic!("no PostgreSQL {major} was found: run tests/kit/fetch-servers")
+        })
+    }
+
+    /// The majors between the two, newest first.
+    pub fn between(oldest: u32, newest: u32) -> Vec<Version> {
+        let mut versions = Version::all();
+        versions.retain(|version| (oldest..=newest).contains(&version.major));
+        versions
+    }
+
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.home.join("bin").join(name)
+    }
+}
+
+/// A client program (`pg_dump`, `pg_restore`, `psql`) of this major version or,
+/// where there is none, of the next newer one.
+pub fn client_program(name: &str, major: u32) -> PathBuf {
+    let mut places: Vec<(u32, PathBuf)> = Vec::new();
+    for place in [servers_dir().join("clients"), PathBuf::from("/usr/lib/postgresql")] {
+        for entry in numbered_dirs(&place) {
+            let program = entry.1.join("bin").join(name);
+            if program.exists() {
+                places.push((entry.0, program));
+            }
+        }
+    }
+    places.sort();
+    let found = places.into_iter().find(|place| place.0 >= major);
+    found
+        .unwrap_or_else(|| {
+            panic!("no {name} for PostgreSQL {major} was found: run tests/kit/fetch-servers")
+        })
+        .1
+}
+
+/// Where `fetch-servers` puts what it fetches.
+pub fn servers_dir() -> PathBuf {
+    std::env::var_os("PG_SALVAGE_SERVERS")
+        .map_or_else(|| target_dir().join("servers"), PathBuf::from)
+}
+
+pub fn target_dir() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target"), PathBuf::from)
+}
+
+fn installed_in(place: &Path) -> Vec<Version> {
+    numbered_dirs(place)
+        .into_iter()
+        .map(|(major, home)| Version { major, home })
+        .filter(|version| {
+            version.program("initdb").exists() && version.program("postgres").exists()
+        })
+        .collect()
+}
+
+fn numbered_dirs(place: &Path) -> Vec<(u32, PathBuf)> {
+    let Ok(entries) = std::fs::read_dir(place) else { return Vec::new() };
+    entries
+        .flatten()
+        .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path())))
+        .collect()
+}
