@@ -90,7 +90,7 @@ impl PartFile {
         Ok(part)
     }
 
-    fn new(path: PathBuf, file: File, codec: Codec) -> Self {
+    pub(super) fn new(path: PathBuf, file: File, codec: Codec) -> Self {
         Self {
             path,
             file,
@@ -205,5 +205,35 @@ impl PartFile {
         self.file.sync_all().map_err(OutputError::io("sync file", &self.path))?;
         self.synced = self.written;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_a_full_disk_one_can_cut_back_to_a_mark_and_go_on() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("t.part");
+        let mut part = PartFile::create(path.clone(), Codec::NONE, false).unwrap();
+        part.feed(b"1\n").unwrap();
+        part.write().unwrap();
+        part.feed(b"2\n").unwrap();
+        let (len, sha256) = (part.len(), part.sha256().clone());
+
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let disk = std::mem::replace(&mut part.file, full);
+        let error = part.feed(&vec![b'x'; WRITE_BYTES]).unwrap_err();
+        assert!(error.is_disk_full(), "{error}");
+
+        part.file = disk;
+        // What a write left that did not come to its end.
+        part.file.write_all_at(b"2\nxxxx", 2).unwrap();
+        part.truncate(len, sha256).unwrap();
+        part.feed(b"3\n").unwrap();
+        part.sync().unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"1\n2\n3\n");
+        assert_eq!(part.sha256().clone().finalize(), Sha256::digest(b"1\n2\n3\n"));
     }
 }

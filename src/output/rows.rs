@@ -40,8 +40,9 @@ pub struct Mark {
     sha256: Sha256,
 }
 
-/// A file of finished frames that is to be appended to another.
-#[derive(Debug)]
+/// A file of finished frames that is to be appended to another. A clone is for
+/// trying again after a disk was full.
+#[derive(Clone, Debug)]
 #[must_use = "a piece is appended or discarded"]
 pub struct Piece {
     path: PathBuf,
@@ -124,11 +125,11 @@ impl RowWriter {
             relative: relative.to_owned(),
             directory: dir.path().to_owned(),
             sync: dir.sync(),
-            batch: Vec::with_capacity(FEED_BYTES),
+            batch: Vec::new(),
             frame_is_open: false,
             rows: 0,
             bytes: 0,
-            part: Part::Idle { file: Box::new(file), spare: Vec::with_capacity(FEED_BYTES) },
+            part: Part::Idle { file: Box::new(file), spare: Vec::new() },
             failed: None,
         }
     }
@@ -308,9 +309,7 @@ impl RowWriter {
         let Done { file, spare, result } =
             done.map_err(|source| self.error("write file", source))?;
         self.part = Part::Idle { file, spare };
-        if let Err(OutputError::Io { source, .. }) = &result {
-            self.failed = Some(Failure { kind: source.kind(), errno: source.raw_os_error() });
-        }
+        self.failed = result.as_ref().err().map(Failure::of);
         result
     }
 
@@ -355,6 +354,15 @@ impl Piece {
 }
 
 impl Failure {
+    fn of(error: &OutputError) -> Self {
+        match error {
+            OutputError::Io { source, .. } => {
+                Self { kind: source.kind(), errno: source.raw_os_error() }
+            }
+            _ => Self { kind: io::ErrorKind::Other, errno: None },
+        }
+    }
+
     fn again(&self) -> io::Error {
         self.errno.map_or_else(|| self.kind.into(), io::Error::from_raw_os_error)
     }

@@ -155,6 +155,50 @@ async fn a_file_shorter_than_its_mark_is_not_gone_on_with() {
 }
 
 #[tokio::test]
+async fn after_a_full_disk_every_call_says_so_until_it_is_put_right() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = DumpDir::create(temp.path(), false).unwrap();
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let file = PartFile::new(temp.path().join("data/t.copy.part"), full, Codec::NONE);
+    let mut writer = RowWriter::new(&dir, "data/t.copy", RowClass::Clean, file);
+    let rows = rows(0, 100_000);
+    let mut errors = Vec::new();
+    for slice in rows.chunks(FEED_BYTES) {
+        errors.extend(writer.write(slice, 1).await.err());
+    }
+    errors.extend(writer.end_frame().await.err());
+    errors.extend(writer.finish().await.err());
+    assert!(errors.len() > 2);
+    for error in errors {
+        assert!(error.is_disk_full(), "{error}");
+        let end = ": No space left on device (os error 28)";
+        assert!(error.to_string().ends_with(end), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_piece_that_is_not_there_any_more_is_no_part_of_the_file() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = DumpDir::create(temp.path(), false).unwrap();
+    let mut piece = create(&dir, "piece", Codec::NONE);
+    piece.write(b"2\n3\n", 2).await.unwrap();
+    let piece = piece.into_piece().await.unwrap();
+    fs::write(&piece.path, b"2\n").unwrap();
+
+    let mut writer = create(&dir, "t", Codec::NONE);
+    writer.write(b"1\n", 1).await.unwrap();
+    let mark = writer.end_frame().await.unwrap();
+    let error = writer.append(piece).await.unwrap_err();
+    assert!(matches!(error, OutputError::TooShort { found: 2, expected: 4, .. }), "{error}");
+    assert!(writer.write(b"4\n", 1).await.is_err(), "half a piece is not built upon");
+    writer.rollback(&mark).await.unwrap();
+    writer.write(b"4\n", 1).await.unwrap();
+    let entry = writer.finish().await.unwrap();
+    assert_eq!(entry.rows, 2);
+    assert_eq!(read(&temp.path().join(entry.path)).await, b"1\n4\n");
+}
+
+#[tokio::test]
 async fn discarded_files_are_gone() {
     let temp = tempfile::tempdir().unwrap();
     let dir = DumpDir::create(temp.path(), true).unwrap();
