@@ -92,8 +92,11 @@ impl Drop for Server {
     }
 }
 
-/// The newest PostgreSQL with a server.
+/// Where the programs are: what TEST_PG_BINDIR says, or the newest PostgreSQL of Debian's, or that of the PATH.
 fn bindir() -> PathBuf {
+    if let Some(bin) = std::env::var_os("TEST_PG_BINDIR") {
+        return bin.into();
+    }
     let mut found: Vec<(u32, PathBuf)> = fs::read_dir("/usr/lib/postgresql")
         .into_iter()
         .flatten()
