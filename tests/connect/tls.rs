@@ -134,18 +134,23 @@ async fn what_one_kind_of_connection_is_refused_the_other_may_get() {
     let user = &secure.user;
     assert_eq!(user.outcome(&secure.at("user=plainonly sslmode=prefer")).await, Ok("plain"));
     assert_eq!(user.outcome(&secure.at("user=tlsonly sslmode=allow")).await, Ok("tls"));
+    // The words for it, before and since PostgreSQL 14.
+    let (on, off) = match secure.admin().await.server_version_num() {
+        ..140_000 => ("SSL on", "SSL off"),
+        _ => ("SSL encryption", "no encryption"),
+    };
     let no_entry = |name: &str, how: &str| {
         format!(
             "FATAL: no pg_hba.conf entry for host \"127.0.0.1\", user \"{name}\", database \"postgres\", {how}"
         )
     };
-    let refused = secure.refused(&no_entry("plainonly", "SSL encryption"));
+    let refused = secure.refused(&no_entry("plainonly", on));
     assert_eq!(user.outcome(&secure.at("user=plainonly sslmode=require")).await, refused);
-    let refused = secure.refused(&no_entry("tlsonly", "no encryption"));
+    let refused = secure.refused(&no_entry("tlsonly", off));
     assert_eq!(user.outcome(&secure.at("user=tlsonly sslmode=disable")).await, refused);
     let rejects = "FATAL: pg_hba.conf rejects connection for host \"127.0.0.1\", user \"rejected\", \
                    database \"postgres\"";
-    let refused = secure.refused(&format!("{rejects}, SSL encryption; {rejects}, no encryption"));
+    let refused = secure.refused(&format!("{rejects}, {on}; {rejects}, {off}"));
     assert_eq!(user.outcome(&secure.at("user=rejected sslmode=prefer")).await, refused);
     let error = user.connect(&secure.at("user=rejected sslmode=disable")).await.unwrap_err();
     assert_eq!((error.kind(), error.sqlstate()), (ConnectErrorKind::Refused, Some("28000")));
@@ -223,7 +228,13 @@ async fn a_client_certificate_is_sent_if_its_key_can_be_read() {
             "{cert} {key} {more}"
         );
     }
-    // Found in the home directory, unless it is not to be sent.
+}
+
+#[tokio::test]
+async fn a_client_certificate_is_found_in_the_home_directory_unless_it_is_not_to_be_sent() {
+    let secure = Secure::start().await;
+    let user = &secure.user;
+    let client = secure.authority.issue("certuser", 20, &[]);
     fs::create_dir(user.file(".postgresql")).unwrap();
     client.write_cert(&user.file(".postgresql/postgresql.crt"));
     client.write_key(&user.file(".postgresql/postgresql.key"), None);
