@@ -68,14 +68,15 @@ pub fn io_words(error: &io::Error) -> String {
 /// The first reason that OpenSSL gives, as libpq prints it: `SSL error: tlsv1 alert unknown ca`.
 pub fn ssl_words(error: &openssl::ssl::Error) -> String {
     if let Some(stack) = error.ssl_error() {
-        return format!("SSL error: {}", stack_words(stack));
+        return match stack_words(stack).as_str() {
+            // OpenSSL 3's way to say what a plain connection says by ending.
+            "unexpected eof while reading" => "SSL connection has been closed unexpectedly".into(),
+            reason => format!("SSL error: {reason}"),
+        };
     }
     match error.io_error() {
         Some(io) => format!("SSL error: {}", io_words(io)),
-        None if error.code() == openssl::ssl::ErrorCode::ZERO_RETURN => {
-            "SSL connection has been closed unexpectedly".into()
-        }
-        None => "SSL error: server closed the connection unexpectedly".into(),
+        None => "SSL connection has been closed unexpectedly".into(),
     }
 }
 

@@ -250,6 +250,7 @@ struct Failures(Vec<(String, ConnectError)>);
 impl Failures {
     fn push(&mut self, host: &Host, error: ConnectError) {
         let on = host.on();
+        tracing::debug!("could not connect to server {on}: {error}");
         // The addresses of a name, and the rounds of prefer-standby, mostly fail alike.
         if !self.0.iter().any(|(known, e)| *known == on && e.message == error.message) {
             self.0.push((on, error));

@@ -53,7 +53,8 @@ pub struct Connected {
     pub parameters: BTreeMap<&'static str, String>,
     /// The warnings of the server.
     pub notices: Notices,
-    /// Ends when the connection ends, with the error it died of.
+    /// Ends when the connection ends, with the error it died of. The server's last words go to the request that was
+    /// under way, if there was one; then this says no more than that the connection was closed.
     pub closed: JoinHandle<Option<Error>>,
     cancel: CancelHandle,
     // When this goes, the driving task ends soon after.

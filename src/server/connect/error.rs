@@ -103,6 +103,9 @@ fn kind_of(sqlstate: Option<&str>, words: &str) -> ConnectErrorKind {
     match sqlstate {
         None if words.starts_with("authentication error") => ConnectErrorKind::Refused,
         None if words.starts_with("invalid configuration") => ConnectErrorKind::Refused,
+        // Something was said, as by a server whose messages are not in UTF-8 before it knows that we want that.
+        None if words.starts_with("error parsing response") => ConnectErrorKind::Refused,
+        None if words.starts_with("unexpected message") => ConnectErrorKind::Refused,
         None => ConnectErrorKind::Unreachable,
         Some("53300") => ConnectErrorKind::TooManyConnections,
         Some("57P01" | "57P02" | "57P03") => ConnectErrorKind::NotReady,

@@ -28,7 +28,7 @@ pub use error::{ConnectError, ConnectErrorKind};
 pub use target::Target;
 
 /// What the command line says about connecting, unread.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct ConnectArgs {
     /// `-h`: a host, a socket directory, or a list of them.
     pub host: Option<String>,
@@ -40,6 +40,23 @@ pub struct ConnectArgs {
     pub dbname: Option<String>,
     /// `-w` and `-W`.
     pub password: PasswordPrompt,
+}
+
+/// A connection string may have a password in it, so it is not shown.
+impl fmt::Debug for ConnectArgs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let dbname = self
+            .dbname
+            .as_deref()
+            .map(|name| if conninfo::is_conninfo(name) { "..." } else { name });
+        f.debug_struct("ConnectArgs")
+            .field("host", &self.host)
+            .field("port", &self.port)
+            .field("user", &self.user)
+            .field("dbname", &dbname)
+            .field("password", &self.password)
+            .finish()
+    }
 }
 
 /// Whether a password may be asked for at the terminal.

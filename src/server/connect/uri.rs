@@ -44,9 +44,11 @@ pub(super) fn parse(uri: &str) -> Result<Vec<(&'static Keyword, String)>, Connec
     if let Some(dbname) = path.strip_prefix('/').filter(|dbname| !dbname.is_empty()) {
         store("dbname", dbname)?;
     }
-    for parameter in
-        query.filter(|query| !query.is_empty()).iter().flat_map(|query| query.split('&'))
-    {
+    let mut parameters: Vec<&str> =
+        query.map(|query| query.split('&').collect()).unwrap_or_default();
+    // No parameters at all, or a sign too much at the end, as libpq lets it pass.
+    parameters.pop_if(|last| last.is_empty());
+    for parameter in parameters {
         let (name, value) = parameter_parts(parameter)?;
         let name = decode(name, name)?;
         match (name.as_str(), value) {
@@ -237,6 +239,7 @@ mod tests {
             ("postgresql://u:p%40%3a%2F@h", &[("user", "u"), ("password", "p@:/"), ("host", "h")]),
             ("postgresql://h?ssl=true", &[("host", "h"), ("sslmode", "require")]),
             ("postgresql://h/?", &[("host", "h")]),
+            ("postgresql://h/?user=u&", &[("host", "h"), ("user", "u")]),
             ("postgresql:///?user=%C3%BC", &[("user", "ü")]),
         ];
         for (text, expected) in cases {
@@ -252,6 +255,10 @@ mod tests {
             (
                 "postgresql://h?a=b=c",
                 "extra key/value separator \"=\" in URI query parameter: \"a\"",
+            ),
+            (
+                "postgresql://h?&user=u",
+                "missing key/value separator \"=\" in URI query parameter: \"\"",
             ),
             ("postgresql://h?zzz=1", "invalid URI query parameter: \"zzz\""),
             ("postgresql://%zz", "invalid percent-encoded token: \"%zz\""),
