@@ -86,7 +86,7 @@ async fn a_host_that_does_not_answer_is_left_after_the_timeout() {
     let expected =
         format!("could not connect to server on host \"127.0.0.1\", port {port}: timeout expired");
     assert_eq!((error.to_string(), error.kind()), (expected, ConnectErrorKind::Unreachable));
-    assert!(began.elapsed().as_millis() < 1900, "{:?}", began.elapsed());
+    assert!(began.elapsed().as_secs() < 10, "{:?}", began.elapsed());
 }
 
 #[tokio::test]

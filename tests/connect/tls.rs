@@ -186,13 +186,17 @@ async fn a_client_certificate_is_sent_if_its_key_can_be_read() {
             "c.crt",
             "locked.key",
             "",
-            format!("could not load private key file \"{home}/locked.key\": bad decrypt"),
+            format!(
+                "could not load private key file \"{home}/locked.key\": it is encrypted, and no sslpassword was given"
+            ),
         ),
         (
             "c.crt",
             "locked.key",
             "sslpassword=wrong",
-            format!("could not load private key file \"{home}/locked.key\": bad decrypt"),
+            format!(
+                "could not load private key file \"{home}/locked.key\": sslpassword does not decrypt it"
+            ),
         ),
         (
             "c.crt",

@@ -90,9 +90,36 @@ fn unescape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
     use std::os::unix::fs::PermissionsExt;
+    use std::sync::{Arc, Mutex};
 
     use super::*;
+
+    /// What is logged meanwhile.
+    fn logged(run: impl FnOnce()) -> String {
+        struct Log(Arc<Mutex<Vec<u8>>>);
+        impl io::Write for Log {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0.lock().unwrap().extend_from_slice(bytes);
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let writer = Arc::clone(&log);
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(move || Log(Arc::clone(&writer)))
+            .with_ansi(false)
+            .without_time()
+            .with_target(false)
+            .finish();
+        tracing::subscriber::with_default(subscriber, run);
+        let log = log.lock().unwrap();
+        String::from_utf8_lossy(&log).trim().to_string()
+    }
 
     #[test]
     fn the_first_line_that_matches_gives_the_password() {
@@ -136,7 +163,12 @@ mod tests {
         fs::write(&path, "*:*:*:*:x").unwrap();
         for (mode, counts) in [(0o600, true), (0o400, true), (0o640, false), (0o604, false)] {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-            assert_eq!(PassFile::read(&path).is_some(), counts, "{mode:o}");
+            let log = logged(|| assert_eq!(PassFile::read(&path).is_some(), counts, "{mode:o}"));
+            let warning = format!(
+                "WARN password file \"{}\" has group or world access; permissions should be u=rw (0600) or less",
+                path.display()
+            );
+            assert_eq!(log, if counts { String::new() } else { warning }, "{mode:o}");
         }
     }
 }

@@ -180,8 +180,7 @@ fn set_client_certificate(
         ConnectError::tls(format!("could not load private key file \"{}\": {words}", key.display()))
     };
     let bytes = fs::read(key).map_err(|e| unusable(io_words(&e)))?;
-    let private =
-        read_key(&bytes, settings.key_password.as_ref()).map_err(|e| unusable(stack_words(&e)))?;
+    let private = read_key(&bytes, settings.key_password.as_ref()).map_err(unusable)?;
     let mismatch = |e: ErrorStack| {
         let words = stack_words(&e);
         ConnectError::tls(format!(
@@ -219,15 +218,26 @@ fn check_key_file(key: &Path) -> Result<(), ConnectError> {
     Ok(())
 }
 
-/// PEM, or else DER. Without a password of ours OpenSSL would ask for one at the terminal, hence the callback.
-fn read_key(bytes: &[u8], password: Option<&Password>) -> Result<PKey<Private>, ErrorStack> {
+/// PEM, or else DER; or why not. Without a password of ours OpenSSL would ask for one at the terminal, hence the
+/// callback. What OpenSSL says of a wrong password depends on the garbage that comes out, hence our own words.
+fn read_key(bytes: &[u8], password: Option<&Password>) -> Result<PKey<Private>, String> {
+    let mut encrypted = false;
     let pem = PKey::private_key_from_pem_callback(bytes, |buffer| {
+        encrypted = true;
         let password = password.map(|password| password.0.as_bytes()).unwrap_or_default();
         let length = password.len().min(buffer.len());
         buffer[..length].copy_from_slice(&password[..length]);
         Ok(length)
     });
-    pem.or_else(|error| PKey::private_key_from_der(bytes).map_err(|_| error))
+    let error = match pem {
+        Ok(key) => return Ok(key),
+        Err(error) => error,
+    };
+    match (encrypted, password) {
+        (true, None) => Err("it is encrypted, and no sslpassword was given".into()),
+        (true, Some(_)) => Err("sslpassword does not decrypt it".into()),
+        (false, _) => PKey::private_key_from_der(bytes).map_err(|_| stack_words(&error)),
+    }
 }
 
 fn wrong_name(cert: &X509Ref, host: &str) -> String {
