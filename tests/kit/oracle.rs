@@ -138,9 +138,21 @@ pub async fn read_file(path: &Path) -> Vec<u8> {
     let file = BufReader::new(file);
     let mut unpacked: Box<dyn AsyncRead + Unpin> =
         match path.extension().and_then(std::ffi::OsStr::to_str) {
-            Some("zst") => Box::new(ZstdDecoder::new(file)),
-            Some("gz") => Box::new(GzipDecoder::new(file)),
-            Some("lz4") => Box::new(Lz4Decoder::new(file)),
+            Some("zst") => {
+                let mut decoder = ZstdDecoder::new(file);
+                decoder.multiple_members(true);
+                Box::new(decoder)
+            }
+            Some("gz") => {
+                let mut decoder = GzipDecoder::new(file);
+                decoder.multiple_members(true);
+                Box::new(decoder)
+            }
+            Some("lz4") => {
+                let mut decoder = Lz4Decoder::new(file);
+                decoder.multiple_members(true);
+                Box::new(decoder)
+            }
             _ => Box::new(file),
         };
     let mut bytes = Vec::new();

@@ -1,0 +1,187 @@
+//! The matrix: every harm of the test kit, on every major version, with a stale
+//! checksum, a fitting one and none; each dump is compared with the rows as
+//! they were before the harm.
+//!
+//! The victims are equal tables of 1,500 rows, each harmed in one way, in one
+//! database that is dumped once. What must come out of each is derived from
+//! what the harm touched, and from what the server says about it.
+
+#[path = "kit/mod.rs"]
+mod kit;
+
+use kit::{ChecksumAfter, Expect, Harm, Harmed, Plan, Version, Ward, oracle};
+use pg_salvage::output::manifest::{Manifest, Relation, RelationStatus, RowClass};
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+
+/// What a dump of a ward came to.
+struct Dumped {
+    manifest: Manifest,
+    dir: tempfile::TempDir,
+}
+
+fn dump(ward: &Ward, options: &[&str]) -> Dumped {
+    let dir = tempfile::tempdir().unwrap();
+    let out = Command::new(env!("CARGO_BIN_EXE_pg_salvage"))
+        .args(["dump", "-j2", "--no-sync", "--max-crashes", "100", "-d"])
+        .arg(ward.server.conninfo(ward.dbname))
+        .arg("-f")
+        .arg(dir.path())
+        .args(options)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    let manifest = std::fs::read(dir.path().join("manifest.json"));
+    let manifest = manifest.unwrap_or_else(|e| panic!("no manifest ({e}); it said: {said}"));
+    let manifest = Manifest::from_json(&manifest).unwrap();
+    assert_eq!(out.status.code(), Some(i32::from(manifest.exit_code)), "{said}");
+    assert_eq!(manifest.exit_code, 2, "{said}");
+    Dumped { manifest, dir }
+}
+
+/// The lines of one class of rows of a relation.
+fn lines(dir: &Path, relation: &Relation, class: RowClass) -> Vec<Vec<u8>> {
+    let Some(file) = relation.files.iter().find(|f| f.class == class) else { return Vec::new() };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let bytes = runtime.block_on(oracle::read_file(&dir.join(&file.path)));
+    let lines: Vec<Vec<u8>> = oracle::lines(&bytes).map(<[u8]>::to_vec).collect();
+    assert_eq!(lines.len() as u64, file.rows, "rows of {}", file.path);
+    lines
+}
+
+/// Whether the damage of this harm is of the block itself, so that the rows
+/// beside it are suspect.
+fn spoils_its_block(harm: Harm, plan: Plan) -> bool {
+    match harm {
+        // The value is missed in the TOAST table; that the pointer is at fault
+        // cannot be known.
+        Harm::ToastPointer => plan.is_checked(),
+        harm => !Harm::TOAST.contains(&harm),
+    }
+}
+
+/// Whether a silent harm may go unseen: nothing that a server says tells of it.
+fn may_be_silent(harmed: &Harmed) -> bool {
+    matches!(harmed.expect, Expect::Silent | Expect::Nothing)
+}
+
+fn check(ward: &Ward, plan: Plan, dumped: &Dumped, harm: Harm, harmed: &Harmed) {
+    let table = plan.table(harm);
+    let at = format!(
+        "{table} on {} (checksums {}, {:?}, fresh {})",
+        ward.server.version.major, plan.checksums, plan.sum, plan.fresh
+    );
+    let relation = dumped.manifest.relations.iter().find(|r| r.name == table);
+    let relation = relation.unwrap_or_else(|| panic!("{at}: not in the manifest"));
+    let clean = lines(dumped.dir.path(), relation, RowClass::Clean);
+    let suspect = lines(dumped.dir.path(), relation, RowClass::Suspect);
+    assert_eq!(clean.len() as u64, relation.rows.clean, "{at}");
+    assert_eq!(suspect.len() as u64, relation.rows.suspect, "{at}");
+    let clean_set: BTreeSet<&[u8]> = clean.iter().map(Vec::as_slice).collect();
+    let suspect_set: BTreeSet<&[u8]> = suspect.iter().map(Vec::as_slice).collect();
+    assert_eq!(clean_set.len(), clean.len(), "{at}: a row twice in the clean file");
+    assert_eq!(suspect_set.len(), suspect.len(), "{at}: a row twice in the suspect file");
+    assert!(clean_set.is_disjoint(&suspect_set), "{at}: a row in both files");
+
+    // No row that was not touched is missing, or anywhere but in the clean file.
+    for row in &ward.before {
+        let place = format!("{at}: ({},{})", row.block, row.offset);
+        if harmed.leaves_alone(row.block, row.offset) {
+            assert!(
+                clean_set.contains(row.line.as_slice()),
+                "{place} was not touched, but is not clean: {relation:#?}"
+            );
+        } else if harmed.leaves_tuple_alone(row.block, row.offset) && !plan.is_checked() {
+            // On a touched block, but not touched itself: it must be had.
+            let silent = may_be_silent(harmed);
+            let had = suspect_set.contains(row.line.as_slice())
+                || clean_set.contains(row.line.as_slice());
+            assert!(had, "{place} can be had, but was not: {relation:#?}");
+            if spoils_its_block(harm, plan) && !silent && relation.blocks.damaged > 0 {
+                assert!(
+                    suspect_set.contains(row.line.as_slice()),
+                    "{place} is beside damage, but not suspect"
+                );
+            }
+        }
+    }
+
+    // No clean row differs from the truth, but for silent harms.
+    let truth: BTreeSet<&[u8]> = ward.before.iter().map(|r| r.line.as_slice()).collect();
+    let altered = clean.iter().filter(|line| !truth.contains(line.as_slice())).count();
+    if may_be_silent(harmed) {
+        assert!(altered <= harmed.tuples.len(), "{at}: {altered} clean rows are altered");
+    } else {
+        assert_eq!(altered, 0, "{at}: clean rows are altered");
+    }
+
+    // Damage that a read can tell is named.
+    if !may_be_silent(harmed) && !(harm_is_hidden(harm, plan)) {
+        let named = matches!(relation.status, RelationStatus::Salvaged | RelationStatus::Lost);
+        assert!(named, "{at}: damaged, but {:?}", relation.status);
+        assert!(!relation.lost.is_empty() || relation.rows.suspect > 0, "{at}: {relation:#?}");
+        assert!(relation.errors.is_some(), "{at}: no errors are logged");
+    }
+}
+
+/// On an all-visible page a range scan does not look at xmin and xmax, and the
+/// row comes out as it was.
+fn harm_is_hidden(harm: Harm, plan: Plan) -> bool {
+    use Harm::{LinePointerOffset, XmaxMissingClog, XminMissingClog};
+    !plan.fresh
+        && !plan.is_checked()
+        && matches!(harm, XminMissingClog | XmaxMissingClog | LinePointerOffset)
+}
+
+fn matrix(plan: Plan) {
+    let versions = Version::between(14, 18);
+    assert!(!versions.is_empty(), "run tests/kit/fetch-servers first");
+    std::thread::scope(|scope| {
+        for version in &versions {
+            scope.spawn(move || {
+                let runtime = tokio::runtime::Runtime::new().unwrap();
+                let ward = runtime.block_on(Ward::open(version, plan));
+                let dumped = dump(&ward, &[]);
+                for (&harm, harmed) in &ward.harmed {
+                    check(&ward, plan, &dumped, harm, harmed);
+                }
+                assert_eq!(leftovers(dumped.dir.path()), Vec::<String>::new());
+            });
+        }
+    });
+}
+
+/// Files that are not finished.
+fn leftovers(dir: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for folder in ["", "data", "errors", "maps"] {
+        for entry in std::fs::read_dir(dir.join(folder)).into_iter().flatten() {
+            let name = entry.unwrap().file_name().to_string_lossy().into_owned();
+            if name.contains(".part") {
+                found.push(name);
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn damage_with_a_stale_checksum() {
+    matrix(Plan { fresh: true, ..Plan::new(true) });
+}
+
+#[test]
+fn damage_with_a_fitting_checksum() {
+    matrix(Plan { sum: ChecksumAfter::Recomputed, fresh: true, ..Plan::new(true) });
+}
+
+#[test]
+fn damage_without_checksums() {
+    matrix(Plan { fresh: true, ..Plan::new(false) });
+}
+
+#[test]
+fn damage_without_checksums_on_all_visible_pages() {
+    matrix(Plan::new(false));
+}
