@@ -119,6 +119,16 @@ fn check(ward: &Ward, plan: Plan, dumped: &Dumped, harm: Harm, harmed: &Harmed) 
         assert_eq!(altered, 0, "{at}: clean rows are altered");
     }
 
+    // Silent loss is found where the catalogs or an index can tell of it, and
+    // what nobody can tell of is not made up.
+    if may_be_silent(harmed) {
+        let found = relation.lost.iter().any(|l| l.cause == "silent_loss");
+        let can_be = !plan.fresh && matches!(harm, Harm::TruncateAt | Harm::ZeroBlock);
+        assert_eq!(found, can_be, "{at}: {relation:#?}");
+        let status = if can_be { RelationStatus::Salvaged } else { RelationStatus::Clean };
+        assert_eq!(relation.status, status, "{at}");
+    }
+
     // Damage that a read can tell is named.
     if !may_be_silent(harmed) && !(harm_is_hidden(harm, plan)) {
         let named = matches!(relation.status, RelationStatus::Salvaged | RelationStatus::Lost);
