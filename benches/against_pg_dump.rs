@@ -6,6 +6,8 @@
 //! (default 50 million, some 2 GB), `-- --runs N` the pairs of runs. Nothing is
 //! asserted: a speed is a ratio against the other in the same run.
 
+#![allow(clippy::print_stdout)] // It is what a benchmark is for.
+
 #[path = "../tests/kit/mod.rs"]
 mod kit;
 
