@@ -6,7 +6,7 @@
 //! cargo build --release && cargo run --release --example worst_day
 //! ... -- --major 15          another PostgreSQL than the newest found
 //! ... -- --no-checksums      a server without data checksums
-//! ... -- --scale 1           about 30 MB in place of 300
+//! ... -- --scale 1           45 MB in place of 300
 //! ```
 //!
 //! The server lives in a temporary folder and is gone at the end. The exit code
