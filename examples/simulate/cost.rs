@@ -54,9 +54,14 @@ pub fn table() {
     }
     println!(
         "\nOf a bad block one tuple is bad, of {TUPLES}. After a killer the rest of its stretch is read \
-         block\nby block, so that no second one costs more than a crash: of this heap a stretch has \
-         {} blocks,\nof one up to 512 GB it has 4,096.",
-        grouped(stretches(LARGEST, WHOLE_MAX).first().map_or(0, |s| s.len()).into())
+         block\nby block, so that a second one costs one crash: of this heap a stretch has {} blocks, of \
+         one up to\n1 GB it is all of it, and in between 4,096.",
+        grouped(
+            stretches(LARGEST, WHOLE_MAX)
+                .first()
+                .map_or(0, pg_salvage::heap::BlockRange::len)
+                .into()
+        )
     );
 }
 
