@@ -4,7 +4,7 @@
 //! the host, help is `--help` or `-?`.
 
 use crate::output::Codec;
-use crate::run::RunOptions;
+use crate::run::{CheckCounts, RunOptions};
 use crate::server::connect::{ConnectArgs, ConnectError, PasswordPrompt, Target};
 use crate::server::inventory::Selection;
 use crate::server::pattern::Pattern;
@@ -199,6 +199,9 @@ struct ReadingArgs {
     /// Wait for a server that went down for so long
     #[arg(long, value_name = "DURATION", default_value = "10min", value_parser = duration)]
     crash_wait: Duration,
+    /// Count rows by index-only scans, too: auto does so once damage was seen
+    #[arg(long, value_enum, value_name = "WHEN", num_args = 0..=1, default_missing_value = "always")]
+    check_counts: Option<When>,
     /// Stop at the first damage
     #[arg(long)]
     fail_fast: bool,
@@ -284,7 +287,7 @@ impl ReadingArgs {
         Timeouts { statement_ms: ms(self.statement_timeout), lock_ms: ms(self.lock_timeout) }
     }
 
-    fn options(&self, selection: &SelectionArgs) -> Result<RunOptions, UsageError> {
+    fn options(&self, selection: &SelectionArgs, counts: When) -> Result<RunOptions, UsageError> {
         let asked = BTreeMap::from([
             ("jobs".to_owned(), json!(self.jobs)),
             ("split_size".to_owned(), json!(self.split_size)),
@@ -305,6 +308,11 @@ impl ReadingArgs {
             max_crashes: self.max_crashes,
             crash_wait: self.crash_wait,
             timeouts: self.timeouts(),
+            check_counts: match self.check_counts.unwrap_or(counts) {
+                When::Auto => CheckCounts::Auto,
+                When::Always => CheckCounts::Always,
+                When::Never => CheckCounts::Never,
+            },
             fail_fast: self.fail_fast,
             asked,
         })
@@ -313,7 +321,7 @@ impl ReadingArgs {
 
 impl DumpArgs {
     pub fn meant(&self) -> Result<(Target, RunOptions), UsageError> {
-        let mut options = self.reading.options(&self.selection)?;
+        let mut options = self.reading.options(&self.selection, When::Auto)?;
         options.dir = Some(self.file.clone());
         options.sync = !self.no_sync;
         options.codec = self.compress;
@@ -324,7 +332,7 @@ impl DumpArgs {
 
 impl VerifyArgs {
     pub fn meant(&self) -> Result<(Target, RunOptions), UsageError> {
-        Ok((self.connection.target()?, self.reading.options(&self.selection)?))
+        Ok((self.connection.target()?, self.reading.options(&self.selection, When::Always)?))
     }
 }
 

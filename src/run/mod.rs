@@ -12,14 +12,16 @@ mod job;
 mod plan;
 mod relation;
 mod sequences;
+mod silent;
 
 pub use generation::ServerGone;
+pub use silent::CheckCounts;
 
 use crate::output::{Codec, DumpDir, OutputError, manifest};
 use crate::progress::Progress;
 use crate::server::catalog::{self, CatalogError};
 use crate::server::connect::Target;
-use crate::server::inventory::{Inventory, Selection};
+use crate::server::inventory::{Inventory, Relation, Selection};
 use crate::server::session::{OpenError, ReadError, Timeouts};
 use generation::Generations;
 use job::Job;
@@ -49,6 +51,8 @@ pub struct RunOptions {
     /// How long a server that went down is waited for.
     pub crash_wait: Duration,
     pub timeouts: Timeouts,
+    /// Whether rows are counted by an index, too.
+    pub check_counts: CheckCounts,
     /// Stop at the first damage.
     pub fail_fast: bool,
     /// What was typed, for the manifest.
@@ -82,6 +86,8 @@ pub(crate) struct Run {
     /// How far sequences are, by the rows of the columns they feed.
     furthest: Mutex<HashMap<u32, i64>>,
     warnings: Mutex<Vec<String>>,
+    /// The relations that are read, as the catalogs described them.
+    read: Mutex<Arc<HashMap<u32, Relation>>>,
     started: jiff::Timestamp,
 }
 
@@ -112,6 +118,7 @@ pub async fn run(
         entries: Mutex::default(),
         furthest: Mutex::default(),
         warnings: Mutex::default(),
+        read: Mutex::default(),
         started,
     });
     let selected = run.select(inventory);
@@ -119,6 +126,7 @@ pub async fn run(
     run.plan(&first.session, selected, &missing).await?;
     drop(first);
     run.read_all().await?;
+    run.look_for_silent_loss().await;
     run.finish(&missing).await
 }
 

@@ -44,6 +44,7 @@ impl Run {
             .map(|r| (weight(&r, &blocks), r))
             .collect();
         order.sort_by_key(|(weight, r)| (Reverse(r.unlogged), Reverse(*weight), r.oid));
+        *locked(&self.read) = Arc::new(order.iter().map(|(_, r)| (r.oid, r.clone())).collect());
         let mut queue = VecDeque::new();
         for (_, relation) in order {
             let stem = stems.get(&relation.oid).cloned().unwrap_or_default();
