@@ -94,6 +94,10 @@ impl OpenError {
     }
 }
 
+/// Until our settings hold, those of the role or the database may leave a
+/// session too little time: so often it is begun.
+const TRIES_MAX: u32 = 5;
+
 /// Statements of the transaction that every session is in.
 const BEGIN: &str = "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY";
 const SAVE: &str = "SAVEPOINT relation";
@@ -113,6 +117,12 @@ pub struct Session {
     server: Arc<ServerFacts>,
 }
 
+/// A timeout of the role's or the database's: of a statement, a transaction, or
+/// of a session or transaction that is idle.
+fn is_too_slow(error: &ReadError) -> bool {
+    matches!(error.sqlstate(), "57014" | "25P04" | "57P05" | "25P03")
+}
+
 impl Session {
     /// Connects, pins the settings, and begins a transaction, in the exported
     /// snapshot if one is given.
@@ -121,10 +131,16 @@ impl Session {
         timeouts: Timeouts,
         snapshot: Option<Snapshot<'_>>,
     ) -> Result<Self, OpenError> {
-        let connected = connect::connect(target).await?;
-        let mut session = Self { connected, server: Arc::default() };
-        session.prepare(timeouts, snapshot).await?;
-        Ok(session)
+        let mut tries = 1;
+        loop {
+            let connected = connect::connect(target).await?;
+            let mut session = Self { connected, server: Arc::default() };
+            match session.prepare(timeouts, snapshot.clone()).await {
+                Ok(()) => return Ok(session),
+                Err(e) if is_too_slow(&e) && tries < TRIES_MAX => tries += 1,
+                Err(e) => return Err(e.into()),
+            }
+        }
     }
 
     async fn prepare(
@@ -135,6 +151,7 @@ impl Session {
         let version = match &snapshot {
             Some(s) => s.server.version,
             None => {
+                self.execute("SET statement_timeout TO 0").await?;
                 let version = self.value("SHOW server_version_num").await?;
                 version.and_then(|v| v.parse().ok()).unwrap_or(0)
             }
