@@ -139,15 +139,19 @@ pub fn assert_same(case: &str, read: &[u8], rows: &[u8]) {
     let (read, rows): (Vec<_>, Vec<_>) =
         (oracle::lines(read).collect(), oracle::lines(rows).collect());
     let at = read.iter().zip(&rows).take_while(|(a, b)| a == b).count();
-    let show = |lines: &[&[u8]]| {
-        lines.get(at).map(|line| String::from_utf8_lossy(&line[..line.len().min(300)]).into_owned())
+    let line = |lines: &[&[u8]]| lines.get(at).map(|line| line.to_vec()).unwrap_or_default();
+    let (one, other) = (line(&read), line(&rows));
+    let byte = one.iter().zip(&other).take_while(|(a, b)| a == b).count();
+    let show = |line: &[u8]| {
+        let from = byte.saturating_sub(20).min(line.len());
+        String::from_utf8_lossy(&line[from..line.len().min(from + 100)]).into_owned()
     };
     panic!(
-        "{case}: {} lines instead of {}, the first that differs is {at}: {:?} instead of {:?}",
+        "{case}: {} lines instead of {}, line {at} differs: {:?} instead of {:?}",
         read.len(),
         rows.len(),
-        show(&read),
-        show(&rows)
+        show(&one),
+        show(&other)
     );
 }
 

