@@ -45,9 +45,6 @@ pub fn advice(relation: &Relation) -> Vec<String> {
             "look at the suspect rows before restoring them: their blocks were damaged".to_owned(),
         );
     }
-    if has("not_tried") {
-        advice.push("run again on a copy, with a higher --max-crashes".to_owned());
-    }
     advice
 }
 
@@ -58,6 +55,12 @@ fn failed(relation: &Relation) -> Option<String> {
     }
     if reason.contains("permission denied") || reason.contains("row-level security") {
         return Some("run again as a superuser, or as a role with the right to read it".to_owned());
+    }
+    if relation.lost.iter().any(|l| l.cause == "not_tried") {
+        return Some(
+            "reading it takes the server down: run again on a copy, with a higher --max-crashes"
+                .to_owned(),
+        );
     }
     if reason.contains("lock timeout") {
         return Some(

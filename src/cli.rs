@@ -193,7 +193,8 @@ struct ReadingArgs {
     /// Wait for a lock for so long at a time; 0: for ever
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     lock_timeout: Duration,
-    /// Let the server go down at most so often; what is then left is not read
+    /// When the server went down so often, read nothing again that may be why;
+    /// once more, and the run stops
     #[arg(long, value_name = "N", default_value_t = 3)]
     max_crashes: u32,
     /// Wait for a server that went down for so long

@@ -9,46 +9,10 @@
 #[path = "kit/mod.rs"]
 mod kit;
 
-use kit::{ChecksumAfter, Expect, Harm, Harmed, Plan, Version, Ward, oracle};
-use pg_salvage::output::manifest::{Manifest, Relation, RelationStatus, RowClass};
+use kit::dumped::{Dumped, dump};
+use kit::{ChecksumAfter, Expect, Harm, Harmed, Plan, Version, Ward};
+use pg_salvage::output::manifest::{RelationStatus, RowClass};
 use std::collections::BTreeSet;
-use std::path::Path;
-use std::process::Command;
-
-/// What a dump of a ward came to.
-struct Dumped {
-    manifest: Manifest,
-    dir: tempfile::TempDir,
-}
-
-fn dump(ward: &Ward, options: &[&str]) -> Dumped {
-    let dir = tempfile::tempdir().unwrap();
-    let out = Command::new(env!("CARGO_BIN_EXE_pg_salvage"))
-        .args(["dump", "-j2", "--no-sync", "--max-crashes", "100", "-d"])
-        .arg(ward.server.conninfo(ward.dbname))
-        .arg("-f")
-        .arg(dir.path())
-        .args(options)
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&out.stderr).into_owned();
-    let manifest = std::fs::read(dir.path().join("manifest.json"));
-    let manifest = manifest.unwrap_or_else(|e| panic!("no manifest ({e}); it said: {said}"));
-    let manifest = Manifest::from_json(&manifest).unwrap();
-    assert_eq!(out.status.code(), Some(i32::from(manifest.exit_code)), "{said}");
-    assert_eq!(manifest.exit_code, 2, "{said}");
-    Dumped { manifest, dir }
-}
-
-/// The lines of one class of rows of a relation.
-fn lines(dir: &Path, relation: &Relation, class: RowClass) -> Vec<Vec<u8>> {
-    let Some(file) = relation.files.iter().find(|f| f.class == class) else { return Vec::new() };
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let bytes = runtime.block_on(oracle::read_file(&dir.join(&file.path)));
-    let lines: Vec<Vec<u8>> = oracle::lines(&bytes).map(<[u8]>::to_vec).collect();
-    assert_eq!(lines.len() as u64, file.rows, "rows of {}", file.path);
-    lines
-}
 
 /// Whether the damage of this harm is of the block itself, so that the rows
 /// beside it are suspect.
@@ -66,18 +30,15 @@ fn may_be_silent(harmed: &Harmed) -> bool {
     matches!(harmed.expect, Expect::Silent | Expect::Nothing)
 }
 
-fn check(ward: &Ward, plan: Plan, dumped: &Dumped, harm: Harm, harmed: &Harmed) {
+async fn check(ward: &Ward, plan: Plan, dumped: &Dumped, harm: Harm, harmed: &Harmed) {
     let table = plan.table(harm);
     let at = format!(
         "{table} on {} (checksums {}, {:?}, fresh {})",
         ward.server.version.major, plan.checksums, plan.sum, plan.fresh
     );
-    let relation = dumped.manifest.relations.iter().find(|r| r.name == table);
-    let relation = relation.unwrap_or_else(|| panic!("{at}: not in the manifest"));
-    let clean = lines(dumped.dir.path(), relation, RowClass::Clean);
-    let suspect = lines(dumped.dir.path(), relation, RowClass::Suspect);
-    assert_eq!(clean.len() as u64, relation.rows.clean, "{at}");
-    assert_eq!(suspect.len() as u64, relation.rows.suspect, "{at}");
+    let relation = dumped.relation(&table);
+    let clean = dumped.lines(relation, RowClass::Clean).await;
+    let suspect = dumped.lines(relation, RowClass::Suspect).await;
     let clean_set: BTreeSet<&[u8]> = clean.iter().map(Vec::as_slice).collect();
     let suspect_set: BTreeSet<&[u8]> = suspect.iter().map(Vec::as_slice).collect();
     // Rows of the truth are all different. Others are not: the zeroed tuples of
@@ -155,28 +116,17 @@ fn matrix(plan: Plan) {
             scope.spawn(move || {
                 let runtime = tokio::runtime::Runtime::new().unwrap();
                 let ward = runtime.block_on(Ward::open(version, plan));
-                let dumped = dump(&ward, &[]);
+                let options = ["-j2", "--max-crashes", "100"];
+                let program = env!("CARGO_BIN_EXE_pg_salvage");
+                let dumped = dump(program, &ward.server, ward.dbname, &options);
+                assert_eq!(dumped.manifest.exit_code, 2, "{}", dumped.said);
                 for (&harm, harmed) in &ward.harmed {
-                    check(&ward, plan, &dumped, harm, harmed);
+                    runtime.block_on(check(&ward, plan, &dumped, harm, harmed));
                 }
-                assert_eq!(leftovers(dumped.dir.path()), Vec::<String>::new());
+                assert_eq!(dumped.leftovers(), Vec::<String>::new());
             });
         }
     });
-}
-
-/// Files that are not finished.
-fn leftovers(dir: &Path) -> Vec<String> {
-    let mut found = Vec::new();
-    for folder in ["", "data", "errors", "maps"] {
-        for entry in std::fs::read_dir(dir.join(folder)).into_iter().flatten() {
-            let name = entry.unwrap().file_name().to_string_lossy().into_owned();
-            if name.contains(".part") {
-                found.push(name);
-            }
-        }
-    }
-    found
 }
 
 #[test]

@@ -48,8 +48,6 @@ pub struct Stretch {
     pub watch: Watch,
     /// Whether a read of a part is known to be planned.
     pub plans: bool,
-    /// Such a read could not be planned: only plain COPY is left.
-    pub unplannable: Option<Words>,
 }
 
 /// How reading a stretch came to an end.
@@ -114,8 +112,7 @@ pub async fn read_stretch(at: &Reading<'_>, stretch: &mut Stretch) -> Result<End
                     && let Some(words) = unplannable(at, stretch).await
                 {
                     cut_short(at, stretch, None, mark.as_ref()).await?;
-                    stretch.unplannable = Some(words.clone());
-                    return Ok(End::Refused(words));
+                    return read_unplannable(at, stretch, words).await;
                 }
                 let place = refined(at, &read, place, error.words()).await;
                 note(at, stretch, &read, got.last, place, error.words(), mark.as_ref()).await?;
@@ -167,6 +164,37 @@ async fn unplannable(at: &Reading<'_>, stretch: &mut Stretch) -> Option<Words> {
             None
         }
         Err(e) => at.session.undo_reading().await.ok().map(|()| e.words().clone()),
+    }
+}
+
+/// Nothing but plain COPY can read this relation, and that fails at a place
+/// which nobody knows: what comes before it is suspect, and better than nothing.
+async fn read_unplannable(
+    at: &Reading<'_>,
+    stretch: &mut Stretch,
+    words: Words,
+) -> Result<End, OutputError> {
+    if !stretch.whole || stretch.clean.rows() > 0 || !at.readable.plain {
+        return Ok(End::Refused(words));
+    }
+    let Ok(mut copy) = at.session.copy(&at.readable.whole()).await else {
+        return Ok(End::Refused(words));
+    };
+    loop {
+        match copy.next().await {
+            Ok(Some(bytes)) => {
+                let count = memchr::memchr_iter(b'\n', &bytes).count() as u64;
+                at.progress.rows.fetch_add(count, Relaxed);
+                stretch.suspect.write(&bytes, count).await?;
+            }
+            Ok(None) => return Ok(End::Refused(words)),
+            Err(e) if e.sqlstate().is_empty() => return Ok(End::SessionLost(words)),
+            Err(_) => {
+                // An error here would be said by the next statement, too.
+                let _ = at.session.undo_reading().await;
+                return Ok(End::Refused(words));
+            }
+        }
     }
 }
 

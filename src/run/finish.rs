@@ -64,8 +64,7 @@ impl Run {
 }
 
 fn status_of(relations: &[manifest::Relation], stopped: bool) -> RunStatus {
-    let not_tried = |r: &manifest::Relation| r.lost.iter().any(|l| l.cause == "not_tried");
-    let incomplete = |r: &manifest::Relation| r.status == RelationStatus::Failed || not_tried(r);
+    let incomplete = |r: &manifest::Relation| r.status == RelationStatus::Failed;
     let damaged = |r: &manifest::Relation| {
         matches!(r.status, RelationStatus::Salvaged | RelationStatus::Lost)
     };

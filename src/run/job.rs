@@ -7,11 +7,12 @@
 
 use super::generation::{Lost, Numbered, ServerGone};
 use super::relation::RelationRun;
-use super::{Run, RunError};
+use super::{Run, RunError, locked};
 use crate::dump::{Cause, End, Reading, Stretch, convict, read_stretch};
 use crate::heap::BlockRange;
 use crate::server::fault::{Fault, Words};
 use crate::server::relation::{Refused, enter};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// How often a lock or a lost session may keep a stretch from being read.
@@ -26,6 +27,8 @@ pub(super) struct Job {
     /// How far it was read before something came in between.
     pub stretch: Option<Box<Stretch>>,
     pub tries: u32,
+    /// The snapshot that was lost under it, if the server went down.
+    pub accused_in: Option<u32>,
     /// Blocks that it counts for in the progress.
     pub blocks: u64,
 }
@@ -65,6 +68,7 @@ impl Run {
     /// it may go down once more.
     pub(super) async fn work_on_accused(&self) -> Result<(), RunError> {
         let mut session = None;
+        self.sort_accused();
         while let Some(mut job) = self.next_accused() {
             if self.crashes_left().await == 0 {
                 self.fence(&mut job);
@@ -76,6 +80,8 @@ impl Run {
             }
             job.tries = 0;
             match self.do_job(&mut session, &mut job, true).await {
+                // Guilty: the others first, as long as the server may go down.
+                Ok(After::Accused) => locked(&self.accused).push_back(job),
                 Ok(_) => self.finish_job(job).await?,
                 Err(RunError::ServerGone(gone)) => {
                     job.relation.fail(format!("not read: {gone}")).await;
@@ -86,6 +92,19 @@ impl Run {
             }
         }
         Ok(())
+    }
+
+    /// Those first that were in flight with many others: most of them are
+    /// innocent. Who was alone is guilty.
+    fn sort_accused(&self) {
+        let mut accused = locked(&self.accused);
+        let mut company: HashMap<Option<u32>, usize> = HashMap::new();
+        for job in accused.iter() {
+            *company.entry(job.accused_in).or_default() += 1;
+        }
+        let mut jobs: Vec<Job> = std::mem::take(&mut *accused).into();
+        jobs.sort_by_key(|j| std::cmp::Reverse(company.get(&j.accused_in).copied()));
+        *accused = jobs.into();
     }
 
     /// A session to work with: the one at hand, or a new one.
@@ -191,6 +210,7 @@ impl Run {
         let words = error.words().clone();
         if fault == Fault::SessionLost {
             self.generations.after_loss(ready.snapshot, &words).await?;
+            self.stop_over_the_limit().await;
             return Ok(None);
         }
         let left = ready.session.leave_relation().await;
@@ -238,6 +258,7 @@ impl Run {
         alone: bool,
     ) -> Result<Option<After>, RunError> {
         let lost = self.generations.after_loss(snapshot, words).await?;
+        self.stop_over_the_limit().await;
         job.tries += 1;
         let guilty = match lost {
             Lost::Server if innocent => false,
@@ -248,18 +269,23 @@ impl Run {
         if !guilty {
             return Ok(None);
         }
-        if !alone {
-            return Ok(Some(After::Accused));
-        }
-        job.tries = 0;
-        if let Some(stretch) = &mut job.stretch {
+        job.accused_in = Some(snapshot);
+        if alone && let Some(stretch) = &mut job.stretch {
             convict(&self.progress, stretch, words).await?;
         }
-        if self.crashes_left().await == 0 {
-            self.fence(job);
-            return Ok(Some(After::Done));
+        Ok(Some(After::Accused))
+    }
+
+    /// When the server has gone down once more than it may, nothing at all is
+    /// risked any more.
+    async fn stop_over_the_limit(&self) {
+        let crashes = self.generations.crashes().await;
+        if crashes > self.options.max_crashes {
+            self.stop_for(&format!(
+                "the server went down {crashes} time(s), more than --max-crashes {} allows",
+                self.options.max_crashes
+            ));
         }
-        Ok(None)
     }
 
     /// Nothing more of it is read, lest the server goes down once more.

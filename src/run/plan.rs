@@ -105,6 +105,7 @@ impl Run {
             range,
             stretch: None,
             tries: 0,
+            accused_in: None,
             blocks,
         };
         if cut.is_empty() {

@@ -141,7 +141,6 @@ impl RelationRun {
             findings: Findings::new(self.log.clone()),
             watch: self.watch.clone(),
             plans: false,
-            unplannable: None,
         })
     }
 
@@ -181,7 +180,10 @@ impl RelationRun {
                           FULL, CLUSTER or ALTER TABLE): what it held then cannot be read";
             state.failed.get_or_insert(reason.to_owned());
         }
-        let fenced = list.iter().any(|f| f.cause == Cause::NotTried);
+        if list.iter().any(|f| f.cause == Cause::NotTried) {
+            let reason = "blocks were not tried, lest the server went down";
+            state.failed.get_or_insert(reason.to_owned());
+        }
         let status = match (&state.failed, list.is_empty() && counts.damaged == 0) {
             (Some(_), _) => manifest::RelationStatus::Failed,
             (None, true) => manifest::RelationStatus::Clean,
@@ -191,13 +193,10 @@ impl RelationRun {
             (None, false) => manifest::RelationStatus::Salvaged,
         };
         let map_path = self.write_map(&map).await?;
-        let reason = state.failed.clone().or_else(|| {
-            fenced.then(|| "blocks were not tried, lest the server went down".to_owned())
-        });
         let mut entry = described(&self.relation);
         entry.relfilenode = state.on_disk.as_ref().map(|d| d.path.clone());
         entry.status = status;
-        entry.reason = reason;
+        entry.reason = state.failed.clone();
         entry.snapshots = state.snapshots.iter().copied().collect();
         entry.rows = rows;
         entry.blocks = manifest::Blocks {

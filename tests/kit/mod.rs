@@ -8,6 +8,7 @@
 #![allow(unused_imports)]
 
 pub mod checksum;
+pub mod dumped;
 pub mod expect;
 pub mod flips;
 mod guard;

@@ -1,0 +1,438 @@
+//! Damage to other things than one small table: sequences, large objects,
+//! materialised views, relations read in ranges, statistics; among healthy
+//! neighbours, none of which may be named.
+
+#[path = "kit/mod.rs"]
+mod kit;
+
+use kit::dumped::{Dumped, dump};
+use kit::{ChecksumAfter, Harm, Place, Places, Server, ServerOptions, Stop, Version};
+use kit::{harm, oracle, random_flips, sample};
+use pg_salvage::output::manifest::{RelationStatus, RowClass};
+use std::collections::{BTreeMap, BTreeSet};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_pg_salvage");
+const DB: &str = "postgres";
+
+/// The newest server and Debian's.
+fn two() -> Vec<Version> {
+    let mut versions = Version::between(14, 18);
+    let newest = versions.first().expect("run tests/kit/fetch-servers first").major;
+    versions.retain(|v| v.major == newest || v.major == 15);
+    versions
+}
+
+fn stopped(server: &Server) {
+    assert_eq!(server.stop(), Stop::Clean);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_whole_sample_only_the_damaged_relation_is_named() {
+    for version in two() {
+        let server = Server::start(&version, ServerOptions::checksums(true));
+        sample::create(&server, "sample", 1).await;
+        sample::victims(&server, "sample", &["victim"]).await;
+        let truth = oracle::database(&server, "sample").await;
+        let client = oracle::session(&server, "sample").await;
+        let places = Places::of(&client, "public.victim").await;
+        drop(client);
+        stopped(&server);
+        let done = harm(
+            &server,
+            &places,
+            Harm::BadPageHeader,
+            Place::middle(places.blocks),
+            ChecksumAfter::Stale,
+        );
+        server.start_again();
+        let dumped = dump(PROGRAM, &server, "sample", &["-j2"]);
+        assert_eq!(dumped.manifest.exit_code, 2, "{}", dumped.said);
+        for (relation, rows) in truth {
+            let entry = dumped.relation_of(&relation.schema, &relation.name);
+            let at = format!("{}.{} on {}", relation.schema, relation.name, version.major);
+            let lines = dumped.lines(entry, RowClass::Clean).await;
+            let is_victim = relation.name == "victim";
+            let status = if is_victim { RelationStatus::Salvaged } else { RelationStatus::Clean };
+            assert_eq!(entry.status, status, "{at}");
+            let expected: Vec<&[u8]> = rows
+                .iter()
+                .filter(|r| !is_victim || done.leaves_alone(r.block, r.offset))
+                .map(|r| r.line.as_slice())
+                .collect();
+            assert!(lines == expected, "{at}: {} rows, not {}", lines.len(), expected.len());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_sequence_is_derived_from_the_column_it_feeds() {
+    for version in two() {
+        let server = Server::start(&version, ServerOptions::checksums(true));
+        let sql = "CREATE TABLE fed (x text, id serial); INSERT INTO fed(x) SELECT 'a' FROM generate_series(1, 777);
+            CREATE TABLE falls (id bigint GENERATED ALWAYS AS IDENTITY (INCREMENT -2 START -5 MAXVALUE -1), y int);
+            INSERT INTO falls (y) SELECT 1 FROM generate_series(1, 10);
+            CREATE SEQUENCE alone START 42; SELECT nextval('alone'); CREATE SEQUENCE well; CHECKPOINT";
+        server.execute(DB, sql).await;
+        let client = oracle::session(&server, DB).await;
+        let mut places = Vec::new();
+        for name in ["fed_id_seq", "falls_id_seq", "alone"] {
+            places.push(Places::of(&client, &format!("public.{name}")).await);
+        }
+        drop(client);
+        stopped(&server);
+        for places in &places {
+            harm(
+                &server,
+                places,
+                Harm::SequenceBadPageHeader,
+                Place::first(),
+                ChecksumAfter::Stale,
+            );
+        }
+        server.start_again();
+        let dumped = dump(PROGRAM, &server, DB, &["-j2"]);
+        let value = |name| {
+            dumped.relation(name).sequence.as_ref().map(|s| (s.last_value, s.is_called, s.derived))
+        };
+        assert_eq!(value("fed_id_seq"), Some((777, true, true)), "{}", dumped.said);
+        assert_eq!(value("falls_id_seq"), Some((-23, true, true)));
+        assert_eq!(value("alone"), None);
+        assert_eq!(value("well"), Some((1, false, false)));
+        assert_eq!(dumped.relation("alone").status, RelationStatus::Lost);
+        assert_eq!(dumped.relation("fed_id_seq").status, RelationStatus::Salvaged);
+        assert_eq!(dumped.relation("fed").status, RelationStatus::Clean);
+        assert_eq!(dumped.manifest.exit_code, 2);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_pages_of_large_objects_are_listed_and_matviews_are_salvaged() {
+    for version in two() {
+        let server = Server::start(&version, ServerOptions::checksums(true));
+        let sql = "SELECT lo_from_bytea(1000 + i, decode(repeat(md5(i::text), 3000), 'hex')) FROM generate_series(1, 20) i;
+            CREATE TABLE t AS SELECT i, md5(i::text) m FROM generate_series(1, 5000) i;
+            CREATE MATERIALIZED VIEW mv AS SELECT * FROM t; VACUUM; CHECKPOINT";
+        for statement in sql.split(';') {
+            server.execute(DB, statement).await;
+        }
+        let client = oracle::session(&server, DB).await;
+        let mut truth = BTreeMap::new();
+        for (name, columns) in
+            [("pg_catalog.pg_largeobject", "loid, pageno, data"), ("public.mv", "i, m")]
+        {
+            let columns: Vec<String> = columns.split(", ").map(str::to_owned).collect();
+            truth.insert(
+                name,
+                (Places::of(&client, name).await, oracle::rows(&client, name, &columns).await),
+            );
+        }
+        drop(client);
+        stopped(&server);
+        for (places, _) in truth.values() {
+            harm(
+                &server,
+                places,
+                Harm::BadPageHeader,
+                Place::middle(places.blocks),
+                ChecksumAfter::Stale,
+            );
+        }
+        server.start_again();
+        let dumped = dump(PROGRAM, &server, DB, &["-j2"]);
+        for (name, (places, rows)) in &truth {
+            let (schema, relation) = name.split_once('.').unwrap();
+            let entry = dumped.relation_of(schema, relation);
+            let lines = dumped.lines(entry, RowClass::Clean).await;
+            let left: Vec<&[u8]> = rows
+                .iter()
+                .filter(|r| r.block != places.blocks / 2)
+                .map(|r| r.line.as_slice())
+                .collect();
+            assert!(lines == left, "{name} on {}: {entry:#?}", version.major);
+            assert_eq!((entry.status, entry.blocks.lost), (RelationStatus::Salvaged, 1));
+        }
+        // The lost pages, but for those at the end of an object, of which no
+        // row is left to tell.
+        let (places, rows) = &truth["pg_catalog.pg_largeobject"];
+        let page = |line: &[u8]| {
+            let text = String::from_utf8_lossy(line).into_owned();
+            let mut fields = text.split('\t').map(|f| f.parse::<u32>());
+            (fields.next().unwrap().unwrap(), fields.next().unwrap().unwrap())
+        };
+        let kept: BTreeSet<(u32, u32)> =
+            rows.iter().filter(|r| r.block != places.blocks / 2).map(|r| page(&r.line)).collect();
+        let lost: BTreeSet<(u32, u32)> =
+            rows.iter().map(|r| page(&r.line)).filter(|p| !kept.contains(p)).collect();
+        let told: BTreeSet<(u32, u32)> = lost
+            .iter()
+            .copied()
+            .filter(|(lo, p)| kept.range((*lo, *p)..(*lo + 1, 0)).next().is_some())
+            .collect();
+        let entry =
+            dumped.relation_of("pg_catalog", "pg_largeobject").large_objects.as_ref().unwrap();
+        let missing: BTreeSet<(u32, u32)> = entry
+            .missing
+            .iter()
+            .flat_map(|m| (m.first_page..=m.last_page).map(|p| (m.loid, p)))
+            .collect();
+        assert_eq!(missing, told);
+        assert!(!missing.is_empty());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_relation_read_in_ranges_gives_the_same_bytes_whatever_the_jobs() {
+    for version in two() {
+        let server = Server::start(&version, ServerOptions::checksums(false));
+        let sql = "CREATE TABLE large AS SELECT i, repeat(md5(i::text), 4) m FROM generate_series(1, 1000000) i;
+            CHECKPOINT";
+        server.execute(DB, sql).await;
+        let client = oracle::session(&server, DB).await;
+        let columns = ["i".to_owned(), "m".to_owned()];
+        let rows = oracle::rows(&client, "public.large", &columns).await;
+        let places = Places::of(&client, "public.large").await;
+        drop(client);
+        stopped(&server);
+        let mut bad = BTreeSet::new();
+        let last = rows.iter().map(|r| r.block).max().unwrap();
+        for block in [0, 17, 4095, 4096, 4097, 9000, 9001, 9002, last] {
+            harm(
+                &server,
+                &places,
+                Harm::BadPageHeader,
+                Place { block, offset: 1 },
+                ChecksumAfter::Stale,
+            );
+            bad.insert(block);
+        }
+        server.start_again();
+        let mut bytes: Vec<Vec<u8>> = Vec::new();
+        for jobs in ["-j1", "-j2", "-j4"] {
+            let dumped = dump(PROGRAM, &server, DB, &[jobs, "--split-size", "64MB"]);
+            let entry = dumped.relation("large");
+            assert_eq!(entry.blocks.lost, bad.len() as u64);
+            bytes.push(std::fs::read(dumped.dir.path().join(&entry.files[0].path)).unwrap());
+            let lines = dumped.lines(entry, RowClass::Clean).await;
+            let left: Vec<&[u8]> = rows
+                .iter()
+                .filter(|r| !bad.contains(&r.block))
+                .map(|r| r.line.as_slice())
+                .collect();
+            assert!(lines == left, "{jobs} on {}", version.major);
+            assert_eq!(dumped.leftovers(), Vec::<String>::new());
+        }
+        assert!(bytes.windows(2).all(|w| w[0] == w[1]), "other bytes with other jobs");
+        // Whole at first, and then in parts: the same rows.
+        let dumped = dump(PROGRAM, &server, DB, &[]);
+        assert_eq!(
+            dumped.relation("large").rows.clean,
+            rows.iter().filter(|r| !bad.contains(&r.block)).count() as u64
+        );
+    }
+}
+
+/// A table that takes the server down, among others.
+async fn with_killers(
+    version: &Version,
+    killers: &[&str],
+    well: &[&str],
+) -> (Server, Vec<oracle::Row>) {
+    let server = Server::start(version, ServerOptions::checksums(false));
+    sample::victims(&server, DB, &[killers, well].concat()).await;
+    let client = oracle::session(&server, DB).await;
+    let columns = oracle::columns(&client, &oracle_name(well[0])).await;
+    let rows = oracle::rows(&client, &oracle_name(well[0]), &columns).await;
+    let mut places = Vec::new();
+    for name in killers {
+        places.push(Places::of(&client, &oracle_name(name)).await);
+    }
+    drop(client);
+    stopped(&server);
+    for places in &places {
+        harm(
+            &server,
+            places,
+            Harm::VarlenaLength,
+            Place::middle(places.blocks),
+            ChecksumAfter::Stale,
+        );
+    }
+    server.start_again();
+    (server, rows)
+}
+
+fn oracle_name(name: &str) -> String {
+    format!("public.{}", oracle::quote(name))
+}
+
+async fn check_well(dumped: &Dumped, well: &[&str], rows: &[oracle::Row], at: &str) {
+    for name in well {
+        let entry = dumped.relation(name);
+        let lines = dumped.lines(entry, RowClass::Clean).await;
+        assert!(
+            lines.iter().map(Vec::as_slice).eq(rows.iter().map(|r| r.line.as_slice())),
+            "{at}: {name}"
+        );
+        assert_eq!(entry.status, RelationStatus::Clean, "{at}: {name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_goes_down_no_more_often_than_allowed() {
+    let well = ["well1", "well2", "well3"];
+    for version in two() {
+        let (server, rows) = with_killers(&version, &["killer1", "killer2"], &well).await;
+        let mut before = server.crashes();
+        for (limit, may) in [("0", 1), ("1", 2), ("3", 3), ("20", 20)] {
+            let at = format!("--max-crashes {limit} on {}", version.major);
+            let dumped = dump(PROGRAM, &server, DB, &["-j2", "--max-crashes", limit]);
+            server.wait_ready();
+            let crashes = server.crashes() - before;
+            before += crashes;
+            assert!(crashes >= 1 && crashes <= may, "{at}: {crashes} crashes: {}", dumped.said);
+            if may >= 3 {
+                check_well(&dumped, &well, &rows, &at).await;
+            }
+            for name in well {
+                let entry = dumped.relation(name);
+                let lines = dumped.lines(entry, RowClass::Clean).await;
+                let begin = rows.iter().map(|r| r.line.as_slice()).take(lines.len());
+                assert!(lines.iter().map(Vec::as_slice).eq(begin), "{at}: {name}");
+                assert_eq!(
+                    entry.status == RelationStatus::Clean,
+                    lines.len() == rows.len(),
+                    "{at}: {name}"
+                );
+            }
+            let read =
+                |name: &str| dumped.relation(name).rows.clean + dumped.relation(name).rows.suspect;
+            if limit == "20" {
+                assert_eq!(dumped.manifest.exit_code, 2, "{at}");
+                assert_eq!((read("killer1"), read("killer2")), (1499, 1499), "{at}");
+                let lost = |name| {
+                    dumped.relation(name).lost.iter().map(|l| l.cause.clone()).collect::<Vec<_>>()
+                };
+                assert_eq!(
+                    (lost("killer1"), lost("killer2")),
+                    (vec!["server_crash".to_owned()], vec!["server_crash".to_owned()])
+                );
+            } else {
+                assert_eq!(dumped.manifest.exit_code, 3, "{at}: {}", dumped.said);
+                let not_tried = dumped
+                    .manifest
+                    .relations
+                    .iter()
+                    .any(|r| r.lost.iter().any(|l| l.cause == "not_tried"));
+                assert!(not_tried, "{at}");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn random_flips_never_alter_a_clean_row_on_a_cluster_with_checksums() {
+    for version in two() {
+        for seed in 1..=4 {
+            let server = Server::start(&version, ServerOptions::checksums(true));
+            let names = ["flipped", "freshflipped"];
+            sample::victims(&server, DB, &names).await;
+            let client = oracle::session(&server, DB).await;
+            let columns = oracle::columns(&client, "public.flipped").await;
+            let rows = oracle::rows(&client, "public.flipped", &columns).await;
+            let mut places = Vec::new();
+            for name in names {
+                places.push(Places::of(&client, &format!("public.{name}")).await);
+            }
+            drop(client);
+            stopped(&server);
+            let mut paths = Vec::new();
+            for p in &places {
+                paths.extend([
+                    p.main.as_str(),
+                    p.toast.as_deref().unwrap(),
+                    p.toast_index.as_deref().unwrap(),
+                    p.index.as_deref().unwrap(),
+                ]);
+            }
+            let flips = random_flips(&server, seed, 25, &paths);
+            server.start_again();
+            let dumped = dump(PROGRAM, &server, DB, &["-j2", "--max-crashes", "50"]);
+            for (name, places) in names.iter().zip(&places) {
+                let at = format!("{name}, seed {seed}, on {}: {flips:?}", version.major);
+                let entry = dumped.relation(name);
+                let truth: BTreeSet<&[u8]> = rows.iter().map(|r| r.line.as_slice()).collect();
+                let clean: BTreeSet<Vec<u8>> =
+                    dumped.lines(entry, RowClass::Clean).await.into_iter().collect();
+                assert_eq!(clean.len() as u64, entry.rows.clean, "{at}: a row twice");
+                assert!(
+                    clean.iter().all(|l| truth.contains(l.as_slice())),
+                    "{at}: a row is altered"
+                );
+                let bad: BTreeSet<u32> =
+                    flips.iter().filter(|f| f.path == places.main).map(|f| f.block).collect();
+                let toast = flips.iter().any(|f| {
+                    Some(&f.path) == places.toast.as_ref()
+                        || Some(&f.path) == places.toast_index.as_ref()
+                });
+                let toasted = |line: &[u8]| !line.ends_with(b"\\N");
+                // Where the first page of an index is damaged, nothing can be
+                // planned, and plain COPY ends at the first damage.
+                let unplannable =
+                    flips.iter().any(|f| Some(&f.path) == places.index.as_ref() && f.block == 0);
+                if unplannable {
+                    assert!(entry.status != RelationStatus::Clean, "{at}");
+                    continue;
+                }
+                for row in
+                    rows.iter().filter(|r| !bad.contains(&r.block) && !(toast && toasted(&r.line)))
+                {
+                    assert!(
+                        clean.contains(&row.line),
+                        "{at}: ({},{}) is missing {entry:#?} {}",
+                        row.block,
+                        row.offset,
+                        dumped.said
+                    );
+                }
+                assert_eq!(entry.blocks.lost, bad.len() as u64, "{at}");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damaged_statistics_do_not_keep_tables_from_being_read() {
+    for version in two() {
+        let server = Server::start(&version, ServerOptions::checksums(true));
+        sample::victims(&server, DB, &["one", "two"]).await;
+        server.execute(DB, "ANALYZE").await;
+        server.execute(DB, "CHECKPOINT").await;
+        let client = oracle::session(&server, DB).await;
+        let columns = oracle::columns(&client, "public.one").await;
+        let rows = oracle::rows(&client, "public.one", &columns).await;
+        let statistics = Places::of(&client, "pg_catalog.pg_statistic").await;
+        drop(client);
+        stopped(&server);
+        for block in 0..statistics.blocks {
+            harm(
+                &server,
+                &statistics,
+                Harm::BadPageHeader,
+                Place { block, offset: 1 },
+                ChecksumAfter::Stale,
+            );
+        }
+        server.start_again();
+        for split in ["1GB", "64kB"] {
+            let dumped = dump(PROGRAM, &server, DB, &["-j2", "--split-size", split]);
+            check_well(
+                &dumped,
+                &["one", "two"],
+                &rows,
+                &format!("{}, split {split}", version.major),
+            )
+            .await;
+            assert_eq!(dumped.manifest.exit_code, 0, "{}", dumped.said);
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! A run of the program, and what it left.
+
+use super::{Server, oracle};
+use pg_salvage::output::manifest::{Manifest, Relation, RowClass};
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// The binary of this build, where cargo tells of it (tests and benches).
+pub struct Dumped {
+    pub manifest: Manifest,
+    pub dir: tempfile::TempDir,
+    pub said: String,
+}
+
+/// `pg_salvage dump -j2` of a database, with more options.
+pub fn dump(program: &str, server: &Server, dbname: &str, options: &[&str]) -> Dumped {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let out = Command::new(program)
+        .args(["dump", "--no-sync", "-d"])
+        .arg(server.conninfo(dbname))
+        .arg("-f")
+        .arg(dir.path())
+        .args(options)
+        .output()
+        .expect("the program starts");
+    let said = said(&out);
+    let manifest = std::fs::read(dir.path().join("manifest.json"));
+    let manifest = manifest.unwrap_or_else(|e| panic!("no manifest ({e}): {said}"));
+    let manifest = Manifest::from_json(&manifest).expect("a manifest");
+    assert_eq!(out.status.code(), Some(i32::from(manifest.exit_code)), "{said}");
+    assert!(!said.contains("panicked"), "{said}");
+    Dumped { manifest, dir, said }
+}
+
+fn said(out: &Output) -> String {
+    [&out.stdout, &out.stderr].map(|b| String::from_utf8_lossy(b).into_owned()).concat()
+}
+
+impl Dumped {
+    /// The entry of a relation in schema public.
+    pub fn relation(&self, name: &str) -> &Relation {
+        self.relation_of("public", name)
+    }
+
+    pub fn relation_of(&self, schema: &str, name: &str) -> &Relation {
+        let found = self.manifest.relations.iter().find(|r| r.schema == schema && r.name == name);
+        found.unwrap_or_else(|| panic!("{schema}.{name} is not in the manifest: {}", self.said))
+    }
+
+    /// The bytes of a class of rows, unpacked.
+    pub async fn bytes(&self, relation: &Relation, class: RowClass) -> Vec<u8> {
+        match relation.files.iter().find(|f| f.class == class) {
+            Some(file) => oracle::read_file(&self.dir.path().join(&file.path)).await,
+            None => Vec::new(),
+        }
+    }
+
+    /// Its rows.
+    pub async fn lines(&self, relation: &Relation, class: RowClass) -> Vec<Vec<u8>> {
+        let bytes = self.bytes(relation, class).await;
+        let lines: Vec<Vec<u8>> = oracle::lines(&bytes).map(<[u8]>::to_vec).collect();
+        let counted = match class {
+            RowClass::Clean => relation.rows.clean,
+            RowClass::Suspect => relation.rows.suspect,
+            RowClass::Partial => relation.rows.partial,
+        };
+        assert_eq!(lines.len() as u64, counted, "rows of {}, {class:?}", relation.name);
+        lines
+    }
+
+    /// Files that are not finished.
+    pub fn leftovers(&self) -> Vec<String> {
+        unfinished(self.dir.path())
+    }
+}
+
+fn unfinished(dir: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for folder in ["", "data", "errors", "maps"] {
+        for entry in std::fs::read_dir(dir.join(folder)).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.contains(".part") {
+                found.push(name);
+            }
+        }
+    }
+    found
+}
