@@ -5,7 +5,7 @@
 //! rolling back to it keeps the snapshot (and the lock on the relation).
 
 use super::connect::{self, ConnectError, Connected, Notice, Target};
-use super::fault::Words;
+use super::fault::{self, Words};
 use super::sql;
 use bytes::Bytes;
 use futures::{StreamExt, future};
@@ -81,7 +81,7 @@ pub enum OpenError {
 impl OpenError {
     /// Whether the shared snapshot is gone: whoever exported it is.
     pub fn is_stale_snapshot(&self) -> bool {
-        matches!(self, Self::Begin(e) if matches!(e.sqlstate(), "22023" | "55000" | "42704" | "0A000"))
+        matches!(self, Self::Begin(e) if fault::is_stale_snapshot(e.sqlstate()))
     }
 
     /// Whether it may work a little later.
@@ -89,7 +89,7 @@ impl OpenError {
         match self {
             Self::Connect(e) => e.is_transient(),
             // Just after a crash a connection can be accepted and ended again.
-            Self::Begin(e) => e.sqlstate().is_empty() || e.sqlstate().starts_with("57P"),
+            Self::Begin(e) => e.sqlstate().is_empty() || fault::is_not_ready(e.sqlstate()),
         }
     }
 }
@@ -117,12 +117,6 @@ pub struct Session {
     server: Arc<ServerFacts>,
 }
 
-/// A timeout of the role's or the database's: of a statement, a transaction, or
-/// of a session or transaction that is idle.
-fn is_too_slow(error: &ReadError) -> bool {
-    matches!(error.sqlstate(), "57014" | "25P04" | "57P05" | "25P03")
-}
-
 impl Session {
     /// Connects, pins the settings, and begins a transaction, in the exported
     /// snapshot if one is given.
@@ -137,7 +131,7 @@ impl Session {
             let mut session = Self { connected, server: Arc::default() };
             match session.prepare(timeouts, snapshot.clone()).await {
                 Ok(()) => return Ok(session),
-                Err(e) if is_too_slow(&e) && tries < TRIES_MAX => tries += 1,
+                Err(e) if fault::is_timeout(e.sqlstate()) && tries < TRIES_MAX => tries += 1,
                 Err(e) => return Err(e.into()),
             }
         }
