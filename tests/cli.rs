@@ -63,8 +63,7 @@ fn what_makes_no_sense_is_said_in_one_line() {
     ];
     let mut said = String::new();
     for words in typed {
-        let ran =
-            run(words.split(' '));
+        let ran = run(words.split(' '));
         assert_eq!((ran.code, ran.stdout.as_str()), (1, ""), "{words}: {}", ran.stderr);
         let first: Vec<&str> = ran.stderr.lines().take_while(|line| !line.is_empty()).collect();
         said.push_str(&format!("$ pg_salvage {words}\n{}\n", first.join("\n")));
@@ -128,8 +127,8 @@ fn what_makes_no_sense_is_said_in_one_line() {
         pg_salvage: error: invalid integer value "seven" for connection option "port"
         $ pg_salvage dump -f x -p 99999
         pg_salvage: error: invalid port number: "99999"
-        $ pg_salvage dump -f x -d host=x:nonsense=1
-        pg_salvage: error: invalid connection option "nonsense"
+        $ pg_salvage dump -f x -d postgres://x?nonsense=1
+        pg_salvage: error: invalid URI query parameter: "nonsense"
         $ pg_salvage verify -f x
         error: unexpected argument '-f' found
         $ pg_salvage list -j 2
