@@ -8,7 +8,7 @@
 use crate::output::manifest;
 use crate::progress::Progress;
 use crate::server::connect::Target;
-use crate::server::fault::Words;
+use crate::server::fault::{Words, is_ended_by_hand};
 use crate::server::session::{OpenError, ServerFacts, Session, Snapshot, Timeouts};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -147,7 +147,7 @@ impl Generations {
     /// Waits for the server, and takes a new snapshot.
     async fn renew(&self, current: &mut Current, words: Option<&Words>) -> Result<(), ServerGone> {
         // 57P01: an administrator ended the session or stopped the server.
-        if words.is_none_or(|w| w.sqlstate != "57P01") {
+        if words.is_none_or(|w| !is_ended_by_hand(&w.sqlstate)) {
             current.crashes += 1;
         }
         tracing::warn!("the server has ended all sessions; waiting until it accepts connections");

@@ -10,7 +10,7 @@ use super::relation::RelationRun;
 use super::{Run, RunError, locked};
 use crate::dump::{Cause, End, Reading, Stretch, convict, read_stretch};
 use crate::heap::BlockRange;
-use crate::server::fault::{Fault, Words};
+use crate::server::fault::{Fault, Words, is_ended_by_crash_of_another, is_ended_by_hand};
 use crate::server::relation::{Refused, enter};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -332,7 +332,7 @@ impl Run {
 /// sent to all sessions but the one that crashed, 57P01 when an administrator
 /// ended them.
 fn is_innocent(ready: &Numbered, words: &Words) -> bool {
-    words.sqlstate == "57P01"
-        || words.sqlstate == "57P02"
-        || ready.session.notices().iter().any(|n| n.sqlstate == "57P02")
+    is_ended_by_hand(&words.sqlstate)
+        || is_ended_by_crash_of_another(&words.sqlstate)
+        || ready.session.notices().iter().any(|n| is_ended_by_crash_of_another(&n.sqlstate))
 }

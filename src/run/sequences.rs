@@ -4,7 +4,7 @@
 use super::relation::described;
 use super::{Run, RunError, locked};
 use crate::output::manifest;
-use crate::server::fault::Words;
+use crate::server::fault::{Words, is_refusal};
 use crate::server::inventory::{Relation, RelationKind};
 use crate::server::session::Session;
 use crate::server::sql::ident;
@@ -89,9 +89,7 @@ impl Run {
 
     fn sequence_missing(&self, sequence: &Relation, words: Words, missing: &mut Missing) {
         let mut entry = described(sequence);
-        let refused =
-            matches!(words.sqlstate.as_str(), "42501" | "42P01" | "55P03" | "0A000" | "57014");
-        if refused {
+        if is_refusal(&words) {
             entry.status = manifest::RelationStatus::Failed;
             entry.reason = Some(words.one_line());
             locked(&self.entries).push(entry);

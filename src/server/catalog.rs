@@ -57,6 +57,15 @@ impl Row {
     }
 }
 
+/// Names go into statements, which are sent in UTF-8: they are asked for in the
+/// same, but where the server does not know what its bytes mean.
+fn encoding_of_names(database: &str) -> &str {
+    match database {
+        "SQL_ASCII" | "MULE_INTERNAL" => database,
+        _ => "UTF8",
+    }
+}
+
 /// Reads a whole catalog, keeping what `keep` makes of each row.
 async fn rows<T>(
     session: &Session,
@@ -67,7 +76,7 @@ async fn rows<T>(
     let failed = |source| CatalogError { catalog, source };
     let sql = format!(
         "COPY pg_catalog.{catalog} ({columns}) TO STDOUT (ENCODING {})",
-        super::sql::literal(&session.server().encoding)
+        super::sql::literal(encoding_of_names(&session.server().encoding))
     );
     let mut copy = session.copy(&sql).await.map_err(failed)?;
     let mut kept = Vec::new();

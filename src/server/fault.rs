@@ -109,6 +109,38 @@ fn meaning(words: &Words, phase: Phase, path: Option<&str>) -> Fault {
     }
 }
 
+/// Whether these words, before any row, tell of no damage: something may not be
+/// read, or somebody is in the way.
+pub fn is_refusal(words: &Words) -> bool {
+    matches!(meaning(words, Phase::Start, None), Fault::Environment | Fault::Pointless)
+}
+
+/// An administrator ended the session, or stops the server.
+pub fn is_ended_by_hand(sqlstate: &str) -> bool {
+    sqlstate == "57P01"
+}
+
+/// All sessions are ended because another one has crashed.
+pub fn is_ended_by_crash_of_another(sqlstate: &str) -> bool {
+    sqlstate == "57P02"
+}
+
+/// The server is going down, or coming up.
+pub fn is_not_ready(sqlstate: &str) -> bool {
+    sqlstate.starts_with("57P")
+}
+
+/// The exported snapshot is gone: whoever exported it is.
+pub fn is_stale_snapshot(sqlstate: &str) -> bool {
+    matches!(sqlstate, "22023" | "55000" | "42704" | "0A000")
+}
+
+/// A timeout: of a statement, a transaction, or of a session or transaction
+/// that is idle.
+pub fn is_timeout(sqlstate: &str) -> bool {
+    matches!(sqlstate, "57014" | "25P04" | "57P05" | "25P03")
+}
+
 /// Where the words say that the damage is.
 fn place(words: &Words, path: Option<&str>) -> Place {
     // "missing chunk number 0 for toast value 16999 in pg_toast_16500", and its

@@ -3,7 +3,7 @@
 use super::fault::{Fault, Phase, fault};
 use super::inventory::{Relation, RelationKind};
 use super::session::{ReadError, Session};
-use super::sql::{Readable, ident};
+use super::sql::{Readable, ident, literal};
 use crate::heap::tuples_per_page_max;
 
 /// A relation as it lies on disk now.
@@ -62,13 +62,19 @@ pub async fn enter(
     let oid = relation.oid;
     let sql = format!(
         "{lock}SAVEPOINT reading; SELECT pg_catalog.pg_relation_filepath({oid}), \
-         pg_catalog.pg_relation_filenode({oid}), pg_catalog.pg_relation_size({oid}, 'main')"
+         pg_catalog.pg_relation_filenode({oid}), pg_catalog.pg_relation_size({oid}, 'main'), \
+         {}::pg_catalog.regclass::pg_catalog.oid",
+        literal(&readable.qualified)
     );
     let failed = |e: ReadError| Refused::Fault(fault(e.source(), Phase::Start, None), e);
     let row = session.row(&sql).await.map_err(failed)?;
-    let [Some(path), Some(filenode), Some(size)] = row.as_slice() else {
+    let [Some(path), Some(filenode), Some(size), Some(named)] = row.as_slice() else {
         return Err(Refused::Gone);
     };
+    // Statements go by name: its rows would be taken for those of this one.
+    if *named != oid.to_string() {
+        return Err(Refused::Gone);
+    }
     let bytes: u64 = size.parse().unwrap_or(0);
     let blocks = bytes / u64::from(session.server().block_size.max(1));
     Ok(OnDisk {

@@ -5,7 +5,7 @@
 //! rolling back to it keeps the snapshot (and the lock on the relation).
 
 use super::connect::{self, ConnectError, Connected, Notice, Target};
-use super::fault::Words;
+use super::fault::{self, Words};
 use super::sql;
 use bytes::Bytes;
 use futures::{StreamExt, future};
@@ -81,7 +81,7 @@ pub enum OpenError {
 impl OpenError {
     /// Whether the shared snapshot is gone: whoever exported it is.
     pub fn is_stale_snapshot(&self) -> bool {
-        matches!(self, Self::Begin(e) if matches!(e.sqlstate(), "22023" | "55000" | "42704" | "0A000"))
+        matches!(self, Self::Begin(e) if fault::is_stale_snapshot(e.sqlstate()))
     }
 
     /// Whether it may work a little later.
@@ -89,10 +89,14 @@ impl OpenError {
         match self {
             Self::Connect(e) => e.is_transient(),
             // Just after a crash a connection can be accepted and ended again.
-            Self::Begin(e) => e.sqlstate().is_empty() || e.sqlstate().starts_with("57P"),
+            Self::Begin(e) => e.sqlstate().is_empty() || fault::is_not_ready(e.sqlstate()),
         }
     }
 }
+
+/// Until our settings hold, those of the role or the database may leave a
+/// session too little time: so often it is begun.
+const TRIES_MAX: u32 = 5;
 
 /// Statements of the transaction that every session is in.
 const BEGIN: &str = "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY";
@@ -121,10 +125,16 @@ impl Session {
         timeouts: Timeouts,
         snapshot: Option<Snapshot<'_>>,
     ) -> Result<Self, OpenError> {
-        let connected = connect::connect(target).await?;
-        let mut session = Self { connected, server: Arc::default() };
-        session.prepare(timeouts, snapshot).await?;
-        Ok(session)
+        let mut tries = 1;
+        loop {
+            let connected = connect::connect(target).await?;
+            let mut session = Self { connected, server: Arc::default() };
+            match session.prepare(timeouts, snapshot.clone()).await {
+                Ok(()) => return Ok(session),
+                Err(e) if fault::is_timeout(e.sqlstate()) && tries < TRIES_MAX => tries += 1,
+                Err(e) => return Err(e.into()),
+            }
+        }
     }
 
     async fn prepare(
@@ -135,6 +145,7 @@ impl Session {
         let version = match &snapshot {
             Some(s) => s.server.version,
             None => {
+                self.execute("SET statement_timeout TO 0").await?;
                 let version = self.value("SHOW server_version_num").await?;
                 version.and_then(|v| v.parse().ok()).unwrap_or(0)
             }

@@ -114,6 +114,8 @@ const PINNED: &[(&str, &str)] = &[
     ("extra_float_digits", "3"),
     ("bytea_output", "hex"),
     ("xmloption", "content"),
+    // What regclass and its like print.
+    ("quote_all_identifiers", "off"),
     ("row_security", "off"),
     ("synchronize_seqscans", "off"),
     ("idle_in_transaction_session_timeout", "0"),
@@ -129,8 +131,8 @@ const PINNED: &[(&str, &str)] = &[
 
 /// Settings that exist since a version.
 const PINNED_SINCE: &[(u32, &str, &str)] = &[
-    (140_000, "idle_session_timeout", "0"),
     (170_000, "transaction_timeout", "0"),
+    (140_000, "idle_session_timeout", "0"),
     // A read that fails then says which block it was, and nothing before it is
     // lost with it.
     (170_000, "io_combine_limit", "1"),
@@ -140,18 +142,17 @@ const PINNED_SINCE: &[(u32, &str, &str)] = &[
 pub fn pin(version: u32, statement_timeout_ms: u64, lock_timeout_ms: u64) -> String {
     let since = PINNED_SINCE.iter().filter(|(v, _, _)| version >= *v).map(|(_, n, s)| (*n, *s));
     let debug = if version >= 160_000 { "debug_parallel_query" } else { "force_parallel_mode" };
-    let mut sql = String::new();
-    for (name, value) in PINNED.iter().copied().chain(since).chain([(debug, "off")]) {
+    // First the timeouts: the role's or the database's may be short.
+    let mut sql = format!(
+        "SET statement_timeout TO {statement_timeout_ms}; SET lock_timeout TO {lock_timeout_ms}"
+    );
+    for (name, value) in since.chain(PINNED.iter().copied()).chain([(debug, "off")]) {
         if name == "jit" && version < 110_000 {
             continue;
         }
         // Writing to a String cannot fail.
-        let _ = write!(sql, "SET {name} TO {}; ", literal(value));
+        let _ = write!(sql, "; SET {name} TO {}", literal(value));
     }
-    let _ = write!(
-        sql,
-        "SET statement_timeout TO {statement_timeout_ms}; SET lock_timeout TO {lock_timeout_ms}"
-    );
     sql
 }
 
@@ -214,6 +215,8 @@ mod tests {
         assert!(pin(150_018, 0, 10_000).contains("force_parallel_mode"));
         assert!(!pin(150_018, 0, 10_000).contains("io_combine_limit"));
         assert!(pin(180_004, 0, 10_000).contains("SET io_combine_limit TO '1'"));
-        assert!(pin(180_004, 5, 7).ends_with("SET statement_timeout TO 5; SET lock_timeout TO 7"));
+        assert!(
+            pin(180_004, 5, 7).starts_with("SET statement_timeout TO 5; SET lock_timeout TO 7; ")
+        );
     }
 }

@@ -1,0 +1,328 @@
+//! The help of the program and of each command, as it is printed.
+
+use crate::binary::run;
+use expect_test::{Expect, expect};
+
+/// `--help`, `-?` and `help` all say the same.
+fn assert_help(command: &[&str], expected: &Expect) {
+    let printed = |words: Vec<&str>| {
+        let ran = run(&words);
+        assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{words:?}");
+        ran.stdout
+    };
+    let help = printed([command, &["--help"]].concat());
+    assert_eq!(help, printed([command, &["-?"]].concat()));
+    assert_eq!(help, printed([&["help"], command].concat()));
+    assert!(help.lines().all(|line| line.chars().count() <= 80), "{help}");
+    expected.assert_eq(&help);
+}
+
+#[test]
+fn help() {
+    assert_help(
+        &[],
+        &expect![[r#"
+        Reads every table of a damaged PostgreSQL database, and names what is lost
+
+        Usage: pg_salvage <COMMAND>
+
+        Commands:
+          dump    Read every table into its own compressed file, damage or not
+          verify  Read everything, keep nothing, report
+          list    What a dump would read, with sizes and risks
+          report  Print the report of a dump again
+          help    Print this message or the help of the given subcommand(s)
+
+        Options:
+          -?, --help     Print help
+          -V, --version  Print version
+
+        Exit codes:
+          0  everything was read, and no damage was seen
+          1  it could not be done: wrong option, no connection, output not writable
+          2  the run is complete, and found damage
+          3  the run is incomplete: stopped, or something could not be looked at
+    "#]],
+    );
+}
+
+#[test]
+fn help_of_dump() {
+    assert_help(
+        &["dump"],
+        &expect![[r#"
+            Read every table into its own compressed file, damage or not
+
+            Usage: pg_salvage dump [OPTIONS] --file <DIR> [DBNAME]
+
+            Options:
+              -?, --help  Print help
+
+            Connection:
+              -h, --host <HOSTNAME>      Server host or socket directory
+              -p, --port <PORT>          Server port
+              -U, --username <USERNAME>  User to connect as
+              -d, --dbname <DBNAME>      Database: a name, a connection string or a URI
+              -w, --no-password          Never ask for a password
+              -W, --password             Ask for a password before connecting
+              [DBNAME]                   The same, as pg_dump takes it
+
+            Selection:
+              -n, --schema <PATTERN>
+                      Only schemas that match the pattern
+              -N, --exclude-schema <PATTERN>
+                      No schemas that match the pattern
+              -t, --table <PATTERN>
+                      Only tables, views, sequences that match the pattern
+              -T, --exclude-table <PATTERN>
+                      None that match the pattern
+              -b, --large-objects
+                      Large objects too, although schemas or tables were chosen
+                  --strict-names
+                      Every pattern of -n and -t must match something
+
+            Reading:
+              -j, --jobs <N>
+                      Read with so many connections [default: 1]
+                  --split-size <SIZE>
+                      Read larger relations in ranges of blocks, by several connections
+                      [default: 1GB]
+                  --statement-timeout <DURATION>
+                      Give up a statement after so long; 0: never [default: 0]
+                  --lock-timeout <DURATION>
+                      Wait for a lock for so long at a time; 0: for ever [default: 10s]
+                  --max-crashes <N>
+                      When the server went down so often, read nothing again that may be
+                      why; once more, and the run stops [default: 3]
+                  --crash-wait <DURATION>
+                      Wait for a server that went down for so long [default: 10min]
+                  --check-counts [<WHEN>]
+                      Count rows by index-only scans, too: auto does so once damage was seen
+                      [possible values: auto, always, never]
+                  --fail-fast
+                      Stop at the first damage
+
+            Messages:
+              -v, --verbose...
+                      Say more; twice: every read
+                  --log-format <LOG_FORMAT>
+                      Form of the log on stderr [default: text] [possible values: text,
+                      json]
+              -P, --progress
+                      Show progress: a bar on a terminal, else lines
+                  --color <COLOR>
+                      Colour in the log (NO_COLOR turns it off, too) [default: auto]
+                      [possible values: auto, always, never]
+
+            Output:
+              -f, --file <DIR>
+                      Directory to write to; it must not exist, or be empty
+              -Z, --compress <METHOD[:LEVEL]>
+                      Compression: zstd, gzip, lz4 or none, with a level if wanted [default:
+                      zstd]
+                  --no-sync
+                      Do not wait for files to be written safely to disk
+
+            Examples:
+              pg_salvage dump -d shop -f /backup/shop -j 4
+              pg_salvage dump -h db1 -U postgres -d shop -f out -t 'public.order*' -Z gzip:6
+              pg_salvage dump -d 'host=db1 dbname=shop sslmode=verify-full' -f out -v
+
+            Exit codes:
+              0  everything was read, and no damage was seen
+              1  it could not be done: wrong option, no connection, output not writable
+              2  the run is complete, and found damage
+              3  the run is incomplete: stopped, or something could not be looked at
+        "#]],
+    );
+}
+
+#[test]
+fn help_of_verify() {
+    assert_help(
+        &["verify"],
+        &expect![[r#"
+            Read everything, keep nothing, report
+
+            Usage: pg_salvage verify [OPTIONS] [DBNAME]
+
+            Options:
+              -?, --help  Print help
+
+            Connection:
+              -h, --host <HOSTNAME>      Server host or socket directory
+              -p, --port <PORT>          Server port
+              -U, --username <USERNAME>  User to connect as
+              -d, --dbname <DBNAME>      Database: a name, a connection string or a URI
+              -w, --no-password          Never ask for a password
+              -W, --password             Ask for a password before connecting
+              [DBNAME]                   The same, as pg_dump takes it
+
+            Selection:
+              -n, --schema <PATTERN>
+                      Only schemas that match the pattern
+              -N, --exclude-schema <PATTERN>
+                      No schemas that match the pattern
+              -t, --table <PATTERN>
+                      Only tables, views, sequences that match the pattern
+              -T, --exclude-table <PATTERN>
+                      None that match the pattern
+              -b, --large-objects
+                      Large objects too, although schemas or tables were chosen
+                  --strict-names
+                      Every pattern of -n and -t must match something
+
+            Reading:
+              -j, --jobs <N>
+                      Read with so many connections [default: 1]
+                  --split-size <SIZE>
+                      Read larger relations in ranges of blocks, by several connections
+                      [default: 1GB]
+                  --statement-timeout <DURATION>
+                      Give up a statement after so long; 0: never [default: 0]
+                  --lock-timeout <DURATION>
+                      Wait for a lock for so long at a time; 0: for ever [default: 10s]
+                  --max-crashes <N>
+                      When the server went down so often, read nothing again that may be
+                      why; once more, and the run stops [default: 3]
+                  --crash-wait <DURATION>
+                      Wait for a server that went down for so long [default: 10min]
+                  --check-counts [<WHEN>]
+                      Count rows by index-only scans, too: auto does so once damage was seen
+                      [possible values: auto, always, never]
+                  --fail-fast
+                      Stop at the first damage
+
+            Messages:
+              -v, --verbose...
+                      Say more; twice: every read
+                  --log-format <LOG_FORMAT>
+                      Form of the log on stderr [default: text] [possible values: text,
+                      json]
+              -P, --progress
+                      Show progress: a bar on a terminal, else lines
+                  --color <COLOR>
+                      Colour in the log (NO_COLOR turns it off, too) [default: auto]
+                      [possible values: auto, always, never]
+
+            Examples:
+              pg_salvage verify -d shop -j 2
+              pg_salvage verify -d shop -n public --log-format json
+
+            Exit codes:
+              0  everything was read, and no damage was seen
+              1  it could not be done: wrong option, no connection, output not writable
+              2  the run is complete, and found damage
+              3  the run is incomplete: stopped, or something could not be looked at
+        "#]],
+    );
+}
+
+#[test]
+fn help_of_list() {
+    assert_help(
+        &["list"],
+        &expect![[r#"
+        What a dump would read, with sizes and risks
+
+        Usage: pg_salvage list [OPTIONS] [DBNAME]
+
+        Options:
+          -?, --help  Print help
+
+        Connection:
+          -h, --host <HOSTNAME>      Server host or socket directory
+          -p, --port <PORT>          Server port
+          -U, --username <USERNAME>  User to connect as
+          -d, --dbname <DBNAME>      Database: a name, a connection string or a URI
+          -w, --no-password          Never ask for a password
+          -W, --password             Ask for a password before connecting
+          [DBNAME]                   The same, as pg_dump takes it
+
+        Selection:
+          -n, --schema <PATTERN>
+                  Only schemas that match the pattern
+          -N, --exclude-schema <PATTERN>
+                  No schemas that match the pattern
+          -t, --table <PATTERN>
+                  Only tables, views, sequences that match the pattern
+          -T, --exclude-table <PATTERN>
+                  None that match the pattern
+          -b, --large-objects
+                  Large objects too, although schemas or tables were chosen
+              --strict-names
+                  Every pattern of -n and -t must match something
+
+        Messages:
+          -v, --verbose...
+                  Say more; twice: every read
+              --log-format <LOG_FORMAT>
+                  Form of the log on stderr [default: text] [possible values: text,
+                  json]
+          -P, --progress
+                  Show progress: a bar on a terminal, else lines
+              --color <COLOR>
+                  Colour in the log (NO_COLOR turns it off, too) [default: auto]
+                  [possible values: auto, always, never]
+
+        Example:
+          pg_salvage list -d shop -N 'tmp*'
+
+        Exit codes:
+          0  everything was read, and no damage was seen
+          1  it could not be done: wrong option, no connection, output not writable
+          2  the run is complete, and found damage
+          3  the run is incomplete: stopped, or something could not be looked at
+    "#]],
+    );
+}
+
+#[test]
+fn help_of_report() {
+    assert_help(
+        &["report"],
+        &expect![[r#"
+        Print the report of a dump again
+
+        Usage: pg_salvage report [OPTIONS] <DIR>
+
+        Arguments:
+          <DIR>  Directory of a dump
+
+        Options:
+          -?, --help  Print help
+
+        Messages:
+          -v, --verbose...
+                  Say more; twice: every read
+              --log-format <LOG_FORMAT>
+                  Form of the log on stderr [default: text] [possible values: text,
+                  json]
+          -P, --progress
+                  Show progress: a bar on a terminal, else lines
+              --color <COLOR>
+                  Colour in the log (NO_COLOR turns it off, too) [default: auto]
+                  [possible values: auto, always, never]
+
+        Example:
+          pg_salvage report /backup/shop
+
+        Exit codes:
+          0  everything was read, and no damage was seen
+          1  it could not be done: wrong option, no connection, output not writable
+          2  the run is complete, and found damage
+          3  the run is incomplete: stopped, or something could not be looked at
+    "#]],
+    );
+}
+
+#[test]
+fn every_help_has_the_exit_codes() {
+    for command in ["dump", "verify", "list", "report"] {
+        let help = run([command, "--help"]).stdout;
+        assert!(run(["--help"]).stdout.contains(command));
+        for code in 0..=3 {
+            assert!(help.contains(&format!("\n  {code}  ")), "{command}: {code}");
+        }
+    }
+}
