@@ -24,6 +24,9 @@ const RETRY_LAST: Duration = Duration::from_secs(5);
 /// session may be a moment away from taking the others.
 const AFTER_LOSS: Duration = Duration::from_millis(100);
 
+/// A server without a free connection is waited for so long.
+const TOO_MANY_PATIENCE: Duration = Duration::from_secs(5);
+
 /// The server did not come back, or would not have us.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -95,25 +98,32 @@ impl Generations {
         (current.taken.clone(), current.crashes)
     }
 
-    /// A new session in the snapshot of now.
+    /// A new session in the snapshot of now. The others may go on meanwhile.
     pub(super) async fn session(&self) -> Result<Numbered, ServerGone> {
-        let mut current = self.current.lock().await;
         let begun = Instant::now();
         let mut pause = RETRY_FIRST;
         loop {
-            let snapshot =
-                Snapshot { id: &current.snapshot, server: current.holder.server().clone() };
+            let (id, server, number) = {
+                let current = self.current.lock().await;
+                (current.snapshot.clone(), current.holder.server().clone(), current.number())
+            };
+            let snapshot = Snapshot { id: &id, server };
             match Session::open(&self.target, self.timeouts, Some(snapshot)).await {
-                Ok(session) => return Ok(Numbered { session, snapshot: current.number() }),
+                Ok(session) => return Ok(Numbered { session, snapshot: number }),
                 Err(e) if !e.is_transient() && !e.is_stale_snapshot() => return Err(ServerGone(e)),
                 Err(e) if begun.elapsed() > self.patience || self.progress.stopped() => {
+                    return Err(ServerGone(e));
+                }
+                // Another worker has a session, and will do this one's work.
+                Err(e) if e.is_too_many() && begun.elapsed() > TOO_MANY_PATIENCE => {
                     return Err(ServerGone(e));
                 }
                 Err(e) => tracing::info!("{e}; trying again"),
             }
             sleep(pause).await;
             pause = (pause * 2).min(RETRY_LAST);
-            if current.holder.execute("SELECT 1").await.is_err() {
+            let mut current = self.current.lock().await;
+            if current.number() == number && current.holder.execute("SELECT 1").await.is_err() {
                 self.renew(&mut current, None).await?;
             }
         }

@@ -43,25 +43,33 @@ enum After {
 }
 
 impl Run {
-    /// Works until the queue is empty.
-    pub(super) async fn work(self: Arc<Self>) -> Result<(), RunError> {
+    /// Works until the queue is empty. A worker for whom the server has no
+    /// connection leaves its work to the others, but for the first, who is
+    /// always there.
+    pub(super) async fn work(self: Arc<Self>, number: usize) -> Result<(), RunError> {
         let mut session = None;
         while let Some(mut job) = self.next_job() {
-            let after = self.do_job(&mut session, &mut job, false).await;
-            match after {
+            match self.do_job(&mut session, &mut job, false).await {
                 Ok(After::Done) => self.finish_job(job).await?,
                 Ok(After::Later) => self.put_back(job),
                 Ok(After::Accused) => self.accuse(job),
-                Err(RunError::ServerGone(gone)) => {
-                    job.relation.fail(format!("not read: {gone}")).await;
-                    self.finish_job(job).await?;
-                    self.stop_for(&gone.to_string());
+                Err(RunError::ServerGone(gone)) if number > 0 && gone.0.is_too_many() => {
+                    self.warn(format!("one worker less: {gone}"));
+                    self.put_back(job);
                     return Ok(());
                 }
+                Err(RunError::ServerGone(gone)) => self.gone(job, &gone).await?,
                 Err(e) => return Err(e),
             }
         }
         Ok(())
+    }
+
+    /// The server will not have us back: this is not read, and nothing else.
+    async fn gone(&self, job: Job, gone: &ServerGone) -> Result<(), RunError> {
+        self.stop_for(&gone.to_string());
+        job.relation.fail(format!("not read: {gone}")).await;
+        self.finish_job(job).await
     }
 
     /// Reads what was in flight when the server went down, alone, as long as
@@ -83,11 +91,7 @@ impl Run {
                 // Guilty: the others first, as long as the server may go down.
                 Ok(After::Accused) => locked(&self.accused).push_back(job),
                 Ok(_) => self.finish_job(job).await?,
-                Err(RunError::ServerGone(gone)) => {
-                    job.relation.fail(format!("not read: {gone}")).await;
-                    self.finish_job(job).await?;
-                    self.stop_for(&gone.to_string());
-                }
+                Err(RunError::ServerGone(gone)) => self.gone(job, &gone).await?,
                 Err(e) => return Err(e),
             }
         }

@@ -155,8 +155,8 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Run {
     async fn read_all(self: &Arc<Self>) -> Result<(), RunError> {
         let mut workers = JoinSet::new();
-        for _ in 0..self.options.jobs.max(1) {
-            workers.spawn(Arc::clone(self).work());
+        for number in 0..self.options.jobs.max(1) {
+            workers.spawn(Arc::clone(self).work(number));
         }
         let mut first_error = None;
         while let Some(joined) = workers.join_next().await {
@@ -167,10 +167,14 @@ impl Run {
                 first_error.get_or_insert(e);
             }
         }
-        match first_error {
-            Some(e) => Err(e),
-            None => self.work_on_accused().await,
+        if let Some(e) = first_error {
+            return Err(e);
         }
+        // What a worker without a connection left behind.
+        while !locked(&self.queue).is_empty() {
+            Arc::clone(self).work(0).await?;
+        }
+        self.work_on_accused().await
     }
 
     fn next_job(&self) -> Option<Job> {

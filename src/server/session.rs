@@ -4,7 +4,7 @@
 //! An error aborts a transaction, so every read stands behind a savepoint:
 //! rolling back to it keeps the snapshot (and the lock on the relation).
 
-use super::connect::{self, ConnectError, Connected, Notice, Target};
+use super::connect::{self, ConnectError, ConnectErrorKind, Connected, Notice, Target};
 use super::fault::{self, Words};
 use super::sql;
 use bytes::Bytes;
@@ -82,6 +82,11 @@ impl OpenError {
     /// Whether the shared snapshot is gone: whoever exported it is.
     pub fn is_stale_snapshot(&self) -> bool {
         matches!(self, Self::Begin(e) if fault::is_stale_snapshot(e.sqlstate()))
+    }
+
+    /// Whether the server has no connection left for us.
+    pub fn is_too_many(&self) -> bool {
+        matches!(self, Self::Connect(e) if e.kind() == ConnectErrorKind::TooManyConnections)
     }
 
     /// Whether it may work a little later.
