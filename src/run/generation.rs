@@ -25,7 +25,7 @@ const RETRY_LAST: Duration = Duration::from_secs(5);
 const AFTER_LOSS: Duration = Duration::from_millis(100);
 
 /// A server without a free connection is waited for so long.
-const TOO_MANY_PATIENCE: Duration = Duration::from_secs(5);
+const TOO_MANY_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The server did not come back, or would not have us.
 #[derive(Debug, thiserror::Error)]

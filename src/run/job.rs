@@ -48,6 +48,13 @@ impl Run {
     /// always there.
     pub(super) async fn work(self: Arc<Self>, number: usize) -> Result<(), RunError> {
         let mut session = None;
+        if number > 0
+            && let Err(gone) = self.ready(&mut session).await
+        {
+            // Whoever has a session will find out the same, or not.
+            self.warn(format!("one worker less: {gone}"));
+            return Ok(());
+        }
         while let Some(mut job) = self.next_job() {
             match self.do_job(&mut session, &mut job, false).await {
                 Ok(After::Done) => self.finish_job(job).await?,

@@ -1,0 +1,123 @@
+//! Trouble around the reading, on healthy data: too few connections, a standby,
+//! a full disk. None of it is damage, and none of it loses a row that could be
+//! had.
+
+#[path = "kit/mod.rs"]
+mod kit;
+
+use kit::dumped::dump;
+use kit::{Server, ServerOptions, Stop, Version, oracle, sample};
+use pg_salvage::output::manifest::{RelationStatus, RowClass};
+use std::process::Command;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_pg_salvage");
+const DB: &str = "postgres";
+
+fn two() -> Vec<Version> {
+    let mut versions = Version::between(14, 18);
+    let newest = versions.first().expect("run tests/kit/fetch-servers first").major;
+    versions.retain(|v| v.major == newest || v.major == 15);
+    versions
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_with_two_connections_reads_everything_with_less_workers() {
+    for version in two() {
+        let server = Server::start(&version, ServerOptions::checksums(true));
+        let names = ["a", "b", "c", "d", "e", "f"];
+        sample::victims(&server, DB, &names).await;
+        let sql = "CREATE ROLE narrow LOGIN CONNECTION LIMIT 2; GRANT pg_read_all_data TO narrow";
+        server.execute(DB, sql).await;
+        let options = ["-j4", "-U", "narrow"];
+        let dir = tempfile::tempdir().unwrap();
+        let out = Command::new(PROGRAM)
+            .args(["dump", "--no-sync", "-h"])
+            .arg(server.socket_dir())
+            .args(["-p", &server.port().to_string(), DB, "-f"])
+            .arg(dir.path())
+            .args(options)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(0), "{}: {said}", version.major);
+        let manifest = std::fs::read_to_string(dir.path().join("manifest.json")).unwrap();
+        assert!(manifest.contains("\"clean\": 9000"), "all rows of all: {manifest}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_is_read_like_a_primary_but_for_unlogged_tables() {
+    for version in two() {
+        let options = ServerOptions {
+            wal_level: Some("replica".to_owned()),
+            ..ServerOptions::checksums(true)
+        };
+        // The sample has a tablespace without a link of its own.
+        let options = options.set("allow_in_place_tablespaces", "on");
+        let primary = Server::start(&version, options);
+        sample::create(&primary, "sample", 1).await;
+        let truth = oracle::database(&primary, "sample").await;
+        assert_eq!(primary.stop(), Stop::Clean);
+        let standby = primary.copy_as_standby();
+        primary.start_again();
+        standby.start_again();
+        standby.wait_ready();
+        let dumped = dump(PROGRAM, &standby, "sample", &["-j2"]);
+        assert!(dumped.manifest.server.in_recovery, "{}", dumped.said);
+        assert_eq!(dumped.manifest.exit_code, 3, "{}", dumped.said);
+        for (relation, rows) in truth {
+            let entry = dumped.relation_of(&relation.schema, &relation.name);
+            let at = format!("{}.{} on {}", relation.schema, relation.name, version.major);
+            if entry.status == RelationStatus::Failed {
+                let reason = entry.reason.as_deref().unwrap_or_default();
+                assert!(reason.contains("during recovery"), "{at}: {reason}");
+                assert_eq!(format!("{:?}", entry.persistence), "Unlogged", "{at}");
+                continue;
+            }
+            assert_eq!(entry.status, RelationStatus::Clean, "{at}: {entry:#?}");
+            let lines = dumped.lines(entry, RowClass::Clean).await;
+            assert!(lines.iter().eq(rows.iter().map(|r| &r.line)), "{at}");
+        }
+    }
+}
+
+/// Needs the right to mount; where there is none it says so and tests nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_one_clear_line_and_what_is_finished_stays_valid() {
+    let version = Version::newest();
+    let folder = tempfile::tempdir().unwrap();
+    let mounted = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"])
+        .arg(folder.path())
+        .status();
+    if !mounted.is_ok_and(|s| s.success()) {
+        eprintln!("NOT TESTED: a full disk (no right to mount a tmpfs)");
+        return;
+    }
+    let server = Server::start(&version, ServerOptions::checksums(true));
+    sample::victims(&server, DB, &["large"]).await;
+    server.execute(DB, "CREATE TABLE small AS SELECT generate_series(1, 100) i").await;
+    server.execute(DB, "CREATE UNLOGGED TABLE first AS SELECT generate_series(1, 100) i").await;
+    let dir = folder.path().join("out");
+    let out = Command::new(PROGRAM)
+        .args(["dump", "-Z", "none", "-d"])
+        .arg(server.conninfo(DB))
+        .arg("-f")
+        .arg(&dir)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    let first = std::fs::read(dir.join("data/public.first.copy"));
+    let large = dir.join("data/public.large.copy").exists();
+    let unmounted = Command::new("umount").arg(folder.path()).status();
+    assert!(unmounted.is_ok_and(|s| s.success()));
+    assert_eq!(out.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("could not write file") && said.contains("No space left on device"),
+        "{said}"
+    );
+    assert_eq!(said.lines().count(), 1, "{said}");
+    let lines: String = (1..=100).map(|i| format!("{i}\n")).collect();
+    assert_eq!(first.unwrap(), lines.as_bytes(), "what was finished before");
+    assert!(!large, "a file under its final name is complete");
+}
