@@ -49,13 +49,16 @@ async fn files_are_the_same_for_any_number_of_jobs() {
     }
 }
 
-/// Rows that span blocks by TOAST, and more ranges than jobs.
+/// TOASTed values, blocks without rows, more ranges than jobs, and a child whose
+/// rows are not its parent's.
 async fn sample_with_large_table(server: &Server) {
     let sql = "CREATE TABLE large (id int, t text, wide text);
         INSERT INTO large SELECT i, md5(i::text), CASE WHEN i % 500 = 0
             THEN (SELECT string_agg(md5(i::text || j), '') FROM generate_series(1, 200) j) END
         FROM generate_series(1, 20000) i;
-        DELETE FROM large WHERE id BETWEEN 5000 AND 9000";
+        DELETE FROM large WHERE id BETWEEN 5000 AND 9000;
+        CREATE TABLE large_child () INHERITS (large);
+        INSERT INTO large_child SELECT i, 'child' FROM generate_series(1, 5000) i";
     server.execute("sample", sql).await;
 }
 
