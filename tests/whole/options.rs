@@ -1,6 +1,6 @@
 //! Options that change how tables are read or packed, and never what comes out.
 
-use crate::binary::{Dump, truth};
+use crate::binary::{Dump, dump, run, truth, words};
 use crate::kit::{Server, ServerOptions, sample};
 use crate::two_versions;
 use std::collections::BTreeMap;
@@ -27,6 +27,7 @@ async fn files_are_the_same_for_any_number_of_jobs() {
         first.assert_equals(&truth).await;
         let in_ranges = first.manifest.relations.iter().filter(|r| r.blocks.total > 8).count();
         assert!(in_ranges >= 5, "{}: {in_ranges} relations of several ranges", first.case);
+        ranges_were_read(&server);
         let expected = files(&first);
         // More than once, as the order in which ranges end is left to chance.
         for jobs in ["-j2", "-j4", "-j4", "-j9"] {
@@ -47,6 +48,17 @@ async fn files_are_the_same_for_any_number_of_jobs() {
         unsplit.assert_clean();
         unsplit.assert_equals(&truth).await;
     }
+}
+
+/// By what is sent: `-vvv` shows it.
+fn ranges_were_read(server: &Server) {
+    let mut args = words("verify", server, "sample");
+    args.extend(["-vvv", "--split-size=64kB", "-t", "large"].map(str::to_owned));
+    let ran = run(args);
+    let of_range = |line: &&str| line.contains("\"large\\\" WHERE ctid >= ");
+    let count = ran.stderr.lines().filter(of_range).count();
+    let case = dump::case(server, "verify -t large");
+    assert!(count > 10, "{case}: {count} ranges were read:\n{}", ran.stderr);
 }
 
 /// TOASTed values, blocks without rows, more ranges than jobs, and a child whose
