@@ -114,7 +114,7 @@ fn matrix(plan: Plan) {
     std::thread::scope(|scope| {
         for version in &versions {
             scope.spawn(move || {
-                let runtime = tokio::runtime::Runtime::new().unwrap();
+                let runtime = tokio::runtime::Runtime::new().expect("a runtime");
                 let ward = runtime.block_on(Ward::open(version, plan));
                 let options = ["-j2", "--max-crashes", "100"];
                 let program = env!("CARGO_BIN_EXE_pg_salvage");

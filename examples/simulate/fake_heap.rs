@@ -58,6 +58,11 @@ impl FakeHeap {
         block.is_multiple_of(self.live_every)
     }
 
+    /// Whether a read fails.
+    pub fn fails(&self, read: &Read) -> bool {
+        self.stop(read).is_some()
+    }
+
     /// Where a read stops, if it does.
     fn stop(&self, read: &Read) -> Option<Stop> {
         match *read {

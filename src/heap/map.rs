@@ -300,7 +300,7 @@ mod tests {
             marks in prop::collection::vec((0u32..20, 0u16..5, 0u32..20, 0u16..5, 0usize..7), 0..40),
         ) {
             let mut map = TidMap::new(BlockRange::new(0, 20));
-            let mut model = vec![[Status::Untried; 5]; 20];
+            let mut model = [[Status::Untried; 5]; 20];
             for (b1, o1, b2, o2, s) in marks {
                 map.mark(at(b1, o1), at(b2, o2), Status::ALL[s]);
                 for b in 0u32..20 {

@@ -80,6 +80,24 @@ impl DumpDir {
         }
     }
 
+    /// Makes the names of all finished files durable, once for all: a sync of
+    /// the folder after every file costs as much as the file's own.
+    pub async fn sync_names(&self) -> Result<(), OutputError> {
+        if !self.sync {
+            return Ok(());
+        }
+        let folders = FOLDERS.map(|folder| self.path.join(folder));
+        let syncing = tokio::task::spawn_blocking(move || {
+            folders.iter().filter(|f| f.is_dir()).try_for_each(|f| sync_directory(f))
+        });
+        match syncing.await {
+            Ok(result) => result,
+            Err(error) => {
+                Err(OutputError::io("sync directory", &self.path)(io::Error::other(error)))
+            }
+        }
+    }
+
     fn lock(path: &Path, sync: bool, resumed: bool) -> Result<Self, OutputError> {
         let lock = File::open(path).map_err(OutputError::io("open directory", path))?;
         let metadata = lock.metadata().map_err(OutputError::io("open directory", path))?;

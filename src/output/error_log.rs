@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::dir::{DumpDir, sync_directory};
+use super::dir::DumpDir;
 use super::error::OutputError;
 use super::manifest::Errors;
 use super::redact;
@@ -131,11 +131,7 @@ impl ErrorLog {
         if self.sync {
             file.sync_all().map_err(OutputError::io("sync file", &part))?;
         }
-        std::fs::rename(&part, &path).map_err(OutputError::io("rename file", &path))?;
-        match path.parent() {
-            Some(folder) if self.sync => sync_directory(folder),
-            _ => Ok(()),
-        }
+        std::fs::rename(&part, &path).map_err(OutputError::io("rename file", &path))
     }
 
     fn part(&self) -> PathBuf {

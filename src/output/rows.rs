@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::codec::Codec;
-use super::dir::{DumpDir, sync_directory};
+use super::dir::DumpDir;
 use super::error::OutputError;
 use super::manifest::{FileEntry, RowClass, hex};
 use super::part::PartFile;
@@ -224,19 +224,16 @@ impl RowWriter {
         })
     }
 
-    /// Ends the frame, syncs the file and gives it its final name.
+    /// Ends the frame, syncs the file and gives it its final name. The name is
+    /// durable after [`DumpDir::sync_names`].
     pub async fn finish(mut self) -> Result<FileEntry, OutputError> {
         if self.end_frame().await?.offset == 0 {
             self.run(PartFile::write_empty_frame).await?;
         }
         let end = self.sync().await?;
-        let (path, sync) = (self.directory.join(&self.relative), self.sync);
+        let path = self.directory.join(&self.relative);
         self.run(move |file| {
-            std::fs::rename(file.path(), &path).map_err(OutputError::io("rename file", &path))?;
-            match path.parent() {
-                Some(folder) if sync => sync_directory(folder),
-                _ => Ok(()),
-            }
+            std::fs::rename(file.path(), &path).map_err(OutputError::io("rename file", &path))
         })
         .await?;
         Ok(FileEntry {

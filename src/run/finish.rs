@@ -57,6 +57,8 @@ impl Run {
             relations,
         };
         if let Some(dir) = &self.dir {
+            // What the manifest names is there, whatever happens.
+            dir.sync_names().await?;
             dir.write_atomic("manifest.json", manifest.to_json().into_bytes()).await?;
         }
         Ok(manifest)

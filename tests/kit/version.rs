@@ -68,6 +68,13 @@ impl Version {
 /// A client program (`pg_dump`, `pg_restore`, `psql`) of this major version or,
 /// where there is none, of the next newer one.
 pub fn client_program(name: &str, major: u32) -> PathBuf {
+    find_client_program(name, major).unwrap_or_else(|| {
+        panic!("no {name} for PostgreSQL {major} was found: run tests/kit/fetch-servers")
+    })
+}
+
+/// The same for those who can do without.
+pub fn find_client_program(name: &str, major: u32) -> Option<PathBuf> {
     let mut places: Vec<(u32, PathBuf)> = Vec::new();
     for place in [servers_dir().join("clients"), PathBuf::from("/usr/lib/postgresql")] {
         for entry in numbered_dirs(&place) {
@@ -78,12 +85,7 @@ pub fn client_program(name: &str, major: u32) -> PathBuf {
         }
     }
     places.sort();
-    let found = places.into_iter().find(|place| place.0 >= major);
-    found
-        .unwrap_or_else(|| {
-            panic!("no {name} for PostgreSQL {major} was found: run tests/kit/fetch-servers")
-        })
-        .1
+    places.into_iter().find(|place| place.0 >= major).map(|place| place.1)
 }
 
 /// Where `fetch-servers` puts what it fetches.
