@@ -168,6 +168,36 @@ async fn a_locked_table_is_given_up_alone() {
     }
 }
 
+/// Planning has gone on without it: who waits is about to read. All is decided
+/// by what the server says of who waits, and for what.
+#[tokio::test]
+async fn a_lock_is_waited_for_only_where_its_table_is_read() {
+    for version in [Version::newest(), Version::major(15)] {
+        let server = Server::start(&version, ServerOptions::checksums(true));
+        database(&server).await;
+        let truth = truth::of(&server, "shop").await;
+        let (locker, watcher) = (server.connect("shop").await, server.connect("shop").await);
+        let sql = "BEGIN; LOCK TABLE dropped IN ACCESS EXCLUSIVE MODE";
+        locker.batch_execute(sql).await.expect("a lock");
+        let options = ["-j1", "--lock-timeout=0"];
+        let (folder, dir, args) = Dump::words(&server, "postgres", "shop", &options);
+        let child = begin(args);
+        let sql = "SELECT FROM pg_locks JOIN pg_stat_activity USING (pid)
+            WHERE relation = 'dropped'::regclass AND NOT granted AND query LIKE 'LOCK TABLE%'";
+        let begun = std::time::Instant::now();
+        while watcher.query_opt(sql, &[]).await.expect("pg_locks").is_none() {
+            assert!(begun.elapsed() < gate::PATIENCE, "nobody waits for the table's lock");
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        locker.batch_execute("ROLLBACK").await.expect("the lock is given back");
+        let ran = tokio::task::spawn_blocking(|| Ran::wait(child)).await.expect("no panic");
+        let case = dump::case(&server, &options.join(" "));
+        let dump = Dump::read(case, ran, dir, Some(folder));
+        dump.assert_clean();
+        dump.assert_equals(&truth).await;
+    }
+}
+
 /// The worker is ended at the gate, with all rows but the last one sent.
 #[tokio::test]
 async fn a_terminated_backend_loses_nothing_and_repeats_nothing() {

@@ -117,13 +117,13 @@ const STRETCH_BLOCKS: u32 = 4096;
 const STRETCHES_MAX: u32 = 16_384;
 
 /// Cuts a relation of `blocks` blocks into what is read at a time: one stretch
-/// up to `whole_max` blocks, else many of the same length. The cut depends on
-/// nothing else, and so do the bytes that are written.
+/// up to `whole_max` blocks, else many of the same length, none longer than
+/// that. The cut depends on nothing else, and so do the bytes that are written.
 pub fn stretches(blocks: BlockNumber, whole_max: BlockNumber) -> Vec<BlockRange> {
     if blocks <= whole_max {
         return vec![BlockRange::new(0, blocks)];
     }
-    let len = STRETCH_BLOCKS.max(blocks.div_ceil(STRETCHES_MAX));
+    let len = STRETCH_BLOCKS.min(whole_max.max(1)).max(blocks.div_ceil(STRETCHES_MAX));
     let starts = (0..blocks).step_by(len as usize);
     starts.map(|s| BlockRange::new(s, s.saturating_add(len).min(blocks))).collect()
 }
@@ -148,12 +148,13 @@ mod tests {
 
     #[test]
     fn stretches_cover_every_block_once_and_are_bounded_in_number() {
-        for (blocks, whole_max) in [(0, 100), (100, 100), (101, 100), (1 << 20, 1 << 17)] {
+        for (blocks, whole_max) in [(0, 100), (100, 100), (101, 100), (9, 0), (1 << 20, 1 << 17)] {
             let cut = stretches(blocks, whole_max);
             assert_eq!(cut.first().map(|r| r.start), Some(0));
             assert_eq!(cut.last().map(|r| r.end), Some(blocks));
             assert!(cut.windows(2).all(|w| w[0].end == w[1].start), "{cut:?}");
         }
+        assert_eq!(stretches(101, 8).len(), 13);
         let cut = stretches(u32::MAX, 1 << 17);
         assert_eq!((cut.len(), cut.last().map(|r| r.end)), (16_384, Some(u32::MAX)));
     }

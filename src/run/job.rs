@@ -160,7 +160,11 @@ impl Run {
             let stretch = match &mut job.stretch {
                 Some(stretch) => stretch,
                 none => {
-                    let range = job.range.unwrap_or(BlockRange::new(0, on_disk.blocks));
+                    let mut range = job.range.unwrap_or(BlockRange::new(0, on_disk.blocks));
+                    // It was cut in the first snapshot; a later one may see rows behind that.
+                    if snapshot > 1 && relation.is_last(job.index) {
+                        range.end = range.end.max(on_disk.blocks);
+                    }
                     none.insert(Box::new(relation.stretch(job.index, range).await?))
                 }
             };

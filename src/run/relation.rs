@@ -93,6 +93,11 @@ impl RelationRun {
         Ok(Self { relation, readable, stem, files, log, watch, stretches, furthest, state })
     }
 
+    /// Whether no stretch follows this one.
+    pub(super) fn is_last(&self, index: usize) -> bool {
+        index + 1 == self.stretches
+    }
+
     /// Whether it was given up: what is left of it need not be read.
     pub(super) async fn has_failed(&self) -> bool {
         self.state.lock().await.failed.is_some()

@@ -6,6 +6,7 @@
 //! catalog still works. The catalogs' rows come in the snapshot of the session.
 
 use super::copy_text::fields;
+use super::fault::is_untranslatable;
 use super::session::{ReadError, Session};
 use bstr::{BString, ByteSlice};
 use std::collections::HashMap;
@@ -57,18 +58,16 @@ impl Row {
     }
 }
 
-/// Names go into statements, which are sent in UTF-8: they are asked for in the
-/// same, but where the server does not know what its bytes mean.
-fn encoding_of_names(database: &str) -> &str {
-    match database {
-        "SQL_ASCII" | "MULE_INTERNAL" => database,
-        _ => "UTF8",
-    }
+/// How the catalogs are read: names come in this encoding.
+#[derive(Clone, Copy)]
+struct Catalogs<'a> {
+    session: &'a Session,
+    encoding: &'a str,
 }
 
 /// Reads a whole catalog, keeping what `keep` makes of each row.
 async fn rows<T>(
-    session: &Session,
+    from: Catalogs<'_>,
     catalog: &'static str,
     columns: &str,
     mut keep: impl FnMut(Row) -> Option<T>,
@@ -76,9 +75,9 @@ async fn rows<T>(
     let failed = |source| CatalogError { catalog, source };
     let sql = format!(
         "COPY pg_catalog.{catalog} ({columns}) TO STDOUT (ENCODING {})",
-        super::sql::literal(encoding_of_names(&session.server().encoding))
+        super::sql::literal(from.encoding)
     );
-    let mut copy = session.copy(&sql).await.map_err(failed)?;
+    let mut copy = from.session.copy(&sql).await.map_err(failed)?;
     let mut kept = Vec::new();
     while let Some(bytes) = copy.next().await.map_err(failed)? {
         for line in bytes.lines_with_terminator() {
@@ -89,22 +88,40 @@ async fn rows<T>(
 }
 
 /// Reads the inventory of the session's database.
+///
+/// Names go into statements, which are sent in UTF-8, so they are asked for in
+/// the same; but not where the server does not know what its bytes mean, or
+/// where some that are damaged mean nothing.
 pub async fn read(session: &Session) -> Result<Inventory, CatalogError> {
-    let version = session.server().version;
+    let own = session.server().encoding.as_str();
+    if !matches!(own, "SQL_ASCII" | "MULE_INTERNAL") {
+        match read_from(Catalogs { session, encoding: "UTF8" }).await {
+            Err(e) if is_untranslatable(e.source.sqlstate()) => {
+                let failed = |source| CatalogError { catalog: e.catalog, source };
+                session.leave_relation().await.map_err(failed)?;
+            }
+            other => return other,
+        }
+    }
+    read_from(Catalogs { session, encoding: own }).await
+}
+
+async fn read_from(from: Catalogs<'_>) -> Result<Inventory, CatalogError> {
+    let version = from.session.server().version;
     let namespaces: HashMap<u32, BString> =
-        rows(session, "pg_namespace", "oid, nspname", |r| Some((r.number(0), r.text(1))))
+        rows(from, "pg_namespace", "oid, nspname", |r| Some((r.number(0), r.text(1))))
             .await?
             .into_iter()
             .collect();
     let methods: HashMap<u32, BString> =
-        rows(session, "pg_am", "oid, amname", |r| Some((r.number(0), r.text(1))))
+        rows(from, "pg_am", "oid, amname", |r| Some((r.number(0), r.text(1))))
             .await?
             .into_iter()
             .collect();
-    let mut relations = relations(session, version, &namespaces, &methods).await?;
-    columns(session, version, &namespaces, &mut relations).await?;
-    let mut sequences = sequences(session).await?;
-    depend(session, &mut relations, &mut sequences).await?;
+    let mut relations = relations(from, version, &namespaces, &methods).await?;
+    columns(from, version, &namespaces, &mut relations).await?;
+    let mut sequences = sequences(from).await?;
+    depend(from, &mut relations, &mut sequences).await?;
     for relation in &mut relations {
         relation.sequence = sequences.remove(&relation.oid);
     }
@@ -118,7 +135,7 @@ fn is_system(schema: &[u8]) -> bool {
 }
 
 async fn relations(
-    session: &Session,
+    from: Catalogs<'_>,
     version: u32,
     namespaces: &HashMap<u32, BString>,
     methods: &HashMap<u32, BString>,
@@ -128,7 +145,7 @@ async fn relations(
                    reltuples, reltoastrelid, relispartition, relispopulated, relam, relrowsecurity, \
                    relfilenode";
     let mut toast_pages: HashMap<u32, u32> = HashMap::new();
-    let mut found = rows(session, "pg_class", columns, |r| {
+    let mut found = rows(from, "pg_class", columns, |r| {
         let (oid, name, schema) = (r.number::<u32>(0), r.text(1), r.number::<u32>(2));
         let relkind = r.text(3);
         if relkind == "t" {
@@ -187,21 +204,20 @@ async fn relations(
 /// Fills in the columns that COPY can give back: no dropped ones, no generated
 /// ones; identity columns stay.
 async fn columns(
-    session: &Session,
+    from: Catalogs<'_>,
     version: u32,
     namespaces: &HashMap<u32, BString>,
     relations: &mut [Relation],
 ) -> Result<(), CatalogError> {
-    let types: HashMap<u32, BString> =
-        rows(session, "pg_type", "oid, typname, typnamespace", |r| {
-            let schema = namespaces.get(&r.number::<u32>(2));
-            let own = schema.filter(|s| *s != "pg_catalog");
-            let qualified = own.map(|s| BString::from([s.as_slice(), b".", &r.text(1)].concat()));
-            Some((r.number(0), qualified.unwrap_or_else(|| r.text(1))))
-        })
-        .await?
-        .into_iter()
-        .collect();
+    let types: HashMap<u32, BString> = rows(from, "pg_type", "oid, typname, typnamespace", |r| {
+        let schema = namespaces.get(&r.number::<u32>(2));
+        let own = schema.filter(|s| *s != "pg_catalog");
+        let qualified = own.map(|s| BString::from([s.as_slice(), b".", &r.text(1)].concat()));
+        Some((r.number(0), qualified.unwrap_or_else(|| r.text(1))))
+    })
+    .await?
+    .into_iter()
+    .collect();
     let by_oid: HashMap<u32, usize> =
         relations.iter().enumerate().map(|(i, r)| (r.oid, i)).collect();
     let list = if version >= 120_000 {
@@ -209,7 +225,7 @@ async fn columns(
     } else {
         "attrelid, attname, attnum, atttypid, attisdropped"
     };
-    rows(session, "pg_attribute", list, |r| -> Option<()> {
+    rows(from, "pg_attribute", list, |r| -> Option<()> {
         let &i = by_oid.get(&r.number(0))?;
         let column = Column {
             name: r.text(1),
@@ -233,8 +249,8 @@ async fn columns(
     Ok(())
 }
 
-async fn sequences(session: &Session) -> Result<HashMap<u32, Sequence>, CatalogError> {
-    let found = rows(session, "pg_sequence", "seqrelid, seqstart, seqincrement", |r| {
+async fn sequences(from: Catalogs<'_>) -> Result<HashMap<u32, Sequence>, CatalogError> {
+    let found = rows(from, "pg_sequence", "seqrelid, seqstart, seqincrement", |r| {
         let sequence = Sequence { start: r.number(1), increment: r.number(2), owner: None };
         Some((r.number(0), sequence))
     });
@@ -243,13 +259,13 @@ async fn sequences(session: &Session) -> Result<HashMap<u32, Sequence>, CatalogE
 
 /// Fills in which column owns a sequence, and what belongs to an extension.
 async fn depend(
-    session: &Session,
+    from: Catalogs<'_>,
     relations: &mut [Relation],
     sequences: &mut HashMap<u32, Sequence>,
 ) -> Result<(), CatalogError> {
     let list = "classid, objid, refclassid, refobjid, refobjsubid, deptype";
     let mut members = Vec::new();
-    rows(session, "pg_depend", list, |r| -> Option<()> {
+    rows(from, "pg_depend", list, |r| -> Option<()> {
         if r.number::<u32>(0) != PG_CLASS {
             return None;
         }

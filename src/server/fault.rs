@@ -135,6 +135,11 @@ pub fn is_stale_snapshot(sqlstate: &str) -> bool {
     matches!(sqlstate, "22023" | "55000" | "42704" | "0A000")
 }
 
+/// Bytes that mean nothing in their encoding, or in the one that was asked for.
+pub fn is_untranslatable(sqlstate: &str) -> bool {
+    matches!(sqlstate, "22021" | "22P05")
+}
+
 /// A timeout: of a statement, a transaction, or of a session or transaction
 /// that is idle.
 pub fn is_timeout(sqlstate: &str) -> bool {

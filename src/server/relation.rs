@@ -89,12 +89,15 @@ pub async fn enter(
 pub async fn sizes(session: &Session, oids: &[u32]) -> Result<Vec<(u32, u32)>, ReadError> {
     /// So many at once; where one of them fails, halves.
     const BATCH: usize = 1000;
+    /// Nobody is to wait for a lock before the first row is read.
+    const LOCK_MS: u32 = 100;
     let mut sizes = Vec::with_capacity(oids.len());
     let mut todo: Vec<&[u32]> = oids.chunks(BATCH).rev().collect();
     while let Some(batch) = todo.pop() {
         let list: Vec<String> = batch.iter().map(u32::to_string).collect();
         let sql = format!(
-            "SELECT oid, pg_catalog.pg_relation_size(oid::pg_catalog.regclass, 'main') \
+            "SET LOCAL lock_timeout TO {LOCK_MS}; \
+             SELECT oid, pg_catalog.pg_relation_size(oid::pg_catalog.regclass, 'main') \
              FROM pg_catalog.unnest('{{{}}}'::pg_catalog.oid[]) oid",
             list.join(",")
         );
@@ -117,5 +120,7 @@ pub async fn sizes(session: &Session, oids: &[u32]) -> Result<Vec<(u32, u32)>, R
             }
         }
     }
+    // The lock timeout is the user's again.
+    session.leave_relation().await?;
     Ok(sizes)
 }

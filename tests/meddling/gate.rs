@@ -6,15 +6,15 @@ use tokio_postgres::Client;
 
 /// Unlogged, so that it is read first; the last row alone has a TOASTed value,
 /// and lies behind more rows than the server and its socket hold back.
-pub const CREATE: &str = "CREATE UNLOGGED TABLE gate (id int, t text, wide text);
+pub(crate) const CREATE: &str = "CREATE UNLOGGED TABLE gate (id int, t text, wide text);
     ALTER TABLE gate ALTER wide SET STORAGE EXTERNAL;
     INSERT INTO gate SELECT i, repeat(md5(i::text), 4), NULL FROM generate_series(1, 20000) i;
     INSERT INTO gate SELECT 0, 'the last', repeat('wide', 2000);";
 
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(5);
 
-pub struct Gate {
+pub(crate) struct Gate {
     /// In a transaction that has the lock.
     holder: Client,
     /// To look at locks with.
@@ -23,7 +23,7 @@ pub struct Gate {
 }
 
 impl Gate {
-    pub async fn close(server: &Server, dbname: &str) -> Gate {
+    pub(crate) async fn close(server: &Server, dbname: &str) -> Gate {
         let (holder, watcher) = (server.connect(dbname).await, server.connect(dbname).await);
         let sql =
             "SELECT i.indexrelid, i.indexrelid::regclass::text FROM pg_index i JOIN pg_class c
@@ -42,12 +42,12 @@ impl Gate {
         rows.iter().map(|row| row.get(0)).collect()
     }
 
-    pub async fn wait_for_one(&self) -> i32 {
+    pub(crate) async fn wait_for_one(&self) -> i32 {
         self.wait_for_another(&[]).await
     }
 
     /// Waits until one is at the gate that is none of these.
-    pub async fn wait_for_another(&self, known: &[i32]) -> i32 {
+    pub(crate) async fn wait_for_another(&self, known: &[i32]) -> i32 {
         let begun = Instant::now();
         loop {
             if let Some(pid) = self.waiting().await.into_iter().find(|pid| !known.contains(pid)) {
@@ -58,13 +58,13 @@ impl Gate {
         }
     }
 
-    pub async fn terminate(&self, pid: i32) {
+    pub(crate) async fn terminate(&self, pid: i32) {
         let sql = "SELECT pg_terminate_backend($1)";
         let row = self.watcher.query_one(sql, &[&pid]).await.expect("a signal");
         assert!(row.get::<_, bool>(0), "no backend {pid}");
     }
 
-    pub async fn open(self) {
+    pub(crate) async fn open(self) {
         self.holder.batch_execute("ROLLBACK").await.expect("the lock is given back");
     }
 }

@@ -1,6 +1,6 @@
 //! Options that change how tables are read or packed, and never what comes out.
 
-use crate::binary::{Dump, truth};
+use crate::binary::{Dump, dump, run, truth, words};
 use crate::kit::{Server, ServerOptions, sample};
 use crate::two_versions;
 use std::collections::BTreeMap;
@@ -27,6 +27,7 @@ async fn files_are_the_same_for_any_number_of_jobs() {
         first.assert_equals(&truth).await;
         let in_ranges = first.manifest.relations.iter().filter(|r| r.blocks.total > 8).count();
         assert!(in_ranges >= 5, "{}: {in_ranges} relations of several ranges", first.case);
+        ranges_were_read(&server);
         let expected = files(&first);
         // More than once, as the order in which ranges end is left to chance.
         for jobs in ["-j2", "-j4", "-j4", "-j9"] {
@@ -49,13 +50,27 @@ async fn files_are_the_same_for_any_number_of_jobs() {
     }
 }
 
-/// Rows that span blocks by TOAST, and more ranges than jobs.
+/// By what is sent: `-vvv` shows it.
+fn ranges_were_read(server: &Server) {
+    let mut args = words("verify", server, "sample");
+    args.extend(["-vvv", "--split-size=64kB", "-t", "large"].map(str::to_owned));
+    let ran = run(args);
+    let of_range = |line: &&str| line.contains("\"large\\\" WHERE ctid >= ");
+    let count = ran.stderr.lines().filter(of_range).count();
+    let case = dump::case(server, "verify -t large");
+    assert!(count > 10, "{case}: {count} ranges were read:\n{}", ran.stderr);
+}
+
+/// TOASTed values, blocks without rows, more ranges than jobs, and a child whose
+/// rows are not its parent's.
 async fn sample_with_large_table(server: &Server) {
     let sql = "CREATE TABLE large (id int, t text, wide text);
         INSERT INTO large SELECT i, md5(i::text), CASE WHEN i % 500 = 0
             THEN (SELECT string_agg(md5(i::text || j), '') FROM generate_series(1, 200) j) END
         FROM generate_series(1, 20000) i;
-        DELETE FROM large WHERE id BETWEEN 5000 AND 9000";
+        DELETE FROM large WHERE id BETWEEN 5000 AND 9000;
+        CREATE TABLE large_child () INHERITS (large);
+        INSERT INTO large_child SELECT i, 'child' FROM generate_series(1, 5000) i";
     server.execute("sample", sql).await;
 }
 

@@ -1,7 +1,7 @@
 //! Roles that may not read everything: what they may not read has failed, in
 //! the server's words, and the rest is complete.
 
-use crate::binary::{Dump, truth};
+use crate::binary::{Dump, dump, run, truth, words_as};
 use crate::kit::{Server, ServerOptions, sample};
 use crate::two_versions;
 use pg_salvage::output::manifest::{Relation, RelationStatus, RunStatus};
@@ -88,5 +88,18 @@ async fn what_a_role_may_not_read_has_failed_and_the_rest_is_complete() {
             assert_failed(&dump, dump.relation("forbidden_id_seq"), &sequence);
             others_are_complete(&dump, &truth).await;
         }
+        verify_says_the_same(&server);
+    }
+}
+
+fn verify_says_the_same(server: &Server) {
+    let ran = run(words_as("verify", server, "some", "reader"));
+    let case = dump::case(server, "verify");
+    assert_eq!(ran.code, 3, "{case}: {}", ran.stderr);
+    for what in
+        ["schema closed", "table forbidden", "table one_column", "sequence forbidden_id_seq"]
+    {
+        let reason = format!("\n  ERROR: permission denied for {what}\n");
+        assert!(ran.stdout.contains(&reason), "{case}: {what}\n{}", ran.stdout);
     }
 }

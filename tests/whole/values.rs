@@ -77,3 +77,22 @@ async fn in_sql_ascii_bytes_stay_as_they_are_and_names_that_cannot_be_sent_fail_
         dump.assert_tidy();
     }
 }
+
+/// A name that the server itself cannot translate: WIN1252 has no letter 0x81.
+/// As in SQL_ASCII, it fails alone.
+#[tokio::test]
+async fn a_name_that_cannot_be_translated_fails_alone() {
+    for version in two_versions() {
+        let server = Server::start(&version, ServerOptions::checksums(true));
+        sample::create_encoded(&server, "win", "WIN1252").await;
+        let sql = "DO $$ BEGIN EXECUTE format('CREATE TABLE %I AS SELECT 1 AS one', 'odd' || chr(129)); END $$";
+        server.execute("win", sql).await;
+        let dump = Dump::of(&server, "win", &["-j2"]);
+        assert_eq!(dump.ran.code, 3, "{}: {}", dump.case, dump.ran.stderr);
+        let failed = dump.with_status(RelationStatus::Failed);
+        assert_eq!(failed, ["caf\u{FFFD}", "odd\u{FFFD}"], "{}", dump.case);
+        let entry = dump.relation("plain");
+        assert_eq!((entry.status, entry.rows.clean), (RelationStatus::Clean, 50), "{}", dump.case);
+        dump.assert_tidy();
+    }
+}
