@@ -206,6 +206,9 @@ struct ReadingArgs {
     /// Stop at the first damage
     #[arg(long)]
     fail_fast: bool,
+    /// Show progress: a bar on a terminal, else lines
+    #[arg(short = 'P', long, help_heading = "Messages")]
+    progress: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -230,9 +233,6 @@ pub struct ShowingArgs {
     /// Form of the log on stderr
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
-    /// Show progress: a bar on a terminal, else lines
-    #[arg(short = 'P', long)]
-    pub progress: bool,
     /// Colour in the log (NO_COLOR turns it off, too)
     #[arg(long, value_enum, default_value_t = When::Auto)]
     pub color: When,
@@ -321,6 +321,10 @@ impl ReadingArgs {
 }
 
 impl DumpArgs {
+    pub fn progress(&self) -> bool {
+        self.reading.progress
+    }
+
     pub fn meant(&self) -> Result<(Target, RunOptions), UsageError> {
         let mut options = self.reading.options(&self.selection, When::Auto)?;
         options.dir = Some(self.file.clone());
@@ -332,6 +336,10 @@ impl DumpArgs {
 }
 
 impl VerifyArgs {
+    pub fn progress(&self) -> bool {
+        self.reading.progress
+    }
+
     pub fn meant(&self) -> Result<(Target, RunOptions), UsageError> {
         Ok((self.connection.target()?, self.reading.options(&self.selection, When::Always)?))
     }

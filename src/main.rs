@@ -51,14 +51,14 @@ async fn command(command: Command) -> Result<u8, Failure> {
     match command {
         Command::Dump(args) => {
             let (target, options) = args.meant()?;
-            read(target, options, &args.showing).await
+            read(target, options, &args.showing, args.progress()).await
         }
         Command::Verify(args) => {
             let (target, options) = args.meant()?;
-            read(target, options, &args.showing).await
+            read(target, options, &args.showing, args.progress()).await
         }
         Command::List(args) => {
-            Shown::begin(&args.showing);
+            Shown::begin(&args.showing, false);
             let (target, selection) = args.meant()?;
             let timeouts = Timeouts { statement_ms: 0, lock_ms: 1000 };
             print(&list::list(&target, &selection, timeouts).await?);
@@ -78,10 +78,15 @@ async fn command(command: Command) -> Result<u8, Failure> {
 }
 
 /// `dump` and `verify`.
-async fn read(target: Target, options: RunOptions, showing: &ShowingArgs) -> Result<u8, Failure> {
-    let shown = Shown::begin(showing);
+async fn read(
+    target: Target,
+    options: RunOptions,
+    showing: &ShowingArgs,
+    show_progress: bool,
+) -> Result<u8, Failure> {
+    let shown = Shown::begin(showing, show_progress);
     let progress = Arc::new(Progress::default());
-    let follower = tokio::spawn(shown.clone().follow(progress.clone(), showing.progress));
+    let follower = tokio::spawn(shown.clone().follow(progress.clone(), show_progress));
     let interrupts = tokio::spawn(interrupts(progress.clone()));
     let dir = options.dir.as_ref().map(|d| d.display().to_string());
     let result = run(target, options, progress).await;

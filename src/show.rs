@@ -24,9 +24,9 @@ pub struct Shown {
 
 impl Shown {
     /// Sets up the log, and the bar if there is to be one.
-    pub fn begin(args: &ShowingArgs) -> Self {
+    pub fn begin(args: &ShowingArgs, progress: bool) -> Self {
         let terminal = std::io::stderr().is_terminal();
-        let shown = Self { bar: (args.progress && terminal).then(bar) };
+        let shown = Self { bar: (progress && terminal).then(bar) };
         let level = match args.verbose {
             0 => "warn",
             1 => "info",

@@ -140,7 +140,7 @@ impl Findings {
     /// The server went down under a read that was the only one.
     pub fn crash(&mut self, read: &Read, words: &Words, recorded: &Recorded) {
         let action = match recorded.loss {
-            Some(_) => "fenced",
+            Some(_) => "given up",
             None => "reading in single places",
         };
         self.log_error(Some(read), None, words, action);

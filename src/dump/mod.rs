@@ -9,18 +9,19 @@
 mod findings;
 mod held;
 mod lane;
+mod rows;
 mod watch;
 
 pub use findings::{Cause, Finding, Findings, Log, Lost};
 pub use held::Held;
 pub use lane::{Lane, LaneMark, LaneWriter};
+use rows::{flush, read_once, settle};
 pub use watch::{ColumnWatch, LargeObjectWatch, Watch};
 
-use crate::heap::{BlockRange, Ctid, Outcome, Place, Read, Recorded, RowClass, Rows, Salvage};
+use crate::heap::{BlockRange, Ctid, Outcome, Place, Read, Rows, Salvage};
 use crate::output::OutputError;
 use crate::progress::Progress;
-use crate::server::copy_text;
-use crate::server::fault::{Fault, Phase, Words, fault, is_bad_compression};
+use crate::server::fault::{Fault, Words, fault, is_bad_compression};
 use crate::server::session::{ReadError, Session};
 use crate::server::sql::Readable;
 use std::sync::atomic::Ordering::Relaxed;
@@ -63,12 +64,6 @@ pub enum End {
     Environment(Words),
     /// We were told to stop.
     Stopped,
-}
-
-/// What a read gave.
-struct Got {
-    last: Option<Ctid>,
-    error: Option<(ReadError, Phase)>,
 }
 
 /// What reading needs to know beside the stretch.
@@ -297,125 +292,4 @@ async fn cut_short(
 ) -> Result<(), OutputError> {
     let recorded = stretch.salvage.cut_short(last);
     settle(at, stretch, recorded, mark).await
-}
-
-/// Puts the rows of a recorded read where they belong.
-async fn settle(
-    at: &Reading<'_>,
-    stretch: &mut Stretch,
-    recorded: Recorded,
-    mark: Option<&LaneMark>,
-) -> Result<(), OutputError> {
-    match (recorded.rows, mark) {
-        (Rows::Clean, _) => flush(stretch, RowClass::Clean).await,
-        (Rows::Settled(class), _) => flush(stretch, class).await,
-        (Rows::Hold, _) => Ok(()),
-        (Rows::Undo, Some(mark)) => {
-            stretch.watch.forget();
-            let undone = stretch.clean.rows();
-            stretch.clean.rollback(mark).await?;
-            at.progress.rows.fetch_sub(undone - stretch.clean.rows(), Relaxed);
-            Ok(())
-        }
-        (Rows::Undo, None) => {
-            at.progress.rows.fetch_sub(stretch.held.rows(), Relaxed);
-            stretch.watch.forget();
-            stretch.held.clear();
-            Ok(())
-        }
-    }
-}
-
-/// Writes what is held back as rows of this class.
-async fn flush(stretch: &mut Stretch, class: RowClass) -> Result<(), OutputError> {
-    let lane = match class {
-        RowClass::Clean => {
-            stretch.watch.keep();
-            &mut stretch.clean
-        }
-        RowClass::Suspect => {
-            stretch.watch.forget();
-            &mut stretch.suspect
-        }
-    };
-    let mut count = stretch.held.rows();
-    if count == 0 {
-        return Ok(());
-    }
-    stretch.held.rewind()?;
-    loop {
-        let bytes = stretch.held.next_bytes()?;
-        // The rows are counted once, with the first bytes.
-        lane.write(&bytes, std::mem::take(&mut count)).await?;
-        if bytes.is_empty() {
-            break;
-        }
-    }
-    stretch.held.clear();
-    Ok(())
-}
-
-/// Sends one read and takes its rows in. Rows of an untagged read go to the
-/// clean file at once; those of a tagged one when their block is complete.
-async fn read_once(
-    at: &Reading<'_>,
-    stretch: &mut Stretch,
-    read: &Read,
-) -> Result<Got, OutputError> {
-    let sql = if is_whole(stretch) { at.readable.whole() } else { at.readable.part(read) };
-    let mut got = Got { last: None, error: None };
-    let mut copy = match at.session.copy(&sql).await {
-        Ok(copy) => copy,
-        Err(e) => {
-            got.error = Some((e, Phase::Start));
-            return Ok(got);
-        }
-    };
-    let tagged = !matches!(read, Read::Blocks { tagged: false, .. });
-    loop {
-        let bytes = match copy.next().await {
-            Ok(Some(bytes)) => bytes,
-            Ok(None) => return Ok(got),
-            Err(e) => {
-                got.error = Some((e, Phase::Rows));
-                return Ok(got);
-            }
-        };
-        at.progress.bytes.fetch_add(bytes.len() as u64, Relaxed);
-        // One message is one row, up to PostgreSQL 18; nothing promises it.
-        let count = memchr::memchr_iter(b'\n', &bytes).count() as u64;
-        at.progress.rows.fetch_add(count, Relaxed);
-        if tagged {
-            for row in bytes.split_inclusive(|&b| b == b'\n') {
-                take_in(stretch, read, row, &mut got.last).await?;
-            }
-        } else {
-            stretch.watch.row(&bytes);
-            stretch.clean.write(&bytes, count).await?;
-        }
-    }
-}
-
-/// Takes in one tagged row.
-async fn take_in(
-    stretch: &mut Stretch,
-    read: &Read,
-    row: &[u8],
-    last: &mut Option<Ctid>,
-) -> Result<(), OutputError> {
-    let Some((ctid, rest)) =
-        copy_text::split_tag(row).and_then(|(tag, rest)| Some((Ctid::parse(tag)?, rest)))
-    else {
-        // The server writes the tag from two integers of its own.
-        tracing::error!("a row came without its ctid; it is left out");
-        return Ok(());
-    };
-    let of_blocks = matches!(read, Read::Blocks { .. });
-    if of_blocks && stretch.held.block().is_some_and(|b| b != ctid.block) {
-        flush(stretch, RowClass::Clean).await?;
-    }
-    stretch.watch.row(rest);
-    stretch.held.push(ctid.block, rest)?;
-    *last = Some(ctid);
-    Ok(())
 }

@@ -24,8 +24,7 @@ pub enum Status {
     Failed,
     /// One block that failed by itself; its tuples are being read.
     Broken,
-    /// The server crashed under a read of it, or was not to be risked for it:
-    /// not read again.
+    /// Not read, lest the server went down.
     Fenced,
     /// Read by itself, and could not be read.
     Lost,

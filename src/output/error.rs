@@ -26,8 +26,7 @@ pub enum OutputError {
     NotADirectory { path: PathBuf },
 
     #[error(
-        "directory \"{path}\" is not empty (it has \"{found}\"); give the name of a new directory, \
-         or go on with an interrupted run with --resume",
+        "directory \"{path}\" is not empty (it has \"{found}\"); give the name of a new directory",
         path = .path.display()
     )]
     NotEmpty { path: PathBuf, found: String },

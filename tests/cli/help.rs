@@ -103,13 +103,13 @@ fn help_of_dump() {
                       Stop at the first damage
 
             Messages:
+              -P, --progress
+                      Show progress: a bar on a terminal, else lines
               -v, --verbose...
                       Say more; twice: every read
                   --log-format <LOG_FORMAT>
                       Form of the log on stderr [default: text] [possible values: text,
                       json]
-              -P, --progress
-                      Show progress: a bar on a terminal, else lines
                   --color <COLOR>
                       Colour in the log (NO_COLOR turns it off, too) [default: auto]
                       [possible values: auto, always, never]
@@ -194,13 +194,13 @@ fn help_of_verify() {
                       Stop at the first damage
 
             Messages:
+              -P, --progress
+                      Show progress: a bar on a terminal, else lines
               -v, --verbose...
                       Say more; twice: every read
                   --log-format <LOG_FORMAT>
                       Form of the log on stderr [default: text] [possible values: text,
                       json]
-              -P, --progress
-                      Show progress: a bar on a terminal, else lines
                   --color <COLOR>
                       Colour in the log (NO_COLOR turns it off, too) [default: auto]
                       [possible values: auto, always, never]
@@ -223,57 +223,55 @@ fn help_of_list() {
     assert_help(
         &["list"],
         &expect![[r#"
-        What a dump would read, with sizes and risks
+            What a dump would read, with sizes and risks
 
-        Usage: pg_salvage list [OPTIONS] [DBNAME]
+            Usage: pg_salvage list [OPTIONS] [DBNAME]
 
-        Options:
-          -?, --help  Print help
+            Options:
+              -?, --help  Print help
 
-        Connection:
-          -h, --host <HOSTNAME>      Server host or socket directory
-          -p, --port <PORT>          Server port
-          -U, --username <USERNAME>  User to connect as
-          -d, --dbname <DBNAME>      Database: a name, a connection string or a URI
-          -w, --no-password          Never ask for a password
-          -W, --password             Ask for a password before connecting
-          [DBNAME]                   The same, as pg_dump takes it
+            Connection:
+              -h, --host <HOSTNAME>      Server host or socket directory
+              -p, --port <PORT>          Server port
+              -U, --username <USERNAME>  User to connect as
+              -d, --dbname <DBNAME>      Database: a name, a connection string or a URI
+              -w, --no-password          Never ask for a password
+              -W, --password             Ask for a password before connecting
+              [DBNAME]                   The same, as pg_dump takes it
 
-        Selection:
-          -n, --schema <PATTERN>
-                  Only schemas that match the pattern
-          -N, --exclude-schema <PATTERN>
-                  No schemas that match the pattern
-          -t, --table <PATTERN>
-                  Only tables, views, sequences that match the pattern
-          -T, --exclude-table <PATTERN>
-                  None that match the pattern
-          -b, --large-objects
-                  Large objects too, although schemas or tables were chosen
-              --strict-names
-                  Every pattern of -n and -t must match something
+            Selection:
+              -n, --schema <PATTERN>
+                      Only schemas that match the pattern
+              -N, --exclude-schema <PATTERN>
+                      No schemas that match the pattern
+              -t, --table <PATTERN>
+                      Only tables, views, sequences that match the pattern
+              -T, --exclude-table <PATTERN>
+                      None that match the pattern
+              -b, --large-objects
+                      Large objects too, although schemas or tables were chosen
+                  --strict-names
+                      Every pattern of -n and -t must match something
 
-        Messages:
-          -v, --verbose...
-                  Say more; twice: every read
-              --log-format <LOG_FORMAT>
-                  Form of the log on stderr [default: text] [possible values: text,
-                  json]
-          -P, --progress
-                  Show progress: a bar on a terminal, else lines
-              --color <COLOR>
-                  Colour in the log (NO_COLOR turns it off, too) [default: auto]
-                  [possible values: auto, always, never]
+            Messages:
+              -v, --verbose...
+                      Say more; twice: every read
+                  --log-format <LOG_FORMAT>
+                      Form of the log on stderr [default: text] [possible values: text,
+                      json]
+                  --color <COLOR>
+                      Colour in the log (NO_COLOR turns it off, too) [default: auto]
+                      [possible values: auto, always, never]
 
-        Example:
-          pg_salvage list -d shop -N 'tmp*'
+            Example:
+              pg_salvage list -d shop -N 'tmp*'
 
-        Exit codes:
-          0  everything was read, and no damage was seen
-          1  it could not be done: wrong option, no connection, output not writable
-          2  the run is complete, and found damage
-          3  the run is incomplete: stopped, or something could not be looked at
-    "#]],
+            Exit codes:
+              0  everything was read, and no damage was seen
+              1  it could not be done: wrong option, no connection, output not writable
+              2  the run is complete, and found damage
+              3  the run is incomplete: stopped, or something could not be looked at
+        "#]],
     );
 }
 
@@ -282,37 +280,35 @@ fn help_of_report() {
     assert_help(
         &["report"],
         &expect![[r#"
-        Print the report of a dump again
+            Print the report of a dump again
 
-        Usage: pg_salvage report [OPTIONS] <DIR>
+            Usage: pg_salvage report [OPTIONS] <DIR>
 
-        Arguments:
-          <DIR>  Directory of a dump
+            Arguments:
+              <DIR>  Directory of a dump
 
-        Options:
-          -?, --help  Print help
+            Options:
+              -?, --help  Print help
 
-        Messages:
-          -v, --verbose...
-                  Say more; twice: every read
-              --log-format <LOG_FORMAT>
-                  Form of the log on stderr [default: text] [possible values: text,
-                  json]
-          -P, --progress
-                  Show progress: a bar on a terminal, else lines
-              --color <COLOR>
-                  Colour in the log (NO_COLOR turns it off, too) [default: auto]
-                  [possible values: auto, always, never]
+            Messages:
+              -v, --verbose...
+                      Say more; twice: every read
+                  --log-format <LOG_FORMAT>
+                      Form of the log on stderr [default: text] [possible values: text,
+                      json]
+                  --color <COLOR>
+                      Colour in the log (NO_COLOR turns it off, too) [default: auto]
+                      [possible values: auto, always, never]
 
-        Example:
-          pg_salvage report /backup/shop
+            Example:
+              pg_salvage report /backup/shop
 
-        Exit codes:
-          0  everything was read, and no damage was seen
-          1  it could not be done: wrong option, no connection, output not writable
-          2  the run is complete, and found damage
-          3  the run is incomplete: stopped, or something could not be looked at
-    "#]],
+            Exit codes:
+              0  everything was read, and no damage was seen
+              1  it could not be done: wrong option, no connection, output not writable
+              2  the run is complete, and found damage
+              3  the run is incomplete: stopped, or something could not be looked at
+        "#]],
     );
 }
 

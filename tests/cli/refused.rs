@@ -125,7 +125,7 @@ async fn a_directory_that_cannot_be_used_stays_as_it_was() {
     let cases = [
         (
             "used",
-            "directory \"TEMP/used\" is not empty (it has \"something\"); give the name of a new directory, or go on with an interrupted run with --resume",
+            "directory \"TEMP/used\" is not empty (it has \"something\"); give the name of a new directory",
         ),
         ("file", "\"TEMP/file\" exists and is not a directory; give the name of a new directory"),
         (

@@ -47,8 +47,7 @@ fn a_directory_with_something_in_it_is_refused_and_left_alone() {
     assert_eq!(
         error.to_string(),
         format!(
-            "directory \"{}\" is not empty (it has \"a\"); give the name of a new directory, or \
-             go on with an interrupted run with --resume",
+            "directory \"{}\" is not empty (it has \"a\"); give the name of a new directory",
             temp.path().display()
         )
     );
