@@ -63,7 +63,9 @@ impl Shown {
                 None => {
                     tokio::time::sleep(LINE_EVERY).await;
                     if lines {
-                        let text = format!("{}\n", line(&progress, begun.elapsed()));
+                        let elapsed = begun.elapsed();
+                        let (share, line) = (share(&progress, elapsed), line(&progress, elapsed));
+                        let text = format!("{share}: {line}\n");
                         // Nothing is lost when nobody reads it.
                         let _ = std::io::stderr().write_all(text.as_bytes());
                     }
@@ -81,27 +83,45 @@ impl Shown {
 
 fn bar() -> ProgressBar {
     let bar = ProgressBar::new(1);
-    let style = ProgressStyle::with_template("{percent:>3}% {bar:20} ETA {eta} {msg}");
+    let style = ProgressStyle::with_template("{percent:>3}% {bar:20} ETA {eta} {wide_msg}");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar
 }
 
-/// One line of progress.
+/// What a bar does not show: rows, bytes, rate, relations, damage.
 fn line(progress: &Progress, elapsed: Duration) -> String {
     let bytes = progress.bytes.load(Relaxed);
     let rate = u128::from(bytes) * 1000 / elapsed.as_millis().max(1);
-    let done = progress.blocks_done.load(Relaxed);
-    let all = progress.blocks.load(Relaxed).max(1);
     format!(
-        "{}/{} relations, {} of the blocks, {} rows, {}, {}/s, {} damaged places",
-        progress.relations_done.load(Relaxed),
-        progress.relations.load(Relaxed),
-        format_args!("{}%", done * 100 / all),
+        "{} rows, {}, {}/s, {}/{} relations, {} damaged places",
         grouped(progress.rows.load(Relaxed)),
         sized(bytes),
         sized(u64::try_from(rate).unwrap_or(u64::MAX)),
+        progress.relations_done.load(Relaxed),
+        progress.relations.load(Relaxed),
         grouped(progress.damaged.load(Relaxed)),
     )
+}
+
+/// How much of the blocks is done, and how long the rest will take at the speed
+/// so far.
+fn share(progress: &Progress, elapsed: Duration) -> String {
+    let done = progress.blocks_done.load(Relaxed);
+    let all = progress.blocks.load(Relaxed).max(done).max(1);
+    let percent = done * 100 / all;
+    match elapsed.as_secs().checked_mul(all - done).and_then(|t| t.checked_div(done)) {
+        Some(eta) => format!("{percent}%, ETA {}", human(eta)),
+        None => format!("{percent}%"),
+    }
+}
+
+/// 75 -> 1m15s
+fn human(seconds: u64) -> String {
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, s) => format!("{s}s"),
+        (0, m, s) => format!("{m}m{s:02}s"),
+        (h, m, _) => format!("{h}h{m:02}m"),
+    }
 }
 
 impl<'a> MakeWriter<'a> for Shown {
@@ -127,5 +147,22 @@ impl Write for LogLine {
 
     fn flush(&mut self) -> std::io::Result<()> {
         std::io::stderr().flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_is_told_by_what_was_done() {
+        let progress = Progress::default();
+        assert_eq!(share(&progress, Duration::from_secs(9)), "0%");
+        progress.blocks.store(1000, Relaxed);
+        progress.blocks_done.store(250, Relaxed);
+        assert_eq!(share(&progress, Duration::from_secs(100)), "25%, ETA 5m00s");
+        progress.blocks_done.store(1000, Relaxed);
+        assert_eq!(share(&progress, Duration::from_secs(100)), "100%, ETA 0s");
+        assert_eq!(human(7322), "2h02m");
     }
 }
