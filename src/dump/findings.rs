@@ -27,6 +27,8 @@ pub enum Cause {
     MissingFile,
     /// What the catalogs say of it is damaged: it cannot be opened.
     Catalog,
+    /// A crash of the server has emptied the unlogged table.
+    EmptiedByCrash,
     /// Rows are missing, and no read said so.
     SilentLoss,
 }
@@ -42,6 +44,7 @@ impl Cause {
             Self::NotTried => "not_tried",
             Self::MissingFile => "missing_file",
             Self::Catalog => "catalog",
+            Self::EmptiedByCrash => "emptied_by_crash",
             Self::SilentLoss => "silent_loss",
         }
     }
@@ -112,12 +115,13 @@ pub struct Findings {
     pub list: Vec<Finding>,
     /// Lost places that are not listed.
     pub omitted: u64,
+    crashed: bool,
     log: Log,
 }
 
 impl Findings {
     pub fn new(log: Log) -> Self {
-        Self { list: Vec::new(), omitted: 0, log }
+        Self { list: Vec::new(), omitted: 0, crashed: false, log }
     }
 
     /// An error of the server that means damage.
@@ -139,6 +143,7 @@ impl Findings {
 
     /// The server went down under a read that was the only one.
     pub fn crash(&mut self, read: &Read, words: &Words, recorded: &Recorded) {
+        self.crashed = true;
         let action = match recorded.loss {
             Some(_) => "given up",
             None => "reading in single places",
@@ -147,6 +152,11 @@ impl Findings {
         if let Some(loss) = recorded.loss {
             self.lost(loss, Cause::ServerCrash, words);
         }
+    }
+
+    /// Whether reading it is known to take the server down.
+    pub fn has_crash(&self) -> bool {
+        self.crashed
     }
 
     /// An error that is about the relation as a whole.

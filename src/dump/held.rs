@@ -8,6 +8,8 @@ use crate::output::OutputError;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// So many bytes are held in memory.
 const HELD_IN_MEMORY_MAX: usize = 16 * 1024 * 1024;
@@ -96,7 +98,10 @@ fn unnamed(folder: &Path) -> std::io::Result<File> {
         return Ok(fd.into());
     }
     // Not every file system has those: make one, and take its name away.
-    let path = folder.join(format!("held.{}.part", rustix::process::getpid().as_raw_nonzero()));
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let number = NUMBER.fetch_add(1, Relaxed);
+    let pid = rustix::process::getpid().as_raw_nonzero();
+    let path = folder.join(format!("held.{pid}.{number}.part"));
     let fd = rustix::fs::open(
         &path,
         OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC,

@@ -166,4 +166,12 @@ impl LaneWriter {
     pub fn rows(&self) -> u64 {
         self.rows
     }
+
+    /// Nothing of it counts.
+    pub async fn discard(self) -> Result<(), OutputError> {
+        match self.file {
+            Some(file) => file.discard().await,
+            None => Ok(()),
+        }
+    }
 }

@@ -21,7 +21,7 @@ pub use watch::{ColumnWatch, LargeObjectWatch, Watch};
 use crate::heap::{BlockRange, Ctid, Outcome, Place, Read, Rows, Salvage};
 use crate::output::OutputError;
 use crate::progress::Progress;
-use crate::server::fault::{Fault, Words, fault, is_bad_compression};
+use crate::server::fault::{Fault, Words, fault, is_bad_compression, is_refusal};
 use crate::server::session::{ReadError, Session};
 use crate::server::sql::Readable;
 use std::sync::atomic::Ordering::Relaxed;
@@ -49,6 +49,55 @@ pub struct Stretch {
     pub watch: Watch,
     /// Whether a read of a part is known to be planned.
     pub plans: bool,
+    /// What came of a read of something perishable before the session was lost,
+    /// and where it began: kept or undone when it is known what is left.
+    came: Option<LaneMark>,
+}
+
+impl Stretch {
+    /// A stretch of which nothing was read.
+    pub fn new(
+        (index, whole): (usize, bool),
+        salvage: Salvage,
+        [clean, suspect]: [LaneWriter; 2],
+        held: Held,
+        findings: Findings,
+        watch: Watch,
+    ) -> Self {
+        Self {
+            index,
+            whole,
+            salvage,
+            clean,
+            suspect,
+            held,
+            findings,
+            watch,
+            plans: false,
+            came: None,
+        }
+    }
+
+    /// What came before a session was lost counts: there is nothing else.
+    pub fn keep_what_came(&mut self) {
+        self.came = None;
+        self.watch.keep();
+        self.give_up();
+    }
+
+    /// What came before a session was lost is read again.
+    pub async fn undo_what_came(&mut self) -> Result<(), OutputError> {
+        let Some(mark) = self.came.take() else { return Ok(()) };
+        self.watch.forget();
+        self.clean.rollback(&mark).await
+    }
+
+    /// Nothing more is read of it. Returns the blocks that are not settled.
+    pub fn give_up(&mut self) -> Vec<BlockRange> {
+        self.held.clear();
+        self.watch.forget();
+        self.salvage.fence()
+    }
 }
 
 /// How reading a stretch came to an end.
@@ -73,6 +122,8 @@ pub struct Reading<'a> {
     /// The relation's file, as the server's words would name it.
     pub path: &'a str,
     pub progress: &'a Progress,
+    /// A crash of the server empties the relation: what came is all there is.
+    pub perishable: bool,
 }
 
 /// Reads a stretch to its end. `Err` means that we could not write.
@@ -94,6 +145,7 @@ pub async fn read_stretch(at: &Reading<'_>, stretch: &mut Stretch) -> Result<End
             stretch.plans |= !is_whole(stretch);
             let recorded = stretch.salvage.record(Outcome::Complete);
             settle(at, stretch, recorded, mark.as_ref()).await?;
+            waits = 0;
             continue;
         };
         match fault(error.source(), phase, Some(at.path)) {
@@ -113,7 +165,10 @@ pub async fn read_stretch(at: &Reading<'_>, stretch: &mut Stretch) -> Result<End
                 note(at, stretch, &read, got.last, place, error.words(), mark.as_ref()).await?;
             }
             Fault::SessionLost => {
-                cut_short(at, stretch, got.last, mark.as_ref()).await?;
+                match mark {
+                    Some(mark) if at.perishable => stretch.came = Some(mark),
+                    mark => cut_short(at, stretch, got.last, mark.as_ref()).await?,
+                }
                 return Ok(End::SessionLost(error.words().clone()));
             }
             Fault::Environment => {
@@ -158,7 +213,11 @@ async fn unplannable(at: &Reading<'_>, stretch: &mut Stretch) -> Option<Words> {
             stretch.plans = true;
             None
         }
-        Err(e) => at.session.undo_reading().await.ok().map(|()| e.words().clone()),
+        Err(e) => {
+            at.session.undo_reading().await.ok()?;
+            // Somebody in the way is no reason to give up.
+            Some(e.words().clone()).filter(|words| !is_refusal(words))
+        }
     }
 }
 
@@ -169,6 +228,7 @@ async fn read_unplannable(
     stretch: &mut Stretch,
     words: Words,
 ) -> Result<End, OutputError> {
+    let mark = stretch.suspect.mark().await?;
     if !stretch.whole || stretch.clean.rows() > 0 || !at.readable.plain {
         return Ok(End::Refused(words));
     }
@@ -183,7 +243,10 @@ async fn read_unplannable(
                 stretch.suspect.write(&bytes, count).await?;
             }
             Ok(None) => return Ok(End::Refused(words)),
-            Err(e) if e.sqlstate().is_empty() => return Ok(End::SessionLost(words)),
+            Err(e) if e.sqlstate().is_empty() => {
+                stretch.suspect.rollback(&mark).await?;
+                return Ok(End::SessionLost(words));
+            }
             Err(_) => {
                 // An error here would be said by the next statement, too.
                 let _ = at.session.undo_reading().await;

@@ -8,7 +8,6 @@
 use crate::output::manifest;
 use crate::progress::Progress;
 use crate::server::connect::Target;
-use crate::server::fault::{Words, is_ended_by_hand};
 use crate::server::session::{OpenError, ServerFacts, Session, Snapshot, Timeouts};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -52,6 +51,10 @@ pub(super) struct Generations {
 struct Current {
     holder: Session,
     snapshot: String,
+    /// What the snapshot can see, as the server writes it.
+    sees: String,
+    /// The number of the first snapshot that sees the same.
+    data: u32,
     taken: Vec<manifest::Snapshot>,
     crashes: u32,
 }
@@ -66,6 +69,8 @@ impl Current {
 pub(super) struct Numbered {
     pub(super) session: Session,
     pub(super) snapshot: u32,
+    /// The number of the first snapshot that sees the same rows.
+    pub(super) data: u32,
 }
 
 impl Generations {
@@ -77,9 +82,9 @@ impl Generations {
         patience: Duration,
         progress: Arc<Progress>,
     ) -> Result<Self, OpenError> {
-        let (holder, snapshot) = hold(&target, timeouts).await?;
+        let (holder, snapshot, sees) = hold(&target, timeouts).await?;
         let taken = vec![described(&holder, &snapshot, 1)];
-        let current = Mutex::new(Current { holder, snapshot, taken, crashes: 0 });
+        let current = Mutex::new(Current { holder, snapshot, sees, data: 1, taken, crashes: 0 });
         Ok(Self { target, timeouts, patience, progress, current })
     }
 
@@ -99,23 +104,25 @@ impl Generations {
     }
 
     /// A new session in the snapshot of now. The others may go on meanwhile.
-    pub(super) async fn session(&self) -> Result<Numbered, ServerGone> {
+    /// With `patient`, a connection is waited for as long as a server that went
+    /// down.
+    pub(super) async fn session(&self, patient: bool) -> Result<Numbered, ServerGone> {
         let begun = Instant::now();
         let mut pause = RETRY_FIRST;
         loop {
-            let (id, server, number) = {
-                let current = self.current.lock().await;
-                (current.snapshot.clone(), current.holder.server().clone(), current.number())
+            let (id, server, number, data) = {
+                let now = self.current.lock().await;
+                (now.snapshot.clone(), now.holder.server().clone(), now.number(), now.data)
             };
             let snapshot = Snapshot { id: &id, server };
             match Session::open(&self.target, self.timeouts, Some(snapshot)).await {
-                Ok(session) => return Ok(Numbered { session, snapshot: number }),
+                Ok(session) => return Ok(Numbered { session, snapshot: number, data }),
                 Err(e) if !e.is_transient() && !e.is_stale_snapshot() => return Err(ServerGone(e)),
                 Err(e) if begun.elapsed() > self.patience || self.progress.stopped() => {
                     return Err(ServerGone(e));
                 }
                 // Another worker has a session, and will do this one's work.
-                Err(e) if e.is_too_many() && begun.elapsed() > TOO_MANY_PATIENCE => {
+                Err(e) if !patient && e.is_too_many() && begun.elapsed() > TOO_MANY_PATIENCE => {
                     return Err(ServerGone(e));
                 }
                 Err(e) => tracing::info!("{e}; trying again"),
@@ -124,7 +131,7 @@ impl Generations {
             pause = (pause * 2).min(RETRY_LAST);
             let mut current = self.current.lock().await;
             if current.number() == number && current.holder.execute("SELECT 1").await.is_err() {
-                self.renew(&mut current, None).await?;
+                self.renew(&mut current, false).await?;
             }
         }
     }
@@ -135,13 +142,9 @@ impl Generations {
         Session::open(&self.target, self.timeouts, None).await
     }
 
-    /// Finds out what the loss of a session of this snapshot means, with the
-    /// server's last words to it.
-    pub(super) async fn after_loss(
-        &self,
-        snapshot: u32,
-        words: &Words,
-    ) -> Result<Lost, ServerGone> {
+    /// Finds out what the loss of a session of this snapshot means. `crash`:
+    /// the server gave no other reason for it.
+    pub(super) async fn after_loss(&self, snapshot: u32, crash: bool) -> Result<Lost, ServerGone> {
         let mut current = self.current.lock().await;
         if current.number() != snapshot {
             return Ok(Lost::Server);
@@ -150,25 +153,27 @@ impl Generations {
         if current.holder.execute("SELECT 1").await.is_ok() {
             return Ok(Lost::Session);
         }
-        self.renew(&mut current, Some(words)).await?;
+        self.renew(&mut current, crash).await?;
         Ok(Lost::Server)
     }
 
     /// Waits for the server, and takes a new snapshot.
-    async fn renew(&self, current: &mut Current, words: Option<&Words>) -> Result<(), ServerGone> {
-        // 57P01: an administrator ended the session or stopped the server.
-        if words.is_none_or(|w| !is_ended_by_hand(&w.sqlstate)) {
-            current.crashes += 1;
-        }
+    async fn renew(&self, current: &mut Current, crash: bool) -> Result<(), ServerGone> {
+        current.crashes += u32::from(crash);
         tracing::warn!("the server has ended all sessions; waiting until it accepts connections");
         let begun = Instant::now();
         let mut pause = RETRY_FIRST;
         loop {
             match hold(&self.target, self.timeouts).await {
-                Ok((holder, snapshot)) => {
+                Ok((holder, snapshot, sees)) => {
                     let number = current.number() + 1;
                     current.taken.push(described(&holder, &snapshot, number));
-                    (current.holder, current.snapshot) = (holder, snapshot);
+                    // With a transaction under way in the first, what became of
+                    // it may be seen in the second.
+                    if sees != current.sees || !sees.ends_with(':') {
+                        current.data = number;
+                    }
+                    (current.holder, current.snapshot, current.sees) = (holder, snapshot, sees);
                     tracing::warn!(number, "connected again, with a new snapshot");
                     return Ok(());
                 }
@@ -188,10 +193,11 @@ impl Generations {
     }
 }
 
-async fn hold(target: &Target, timeouts: Timeouts) -> Result<(Session, String), OpenError> {
+async fn hold(target: &Target, timeouts: Timeouts) -> Result<(Session, String, String), OpenError> {
     let holder = Session::open(target, timeouts, None).await?;
+    let sees = holder.snapshot_sees().await?;
     let snapshot = holder.export_snapshot().await?;
-    Ok((holder, snapshot))
+    Ok((holder, snapshot, sees))
 }
 
 fn described(holder: &Session, id: &str, number: u32) -> manifest::Snapshot {

@@ -10,8 +10,9 @@ use super::relation::RelationRun;
 use super::{Run, RunError, locked};
 use crate::dump::{Cause, End, Reading, Stretch, convict, read_stretch};
 use crate::heap::BlockRange;
-use crate::server::fault::{Fault, Words, is_ended_by_crash_of_another, is_ended_by_hand};
-use crate::server::relation::{Refused, enter};
+use crate::server::fault::{Ended, Fault, Words, ended};
+use crate::server::inventory::Relation;
+use crate::server::relation::{OnDisk, Refused, enter};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -33,6 +34,15 @@ pub(super) struct Job {
     pub blocks: u64,
 }
 
+/// How a job is done.
+#[derive(Clone, Copy)]
+struct How {
+    /// A connection is waited for as long as a server that went down.
+    patient: bool,
+    /// Nobody else reads.
+    alone: bool,
+}
+
 /// What became of a job.
 enum After {
     Done,
@@ -44,23 +54,24 @@ enum After {
 
 impl Run {
     /// Works until the queue is empty. A worker for whom the server has no
-    /// connection leaves its work to the others, but for the first, who is
-    /// always there.
-    pub(super) async fn work(self: Arc<Self>, number: usize) -> Result<(), RunError> {
-        let mut session = None;
-        if number > 0
-            && let Err(gone) = self.ready(&mut session).await
-        {
-            // Whoever has a session will find out the same, or not.
+    /// connection leaves its work to the others, but for the one that was given
+    /// a session.
+    pub(super) async fn work(
+        self: Arc<Self>,
+        mut session: Option<Numbered>,
+    ) -> Result<(), RunError> {
+        // Whoever was given a session is there to the end.
+        let patient = session.is_some();
+        if let Err(gone) = self.ready(&mut session, patient).await {
             self.warn(format!("one worker less: {gone}"));
             return Ok(());
         }
         while let Some(mut job) = self.next_job() {
-            match self.do_job(&mut session, &mut job, false).await {
+            match self.do_job(&mut session, &mut job, How { patient, alone: false }).await {
                 Ok(After::Done) => self.finish_job(job).await?,
                 Ok(After::Later) => self.put_back(job),
                 Ok(After::Accused) => self.accuse(job),
-                Err(RunError::ServerGone(gone)) if number > 0 && gone.0.is_too_many() => {
+                Err(RunError::ServerGone(gone)) if !patient && gone.0.is_too_many() => {
                     self.warn(format!("one worker less: {gone}"));
                     self.put_back(job);
                     return Ok(());
@@ -86,7 +97,7 @@ impl Run {
         self.sort_accused();
         while let Some(mut job) = self.next_accused() {
             if self.crashes_left().await == 0 {
-                self.fence(&mut job);
+                self.fence(&mut job).await;
                 self.finish_job(job).await?;
                 continue;
             }
@@ -94,7 +105,7 @@ impl Run {
                 stretch.salvage.accuse();
             }
             job.tries = 0;
-            match self.do_job(&mut session, &mut job, true).await {
+            match self.do_job(&mut session, &mut job, How { patient: true, alone: true }).await {
                 // Guilty: the others first, as long as the server may go down.
                 Ok(After::Accused) => locked(&self.accused).push_back(job),
                 Ok(_) => self.finish_job(job).await?,
@@ -122,13 +133,14 @@ impl Run {
     async fn ready<'s>(
         &self,
         session: &'s mut Option<Numbered>,
+        patient: bool,
     ) -> Result<&'s Numbered, ServerGone> {
         if session.as_ref().is_some_and(|s| s.session.is_closed()) {
             *session = None;
         }
         match session {
             Some(ready) => Ok(ready),
-            none => Ok(none.insert(self.generations.session().await?)),
+            none => Ok(none.insert(self.generations.session(patient).await?)),
         }
     }
 
@@ -136,19 +148,18 @@ impl Run {
         &self,
         session: &mut Option<Numbered>,
         job: &mut Job,
-        alone: bool,
+        how: How,
     ) -> Result<After, RunError> {
         loop {
             if self.progress.stopped() || job.relation.has_failed().await {
                 return Ok(After::Done);
             }
-            let ready = self.ready(session).await?;
-            let snapshot = ready.snapshot;
-            let relation = &job.relation;
+            let ready = self.ready(session, how.patient).await?;
+            let relation = job.relation.clone();
             let on_disk = match enter(&ready.session, &relation.relation, &relation.readable).await
             {
                 Ok(on_disk) => on_disk,
-                Err(refused) => match self.refused(ready, job, refused).await? {
+                Err(refused) => match self.refused(ready, job, refused, how).await? {
                     Some(after) => return Ok(after),
                     None => {
                         *session = None;
@@ -156,54 +167,99 @@ impl Run {
                     }
                 },
             };
-            relation.entered(&on_disk, snapshot).await;
-            let stretch = match &mut job.stretch {
-                Some(stretch) => stretch,
-                none => {
-                    let mut range = job.range.unwrap_or(BlockRange::new(0, on_disk.blocks));
-                    // It was cut in the first snapshot; a later one may see rows behind that.
-                    if snapshot > 1 && relation.is_last(job.index) {
-                        range.end = range.end.max(on_disk.blocks);
-                    }
-                    none.insert(Box::new(relation.stretch(job.index, range).await?))
-                }
+            if !self.begin(ready, job, &on_disk, how).await? {
+                leave(session).await;
+                return Ok(After::Done);
+            }
+            let (Some(stretch), snapshot) = (&mut job.stretch, ready.snapshot) else {
+                return Ok(After::Done);
             };
             let reading = Reading {
                 session: &ready.session,
                 readable: &relation.readable,
                 path: &on_disk.path,
                 progress: &self.progress,
+                perishable: relation.relation.unlogged,
             };
-            match read_stretch(&reading, stretch).await? {
+            let end = read_stretch(&reading, stretch).await?;
+            relation.took_in(stretch, ready.data_of(&relation.relation)).await;
+            match end {
                 End::Settled | End::Stopped => {
-                    if ready.session.leave_relation().await.is_err() {
-                        *session = None;
-                    }
+                    leave(session).await;
                     return Ok(After::Done);
                 }
                 End::Refused(words) => {
                     relation.fail(words.one_line()).await;
-                    if ready.session.leave_relation().await.is_err() {
-                        *session = None;
-                    }
+                    leave(session).await;
                     return Ok(After::Done);
                 }
                 End::Environment(words) => {
-                    let left = ready.session.leave_relation().await;
-                    if left.is_err() {
-                        *session = None;
-                    }
-                    return Ok(self.later(job, &words, alone).await);
+                    leave(session).await;
+                    return Ok(self.later(job, &words, how.alone).await);
                 }
                 End::SessionLost(words) => {
-                    let innocent = is_innocent(ready, &words);
+                    let why = why_ended(ready, &words);
                     *session = None;
-                    if let Some(after) = self.lost(job, snapshot, &words, innocent, alone).await? {
+                    if let Some(after) = self.lost(job, snapshot, &words, why, how.alone).await? {
                         return Ok(after);
                     }
                 }
             }
         }
+    }
+
+    /// Makes a stretch ready to be read in this session, begun or not. False:
+    /// there is nothing to be read.
+    async fn begin(
+        &self,
+        ready: &Numbered,
+        job: &mut Job,
+        on_disk: &OnDisk,
+        how: How,
+    ) -> Result<bool, RunError> {
+        let relation = &job.relation;
+        let data = ready.data_of(&relation.relation);
+        if relation.is_of_other_data(data).await {
+            match job.stretch.take_if(|s| s.whole && !s.findings.has_crash()) {
+                // What was read does not fit to what is seen now: again, all.
+                Some(stretch) => relation.discard(*stretch).await?,
+                None => relation.is_mixed().await,
+            }
+        }
+        relation.entered(on_disk, ready.snapshot).await;
+        if relation.has_failed().await {
+            return Ok(false);
+        }
+        let emptied = relation.relation.unlogged
+            && ready.snapshot > 1
+            && on_disk.blocks == 0
+            && job.blocks > 0;
+        if job.stretch.is_none() {
+            let mut range = job.range.unwrap_or(BlockRange::new(0, on_disk.blocks));
+            // It was cut when the run began; there may be rows behind that now.
+            if relation.is_last(job.index) {
+                range.end = range.end.max(on_disk.blocks);
+            }
+            let mut stretch = Box::new(relation.stretch(job.index, range).await?);
+            if how.alone {
+                stretch.salvage.accuse();
+            }
+            job.stretch = Some(stretch);
+        }
+        let Some(stretch) = &mut job.stretch else { return Ok(false) };
+        if emptied {
+            let words = Words {
+                message: "a server crash has emptied this unlogged table; rows received before \
+                          are kept"
+                    .to_owned(),
+                ..Words::default()
+            };
+            stretch.findings.whole(Cause::EmptiedByCrash, &words);
+            stretch.keep_what_came();
+            return Ok(false);
+        }
+        stretch.undo_what_came().await?;
+        Ok(true)
     }
 
     /// The relation could not be entered. None: try again with a new session.
@@ -212,6 +268,7 @@ impl Run {
         ready: &Numbered,
         job: &mut Job,
         refused: Refused,
+        how: How,
     ) -> Result<Option<After>, RunError> {
         let (fault, error) = match refused {
             Refused::Gone => {
@@ -224,21 +281,28 @@ impl Run {
         };
         let words = error.words().clone();
         if fault == Fault::SessionLost {
-            self.generations.after_loss(ready.snapshot, &words).await?;
-            self.stop_over_the_limit().await;
-            return Ok(None);
+            let why = why_ended(ready, &words);
+            return self.lost(job, ready.snapshot, &words, why, how.alone).await;
         }
         let left = ready.session.leave_relation().await;
         if left.is_err() {
             return Ok(None);
         }
         Ok(Some(match fault {
-            Fault::Environment => self.later(job, &words, false).await,
+            Fault::Environment => self.later(job, &words, how.alone).await,
             Fault::Damage(_) => {
-                // It cannot be opened: no part of it can be read.
-                let mut stretch = job.relation.stretch(job.index, BlockRange::new(0, 0)).await?;
+                // It cannot be opened: no part of it can be read (any more).
+                let mut stretch = match job.stretch.take() {
+                    Some(stretch) => stretch,
+                    None => {
+                        let range = job.range.unwrap_or(BlockRange::new(0, 0));
+                        Box::new(job.relation.stretch(job.index, range).await?)
+                    }
+                };
+                stretch.undo_what_came().await?;
                 stretch.findings.whole(Cause::Catalog, &words);
-                job.stretch = Some(Box::new(stretch));
+                stretch.give_up();
+                job.stretch = Some(stretch);
                 After::Done
             }
             _ => {
@@ -263,30 +327,39 @@ impl Run {
         After::Done
     }
 
-    /// The session was lost under a read. None: read on with a new one.
+    /// The session was lost. None: go on with a new one.
     async fn lost(
         &self,
         job: &mut Job,
         snapshot: u32,
         words: &Words,
-        innocent: bool,
+        why: Ended,
         alone: bool,
     ) -> Result<Option<After>, RunError> {
-        let lost = self.generations.after_loss(snapshot, words).await?;
+        let lost = self.generations.after_loss(snapshot, why != Ended::Told).await?;
         self.stop_over_the_limit().await;
         job.tries += 1;
-        let guilty = match lost {
-            Lost::Server if innocent => false,
-            Lost::Server => true,
+        let guilty = match (lost, why) {
+            (Lost::Server, Ended::Silently) => true,
+            (Lost::Server, _) => false,
             // A session that is lost again and again, with the server well.
-            Lost::Session => job.tries > TRIES_MAX,
+            (Lost::Session, _) => job.tries > TRIES_MAX,
         };
         if !guilty {
             return Ok(None);
         }
         job.accused_in = Some(snapshot);
-        if alone && let Some(stretch) = &mut job.stretch {
-            convict(&self.progress, stretch, words).await?;
+        match &mut job.stretch {
+            Some(stretch) if alone => {
+                stretch.undo_what_came().await?;
+                convict(&self.progress, stretch, words).await?;
+            }
+            // It is lost when it is entered, and nothing can be narrowed.
+            None if alone => {
+                job.relation.fail(format!("it cannot be entered: {}", words.one_line())).await;
+                return Ok(Some(After::Done));
+            }
+            _ => {}
         }
         Ok(Some(After::Accused))
     }
@@ -304,18 +377,20 @@ impl Run {
     }
 
     /// Nothing more of it is read, lest the server goes down once more.
-    fn fence(&self, job: &mut Job) {
-        let Some(stretch) = &mut job.stretch else { return };
-        let words = Words {
-            message: format!(
-                "the server went down while this was read, and --max-crashes {} allows no other try",
-                self.options.max_crashes
-            ),
-            ..Words::default()
+    async fn fence(&self, job: &mut Job) {
+        let message = format!(
+            "the server went down while this was read, and --max-crashes {} allows no other try",
+            self.options.max_crashes
+        );
+        let Some(stretch) = &mut job.stretch else {
+            job.relation.fail(message).await;
+            return;
         };
-        stretch.held.clear();
-        stretch.watch.forget();
-        for blocks in stretch.salvage.fence() {
+        if let Err(e) = stretch.undo_what_came().await {
+            job.relation.fail(e.to_string()).await;
+        }
+        let words = Words { message, ..Words::default() };
+        for blocks in stretch.give_up() {
             stretch.findings.not_tried(blocks, &words);
         }
     }
@@ -343,11 +418,25 @@ impl Run {
     }
 }
 
-/// Whether the server itself has said that somebody else is to blame: 57P02 is
-/// sent to all sessions but the one that crashed, 57P01 when an administrator
-/// ended them.
-fn is_innocent(ready: &Numbered, words: &Words) -> bool {
-    is_ended_by_hand(&words.sqlstate)
-        || is_ended_by_crash_of_another(&words.sqlstate)
-        || ready.session.notices().iter().any(|n| is_ended_by_crash_of_another(&n.sqlstate))
+/// What the server said of the end of this session.
+fn why_ended(ready: &Numbered, words: &Words) -> Ended {
+    let warnings: Vec<String> = ready.session.notices().into_iter().map(|n| n.sqlstate).collect();
+    ended(words, &warnings)
+}
+
+/// Gives the relation's lock back; a session that cannot is of no use.
+async fn leave(session: &mut Option<Numbered>) {
+    if let Some(ready) = session
+        && ready.session.leave_relation().await.is_err()
+    {
+        *session = None;
+    }
+}
+
+impl Numbered {
+    /// The number of what it sees of a relation. A crash empties unlogged
+    /// tables, whatever the snapshots say.
+    fn data_of(&self, relation: &Relation) -> u32 {
+        if relation.unlogged { self.snapshot } else { self.data }
+    }
 }

@@ -23,7 +23,7 @@ use crate::server::catalog::{self, CatalogError};
 use crate::server::connect::Target;
 use crate::server::inventory::{Inventory, Relation, Selection};
 use crate::server::session::{OpenError, ReadError, Timeouts};
-use generation::Generations;
+use generation::{Generations, Numbered};
 use job::Job;
 use relation::{Files, RelationRun};
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -101,7 +101,7 @@ pub async fn run(
     let started = jiff::Timestamp::now();
     let generations =
         Generations::begin(target, options.timeouts, options.crash_wait, progress.clone()).await?;
-    let first = generations.session().await?;
+    let first = generations.session(true).await?;
     let inventory = catalog::read(&first.session).await?;
     check_selection(&options, &inventory, &first.session.server().database)?;
     let dir = match &options.dir {
@@ -124,8 +124,7 @@ pub async fn run(
     let selected = run.select(inventory);
     let missing = run.read_sequences(&first.session, &selected).await?;
     run.plan(&first.session, selected, &missing).await?;
-    drop(first);
-    run.read_all().await?;
+    run.read_all(first).await?;
     run.look_for_silent_loss().await;
     run.finish(&missing).await
 }
@@ -153,10 +152,11 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Run {
-    async fn read_all(self: &Arc<Self>) -> Result<(), RunError> {
+    async fn read_all(self: &Arc<Self>, first: Numbered) -> Result<(), RunError> {
         let mut workers = JoinSet::new();
-        for number in 0..self.options.jobs.max(1) {
-            workers.spawn(Arc::clone(self).work(number));
+        workers.spawn(Arc::clone(self).work(Some(first)));
+        for _ in 1..self.options.jobs {
+            workers.spawn(Arc::clone(self).work(None));
         }
         let mut first_error = None;
         while let Some(joined) = workers.join_next().await {
@@ -172,7 +172,8 @@ impl Run {
         }
         // What a worker without a connection left behind.
         while !locked(&self.queue).is_empty() {
-            Arc::clone(self).work(0).await?;
+            let session = self.generations.session(true).await?;
+            Arc::clone(self).work(Some(session)).await?;
         }
         self.work_on_accused().await
     }

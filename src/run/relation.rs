@@ -40,6 +40,9 @@ struct State {
     lanes: [Lane; 2],
     done: BTreeMap<usize, Done>,
     snapshots: BTreeSet<u32>,
+    /// The data that something was taken in of, by the first snapshot of each.
+    data: BTreeSet<u32>,
+    mixed: bool,
     on_disk: Option<OnDisk>,
     /// The file is another one than in the snapshot.
     rewritten: bool,
@@ -62,11 +65,7 @@ impl RelationRun {
         watch: Watch,
         stretches: usize,
     ) -> Result<Self, OutputError> {
-        let lane = |class| {
-            let path = names::data_path(&stem, class, files.codec);
-            Lane::new(files.dir.clone(), path, class, files.codec)
-        };
-        let lanes = [lane(manifest::RowClass::Clean), lane(manifest::RowClass::Suspect)];
+        let lanes = lanes(&files, &stem);
         let file = match &files.dir {
             Some(dir) => Some(ErrorLog::new(dir, &stem)?),
             None => None,
@@ -84,6 +83,8 @@ impl RelationRun {
             lanes,
             done: BTreeMap::new(),
             snapshots: BTreeSet::new(),
+            data: BTreeSet::new(),
+            mixed: false,
             on_disk: None,
             rewritten: false,
             failed: None,
@@ -106,8 +107,10 @@ impl RelationRun {
     /// Something that is no damage keeps it from being read.
     pub(super) async fn fail(&self, reason: String) {
         let mut state = self.state.lock().await;
-        tracing::warn!("relation \"{}\": {reason}", self.relation.display_name());
-        state.failed.get_or_insert(reason);
+        if state.failed.is_none() {
+            tracing::warn!("relation \"{}\": {reason}", self.relation.display_name());
+            state.failed = Some(reason);
+        }
     }
 
     /// Notes how the relation lies on disk, in a session of this snapshot.
@@ -136,17 +139,47 @@ impl RelationRun {
         let folder = self.files.dir.as_ref().map(|d| d.path().join("data"));
         let mut state = self.state.lock().await;
         let [clean, suspect] = &mut state.lanes;
-        Ok(Stretch {
-            index,
-            whole: self.stretches == 1,
-            salvage: Salvage::new(range, self.readable.tuples_max),
-            clean: clean.take(index).await?,
-            suspect: suspect.take(index).await?,
-            held: Held::new(folder.as_deref()),
-            findings: Findings::new(self.log.clone()),
-            watch: self.watch.clone(),
-            plans: false,
-        })
+        Ok(Stretch::new(
+            (index, self.stretches == 1),
+            Salvage::new(range, self.readable.tuples_max),
+            [clean.take(index).await?, suspect.take(index).await?],
+            Held::new(folder.as_deref()),
+            Findings::new(self.log.clone()),
+            self.watch.clone(),
+        ))
+    }
+
+    /// Notes which data something was taken in of.
+    pub(super) async fn took_in(&self, stretch: &Stretch, data: u32) {
+        if !stretch.salvage.is_fresh() {
+            self.state.lock().await.data.insert(data);
+        }
+    }
+
+    /// Whether something was taken in that other snapshots saw differently.
+    pub(super) async fn is_of_other_data(&self, data: u32) -> bool {
+        self.state.lock().await.data.iter().any(|&d| d != data)
+    }
+
+    /// Its rows are of snapshots that do not fit together.
+    pub(super) async fn is_mixed(&self) {
+        self.state.lock().await.mixed = true;
+    }
+
+    /// Forgets what was read of it: its only stretch is read again, all of it.
+    pub(super) async fn discard(&self, stretch: Stretch) -> Result<(), OutputError> {
+        let mut state = self.state.lock().await;
+        stretch.clean.discard().await?;
+        stretch.suspect.discard().await?;
+        state.lanes = self.lanes();
+        state.snapshots.clear();
+        state.data.clear();
+        state.on_disk = None;
+        Ok(())
+    }
+
+    fn lanes(&self) -> [Lane; 2] {
+        lanes(&self.files, &self.stem)
     }
 
     /// Takes a stretch back, read or given up. The entry of the manifest, when
@@ -177,6 +210,11 @@ impl RelationRun {
             watch.join(done.watch);
         }
         let counts = map.blocks();
+        if state.mixed {
+            let reason = "it was read in several snapshots, between which the database was \
+                          written to: rows may be there twice, or missing";
+            state.failed.get_or_insert(reason.to_owned());
+        }
         let (rows, files) = self.finish_lanes(state).await?;
         let errors = self.finish_log().await?;
         let rewritten_away = state.rewritten && rows.clean + rows.suspect == 0;
@@ -189,7 +227,9 @@ impl RelationRun {
             let reason = "blocks were not tried, lest the server went down";
             state.failed.get_or_insert(reason.to_owned());
         }
-        let status = match (&state.failed, list.is_empty() && counts.damaged == 0) {
+        // An error that came only once was one all the same.
+        let unharmed = list.is_empty() && counts.damaged == 0 && errors.count == 0;
+        let status = match (&state.failed, unharmed) {
             (Some(_), _) => manifest::RelationStatus::Failed,
             (None, true) => manifest::RelationStatus::Clean,
             (None, false) if rows.clean + rows.suspect == 0 && counts.clean == 0 => {
@@ -265,6 +305,14 @@ impl RelationRun {
         let mut furthest = self.furthest.lock().unwrap_or_else(PoisonError::into_inner);
         furthest.extend(watch.furthest());
     }
+}
+
+/// The files of a relation, one for each class.
+fn lanes(files: &Files, stem: &str) -> [Lane; 2] {
+    [manifest::RowClass::Clean, manifest::RowClass::Suspect].map(|class| {
+        let path = names::data_path(stem, class, files.codec);
+        Lane::new(files.dir.clone(), path, class, files.codec)
+    })
 }
 
 async fn give_back(

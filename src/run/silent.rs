@@ -129,7 +129,7 @@ impl Run {
             .map(|e| (e.oid, e.rows.clean, e.snapshots.clone()))
             .collect();
         let mut found = Vec::new();
-        let numbered = match self.generations.session().await {
+        let numbered = match self.generations.session(true).await {
             Ok(numbered) => numbered,
             Err(e) => {
                 self.warn(format!("rows were not counted by indexes: {e}"));

@@ -115,14 +115,28 @@ pub fn is_refusal(words: &Words) -> bool {
     matches!(meaning(words, Phase::Start, None), Fault::Environment | Fault::Pointless)
 }
 
-/// An administrator ended the session, or stops the server.
-pub fn is_ended_by_hand(sqlstate: &str) -> bool {
-    sqlstate == "57P01"
+/// What the server said of the end of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// For a reason that is no crash: an administrator, a timeout, a conflict
+    /// with recovery.
+    Told,
+    /// Another session has crashed, and all are ended.
+    ByCrashOfAnother,
+    /// Nothing: it may be this one that crashed.
+    Silently,
 }
 
-/// All sessions are ended because another one has crashed.
-pub fn is_ended_by_crash_of_another(sqlstate: &str) -> bool {
-    sqlstate == "57P02"
+/// Decides it from the last words and the SQLSTATEs of the warnings before.
+pub fn ended(words: &Words, warnings: &[String]) -> Ended {
+    let says = |code: &str| words.sqlstate == code || warnings.iter().any(|w| w == code);
+    if says("57P02") {
+        Ended::ByCrashOfAnother
+    } else if !words.sqlstate.is_empty() || says("57P01") {
+        Ended::Told
+    } else {
+        Ended::Silently
+    }
 }
 
 /// The server is going down, or coming up.

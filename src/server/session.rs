@@ -232,6 +232,17 @@ impl Session {
         &self.server
     }
 
+    /// What the snapshot of this session can see: `xmin:xmax:` and the
+    /// transactions under way between them.
+    pub async fn snapshot_sees(&self) -> Result<String, ReadError> {
+        let function = match self.server.version {
+            130_000.. => "pg_current_snapshot",
+            _ => "txid_current_snapshot",
+        };
+        let sees = self.value(&format!("SELECT pg_catalog.{function}()")).await?;
+        Ok(sees.unwrap_or_default())
+    }
+
     /// Exports the snapshot of this session; it lives as long as the session.
     pub async fn export_snapshot(&self) -> Result<String, ReadError> {
         let id = self.value("SELECT pg_catalog.pg_export_snapshot()").await?;
