@@ -121,3 +121,114 @@ async fn a_server_goes_down_no_more_often_than_allowed() {
         }
     }
 }
+
+/// A table that takes some seconds to be read, and the server that has it.
+async fn with_a_slow_table(kind: &str) -> (Server, Vec<Vec<u8>>) {
+    let server = Server::start(&Version::newest(), ServerOptions::checksums(true));
+    let sql = format!(
+        "CREATE {kind} TABLE slow AS SELECT i, md5(i::text) m FROM generate_series(1, 600000) i; CHECKPOINT"
+    );
+    for statement in sql.split("; ") {
+        server.execute(DB, statement).await;
+    }
+    let client = oracle::session(&server, DB).await;
+    let columns = ["i".to_owned(), "m".to_owned()];
+    let rows = oracle::rows(&client, "public.slow", &columns).await;
+    (server, rows.into_iter().map(|r| r.line).collect())
+}
+
+/// Dumps with a slow codec; `meanwhile` happens when rows have come.
+fn dump_with(server: &Server, options: &[&str], meanwhile: impl FnOnce()) -> Dumped {
+    let dir = tempfile::tempdir().expect("it works");
+    let mut child = std::process::Command::new(PROGRAM)
+        .args(["dump", "--no-sync", "-Z", "zstd:15", "-d"])
+        .arg(server.conninfo(DB))
+        .arg("-f")
+        .arg(dir.path())
+        .args(options)
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .expect("it works");
+    let part = dir.path().join("data/public.slow.copy.zst.part");
+    while !std::fs::metadata(&part).is_ok_and(|m| m.len() > 100_000) {
+        assert!(
+            child.try_wait().expect("it works").is_none(),
+            "it was over before anything could happen"
+        );
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    meanwhile();
+    let code = child.wait().expect("it works").code();
+    let manifest = std::fs::read(dir.path().join("manifest.json")).expect("it works");
+    let manifest = pg_salvage::output::manifest::Manifest::from_json(&manifest).expect("it works");
+    assert_eq!(code, Some(i32::from(manifest.exit_code)));
+    Dumped { manifest, dir, said: String::new() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_nobody_writes_ranges_of_two_snapshots_fit_together() {
+    let (server, rows) = with_a_slow_table("").await;
+    let dumped = dump_with(&server, &["-j2", "--split-size", "1MB"], || {
+        server.stop_now();
+        server.start_again();
+    });
+    let entry = dumped.relation("slow");
+    assert_eq!(entry.snapshots, [1, 2], "{:?}", dumped.manifest.warnings);
+    assert_eq!(dumped.manifest.exit_code, 0, "{entry:#?}");
+    assert!(dumped.lines(entry, RowClass::Clean).await == rows);
+    assert_eq!(dumped.leftovers(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_moved_between_two_snapshots_are_not_called_clean() {
+    let (server, _) = with_a_slow_table("").await;
+    let runtime = tokio::runtime::Handle::current();
+    let moved = "UPDATE slow SET m = m || 'x' WHERE i < 20000";
+    let dumped = dump_with(&server, &["-j2", "--split-size", "1MB"], || {
+        tokio::task::block_in_place(|| runtime.block_on(server.execute(DB, moved)));
+        server.restart();
+    });
+    let entry = dumped.relation("slow");
+    assert_eq!(
+        (entry.status, dumped.manifest.exit_code),
+        (RelationStatus::Failed, 3),
+        "{entry:#?}"
+    );
+    // In one piece it is read again, in the later snapshot.
+    let dumped = dump_with(&server, &["-j2"], || {
+        tokio::task::block_in_place(|| runtime.block_on(server.execute(DB, moved)));
+        server.restart();
+    });
+    let entry = dumped.relation("slow");
+    assert_eq!(
+        (entry.status, &entry.snapshots[..]),
+        (RelationStatus::Clean, &[2][..]),
+        "{entry:#?}"
+    );
+    let ids: std::collections::BTreeSet<Vec<u8>> = dumped
+        .lines(entry, RowClass::Clean)
+        .await
+        .into_iter()
+        .map(|l| l.split(|&b| b == b'\t').next().unwrap().to_vec())
+        .collect();
+    assert_eq!((ids.len(), entry.rows.clean), (600_000, 600_000));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unlogged_table_that_a_crash_empties_is_named_and_what_came_is_kept() {
+    for options in [&["-j1"][..], &["-j2", "--split-size", "1MB"]] {
+        let (server, rows) = with_a_slow_table("UNLOGGED").await;
+        let dumped = dump_with(&server, options, || {
+            server.stop_now();
+            server.start_again();
+        });
+        let entry = dumped.relation("slow");
+        assert_eq!(dumped.manifest.exit_code & 2, 2, "{options:?} {entry:#?}");
+        assert!(entry.lost.iter().any(|l| l.cause == "emptied_by_crash"), "{options:?} {entry:#?}");
+        let lines = dumped.lines(entry, RowClass::Clean).await;
+        assert!(!lines.is_empty() && lines.len() < rows.len(), "{options:?}: {}", lines.len());
+        let all: std::collections::BTreeSet<&Vec<u8>> = rows.iter().collect();
+        assert!(lines.iter().all(|l| all.contains(l)), "{options:?}");
+        assert_eq!(lines.iter().collect::<std::collections::BTreeSet<_>>().len(), lines.len());
+    }
+}

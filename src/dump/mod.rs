@@ -78,6 +78,11 @@ impl Stretch {
         }
     }
 
+    /// Whether any row of it was written.
+    pub fn has_rows(&self) -> bool {
+        self.clean.rows() + self.suspect.rows() > 0
+    }
+
     /// What came before a session was lost counts: there is nothing else.
     pub fn keep_what_came(&mut self) {
         self.came = None;

@@ -144,9 +144,14 @@ impl Salvage {
         &self.map
     }
 
-    /// Whether nothing has been recorded yet.
+    /// Whether nothing has been recorded yet, and the first read is as ever.
     pub fn is_fresh(&self) -> bool {
-        !self.tagged && matches!(self.map.extents(), [e] if e.status == Status::Untried)
+        !self.tagged && self.is_untouched()
+    }
+
+    /// Whether nothing has been recorded yet.
+    pub fn is_untouched(&self) -> bool {
+        self.map.extents().iter().all(|e| e.status == Status::Untried)
     }
 
     pub fn into_map(self) -> TidMap {

@@ -8,6 +8,7 @@
 use crate::output::manifest;
 use crate::progress::Progress;
 use crate::server::connect::Target;
+use crate::server::fault::Ended;
 use crate::server::session::{OpenError, ServerFacts, Session, Snapshot, Timeouts};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -36,7 +37,9 @@ pub struct ServerGone(pub OpenError);
 pub(super) enum Lost {
     /// The server is well: this session alone is gone.
     Session,
-    /// All sessions are gone.
+    /// All sessions are gone, and the server has said why: it is no crash.
+    ServerTold,
+    /// All sessions are gone: a crash, as far as one can tell.
     Server,
 }
 
@@ -56,6 +59,8 @@ struct Current {
     /// The number of the first snapshot that sees the same.
     data: u32,
     taken: Vec<manifest::Snapshot>,
+    /// Of each snapshot that has ended: whether the server said why.
+    told: Vec<bool>,
     crashes: u32,
 }
 
@@ -84,7 +89,15 @@ impl Generations {
     ) -> Result<Self, OpenError> {
         let (holder, snapshot, sees) = hold(&target, timeouts).await?;
         let taken = vec![described(&holder, &snapshot, 1)];
-        let current = Mutex::new(Current { holder, snapshot, sees, data: 1, taken, crashes: 0 });
+        let current = Mutex::new(Current {
+            holder,
+            snapshot,
+            sees,
+            data: 1,
+            taken,
+            told: Vec::new(),
+            crashes: 0,
+        });
         Ok(Self { target, timeouts, patience, progress, current })
     }
 
@@ -131,7 +144,7 @@ impl Generations {
             pause = (pause * 2).min(RETRY_LAST);
             let mut current = self.current.lock().await;
             if current.number() == number && current.holder.execute("SELECT 1").await.is_err() {
-                self.renew(&mut current, false).await?;
+                self.renew(&mut current).await?;
             }
         }
     }
@@ -142,24 +155,26 @@ impl Generations {
         Session::open(&self.target, self.timeouts, None).await
     }
 
-    /// Finds out what the loss of a session of this snapshot means. `crash`:
-    /// the server gave no other reason for it.
-    pub(super) async fn after_loss(&self, snapshot: u32, crash: bool) -> Result<Lost, ServerGone> {
+    /// Finds out what the loss of a session of this snapshot means.
+    pub(super) async fn after_loss(&self, snapshot: u32) -> Result<Lost, ServerGone> {
         let mut current = self.current.lock().await;
-        if current.number() != snapshot {
-            return Ok(Lost::Server);
+        if current.number() == snapshot {
+            sleep(AFTER_LOSS).await;
+            if current.holder.execute("SELECT 1").await.is_ok() {
+                return Ok(Lost::Session);
+            }
+            self.renew(&mut current).await?;
         }
-        sleep(AFTER_LOSS).await;
-        if current.holder.execute("SELECT 1").await.is_ok() {
-            return Ok(Lost::Session);
-        }
-        self.renew(&mut current, crash).await?;
-        Ok(Lost::Server)
+        // How the snapshot of this session ended.
+        let told = usize::try_from(snapshot).ok().and_then(|n| current.told.get(n.checked_sub(1)?));
+        Ok(if told == Some(&true) { Lost::ServerTold } else { Lost::Server })
     }
 
     /// Waits for the server, and takes a new snapshot.
-    async fn renew(&self, current: &mut Current, crash: bool) -> Result<(), ServerGone> {
-        current.crashes += u32::from(crash);
+    async fn renew(&self, current: &mut Current) -> Result<(), ServerGone> {
+        let told = current.holder.ended().await == Ended::Told;
+        current.told.push(told);
+        current.crashes += u32::from(!told);
         tracing::warn!("the server has ended all sessions; waiting until it accepts connections");
         let begun = Instant::now();
         let mut pause = RETRY_FIRST;

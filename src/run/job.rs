@@ -1,23 +1,21 @@
 //! What a worker does with one stretch: enter the relation, read, and decide
 //! what an end that is no end means.
 //!
-//! When the server goes down, every session dies the same death, so a read
-//! cannot be blamed by its error. What was in flight is accused, waits until
-//! all the innocent is read, and is then read again by one worker alone.
+//! What a lost session means is in `blame.rs`.
 
-use super::generation::{Lost, Numbered, ServerGone};
+use super::blame::why_ended;
+use super::generation::{Numbered, ServerGone};
 use super::relation::RelationRun;
-use super::{Run, RunError, locked};
-use crate::dump::{Cause, End, Reading, Stretch, convict, read_stretch};
+use super::{Run, RunError};
+use crate::dump::{Cause, End, Reading, Stretch, read_stretch};
 use crate::heap::BlockRange;
-use crate::server::fault::{Ended, Fault, Words, ended};
+use crate::server::fault::{Fault, Words};
 use crate::server::inventory::Relation;
 use crate::server::relation::{OnDisk, Refused, enter};
-use std::collections::HashMap;
 use std::sync::Arc;
 
 /// How often a lock or a lost session may keep a stretch from being read.
-const TRIES_MAX: u32 = 3;
+pub(super) const TRIES_MAX: u32 = 3;
 
 /// One stretch of one relation, to be read.
 pub(super) struct Job {
@@ -36,15 +34,15 @@ pub(super) struct Job {
 
 /// How a job is done.
 #[derive(Clone, Copy)]
-struct How {
+pub(super) struct How {
     /// A connection is waited for as long as a server that went down.
-    patient: bool,
+    pub patient: bool,
     /// Nobody else reads.
-    alone: bool,
+    pub alone: bool,
 }
 
 /// What became of a job.
-enum After {
+pub(super) enum After {
     Done,
     /// To be done later, when others are.
     Later,
@@ -84,49 +82,10 @@ impl Run {
     }
 
     /// The server will not have us back: this is not read, and nothing else.
-    async fn gone(&self, job: Job, gone: &ServerGone) -> Result<(), RunError> {
+    pub(super) async fn gone(&self, job: Job, gone: &ServerGone) -> Result<(), RunError> {
         self.stop_for(&gone.to_string());
         job.relation.fail(format!("not read: {gone}")).await;
         self.finish_job(job).await
-    }
-
-    /// Reads what was in flight when the server went down, alone, as long as
-    /// it may go down once more.
-    pub(super) async fn work_on_accused(&self) -> Result<(), RunError> {
-        let mut session = None;
-        self.sort_accused();
-        while let Some(mut job) = self.next_accused() {
-            if self.crashes_left().await == 0 {
-                self.fence(&mut job).await;
-                self.finish_job(job).await?;
-                continue;
-            }
-            if let Some(stretch) = &mut job.stretch {
-                stretch.salvage.accuse();
-            }
-            job.tries = 0;
-            match self.do_job(&mut session, &mut job, How { patient: true, alone: true }).await {
-                // Guilty: the others first, as long as the server may go down.
-                Ok(After::Accused) => locked(&self.accused).push_back(job),
-                Ok(_) => self.finish_job(job).await?,
-                Err(RunError::ServerGone(gone)) => self.gone(job, &gone).await?,
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(())
-    }
-
-    /// Those first that were in flight with many others: most of them are
-    /// innocent. Who was alone is guilty.
-    fn sort_accused(&self) {
-        let mut accused = locked(&self.accused);
-        let mut company: HashMap<Option<u32>, usize> = HashMap::new();
-        for job in accused.iter() {
-            *company.entry(job.accused_in).or_default() += 1;
-        }
-        let mut jobs: Vec<Job> = std::mem::take(&mut *accused).into();
-        jobs.sort_by_key(|j| std::cmp::Reverse(company.get(&j.accused_in).copied()));
-        *accused = jobs.into();
     }
 
     /// A session to work with: the one at hand, or a new one.
@@ -144,7 +103,7 @@ impl Run {
         }
     }
 
-    async fn do_job(
+    pub(super) async fn do_job(
         &self,
         session: &mut Option<Numbered>,
         job: &mut Job,
@@ -182,7 +141,7 @@ impl Run {
                 perishable: relation.relation.unlogged,
             };
             let end = read_stretch(&reading, stretch).await?;
-            relation.took_in(stretch, ready.data_of(&relation.relation)).await;
+            relation.took_in(stretch, snapshot, ready.data_of(&relation.relation)).await;
             match end {
                 End::Settled | End::Stopped => {
                     leave(session).await;
@@ -226,7 +185,7 @@ impl Run {
                 None => relation.is_mixed().await,
             }
         }
-        relation.entered(on_disk, ready.snapshot).await;
+        relation.entered(on_disk).await;
         if relation.has_failed().await {
             return Ok(false);
         }
@@ -234,17 +193,19 @@ impl Run {
             && ready.snapshot > 1
             && on_disk.blocks == 0
             && job.blocks > 0;
-        if job.stretch.is_none() {
-            let mut range = job.range.unwrap_or(BlockRange::new(0, on_disk.blocks));
-            // It was cut when the run began; there may be rows behind that now.
-            if relation.is_last(job.index) {
-                range.end = range.end.max(on_disk.blocks);
+        let mut range = job.range.unwrap_or(BlockRange::new(0, on_disk.blocks));
+        // It was cut when the run began; there may be rows behind that now.
+        if relation.is_last(job.index) {
+            range.end = range.end.max(on_disk.blocks);
+        }
+        match &mut job.stretch {
+            // Nothing was read of it, and it may be longer now.
+            Some(stretch) if stretch.salvage.is_untouched() && !emptied => {
+                stretch.undo_what_came().await?;
+                stretch.salvage = relation.salvage(range);
             }
-            let mut stretch = Box::new(relation.stretch(job.index, range).await?);
-            if how.alone {
-                stretch.salvage.accuse();
-            }
-            job.stretch = Some(stretch);
+            Some(_) => {}
+            none => *none = Some(Box::new(relation.stretch(job.index, range).await?)),
         }
         let Some(stretch) = &mut job.stretch else { return Ok(false) };
         if emptied {
@@ -259,6 +220,9 @@ impl Run {
             return Ok(false);
         }
         stretch.undo_what_came().await?;
+        if how.alone && stretch.salvage.is_untouched() {
+            stretch.salvage.accuse();
+        }
         Ok(true)
     }
 
@@ -327,75 +291,7 @@ impl Run {
         After::Done
     }
 
-    /// The session was lost. None: go on with a new one.
-    async fn lost(
-        &self,
-        job: &mut Job,
-        snapshot: u32,
-        words: &Words,
-        why: Ended,
-        alone: bool,
-    ) -> Result<Option<After>, RunError> {
-        let lost = self.generations.after_loss(snapshot, why != Ended::Told).await?;
-        self.stop_over_the_limit().await;
-        job.tries += 1;
-        let guilty = match (lost, why) {
-            (Lost::Server, Ended::Silently) => true,
-            (Lost::Server, _) => false,
-            // A session that is lost again and again, with the server well.
-            (Lost::Session, _) => job.tries > TRIES_MAX,
-        };
-        if !guilty {
-            return Ok(None);
-        }
-        job.accused_in = Some(snapshot);
-        match &mut job.stretch {
-            Some(stretch) if alone => {
-                stretch.undo_what_came().await?;
-                convict(&self.progress, stretch, words).await?;
-            }
-            // It is lost when it is entered, and nothing can be narrowed.
-            None if alone => {
-                job.relation.fail(format!("it cannot be entered: {}", words.one_line())).await;
-                return Ok(Some(After::Done));
-            }
-            _ => {}
-        }
-        Ok(Some(After::Accused))
-    }
-
-    /// When the server has gone down once more than it may, nothing at all is
-    /// risked any more.
-    async fn stop_over_the_limit(&self) {
-        let crashes = self.generations.crashes().await;
-        if crashes > self.options.max_crashes {
-            self.stop_for(&format!(
-                "the server went down {crashes} time(s), more than --max-crashes {} allows",
-                self.options.max_crashes
-            ));
-        }
-    }
-
-    /// Nothing more of it is read, lest the server goes down once more.
-    async fn fence(&self, job: &mut Job) {
-        let message = format!(
-            "the server went down while this was read, and --max-crashes {} allows no other try",
-            self.options.max_crashes
-        );
-        let Some(stretch) = &mut job.stretch else {
-            job.relation.fail(message).await;
-            return;
-        };
-        if let Err(e) = stretch.undo_what_came().await {
-            job.relation.fail(e.to_string()).await;
-        }
-        let words = Words { message, ..Words::default() };
-        for blocks in stretch.give_up() {
-            stretch.findings.not_tried(blocks, &words);
-        }
-    }
-
-    async fn finish_job(&self, job: Job) -> Result<(), RunError> {
+    pub(super) async fn finish_job(&self, job: Job) -> Result<(), RunError> {
         let stretch = match job.stretch {
             Some(stretch) => {
                 if stretch.salvage.next_read().is_some() {
@@ -416,12 +312,6 @@ impl Run {
         }
         Ok(())
     }
-}
-
-/// What the server said of the end of this session.
-fn why_ended(ready: &Numbered, words: &Words) -> Ended {
-    let warnings: Vec<String> = ready.session.notices().into_iter().map(|n| n.sqlstate).collect();
-    ended(words, &warnings)
 }
 
 /// Gives the relation's lock back; a session that cannot is of no use.

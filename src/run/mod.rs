@@ -6,6 +6,7 @@
 //! worker owns its session. What was in flight when the server went down is
 //! read at the end, alone.
 
+mod blame;
 mod finish;
 mod generation;
 mod job;

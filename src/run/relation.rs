@@ -113,11 +113,10 @@ impl RelationRun {
         }
     }
 
-    /// Notes how the relation lies on disk, in a session of this snapshot.
+    /// Notes how the relation lies on disk.
     /// Its file may not change between two stretches.
-    pub(super) async fn entered(&self, on_disk: &OnDisk, snapshot: u32) {
+    pub(super) async fn entered(&self, on_disk: &OnDisk) {
         let mut state = self.state.lock().await;
-        state.snapshots.insert(snapshot);
         state.rewritten |= self.relation.filenode.is_some_and(|f| f != on_disk.filenode);
         match &state.on_disk {
             Some(before) if before.filenode != on_disk.filenode => {
@@ -141,7 +140,7 @@ impl RelationRun {
         let [clean, suspect] = &mut state.lanes;
         Ok(Stretch::new(
             (index, self.stretches == 1),
-            Salvage::new(range, self.readable.tuples_max),
+            self.salvage(range),
             [clean.take(index).await?, suspect.take(index).await?],
             Held::new(folder.as_deref()),
             Findings::new(self.log.clone()),
@@ -149,11 +148,21 @@ impl RelationRun {
         ))
     }
 
-    /// Notes which data something was taken in of.
-    pub(super) async fn took_in(&self, stretch: &Stretch, data: u32) {
-        if !stretch.salvage.is_fresh() {
-            self.state.lock().await.data.insert(data);
+    /// Notes what a read of a stretch took in, and of which data.
+    pub(super) async fn took_in(&self, stretch: &Stretch, snapshot: u32, data: u32) {
+        let mut state = self.state.lock().await;
+        let settled = stretch.salvage.next_read().is_none();
+        if settled || stretch.has_rows() {
+            state.snapshots.insert(snapshot);
         }
+        if !stretch.salvage.is_untouched() {
+            state.data.insert(data);
+        }
+    }
+
+    /// A stretch of which nothing was read yet, for another range.
+    pub(super) fn salvage(&self, range: BlockRange) -> Salvage {
+        Salvage::new(range, self.readable.tuples_max)
     }
 
     /// Whether something was taken in that other snapshots saw differently.

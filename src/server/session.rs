@@ -5,12 +5,13 @@
 //! rolling back to it keeps the snapshot (and the lock on the relation).
 
 use super::connect::{self, ConnectError, ConnectErrorKind, Connected, Notice, Target};
-use super::fault::{self, Words};
+use super::fault::{self, Ended, Words, ended};
 use super::sql;
 use bytes::Bytes;
 use futures::{StreamExt, future};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio_postgres::{CopyOutStream, SimpleQueryMessage};
 
 /// What a server says of itself, once for a run.
@@ -102,6 +103,9 @@ impl OpenError {
 /// Until our settings hold, those of the role or the database may leave a
 /// session too little time: so often it is begun.
 const TRIES_MAX: u32 = 5;
+
+/// So long is waited for a connection to be closed that does not answer.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Statements of the transaction that every session is in.
 const BEGIN: &str = "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY";
@@ -269,6 +273,19 @@ impl Session {
     /// Whether the connection has ended.
     pub fn is_closed(&self) -> bool {
         self.connected.client.is_closed()
+    }
+
+    /// What the server said when it ended this session, if it has: idle
+    /// sessions are told, busy ones often not (a backend that is blocked in
+    /// sending rows ends without a word).
+    pub async fn ended(&mut self) -> Ended {
+        let closed = tokio::time::timeout(LAST_WORDS, &mut self.connected.closed).await;
+        let words = match closed {
+            Ok(Ok(Some(error))) => Words::of(&error),
+            _ => Words::default(),
+        };
+        let warnings: Vec<String> = self.notices().into_iter().map(|n| n.sqlstate).collect();
+        ended(&words, &warnings)
     }
 
     /// Warnings of the server since the last call.

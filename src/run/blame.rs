@@ -1,0 +1,127 @@
+//! Who took the server down.
+//!
+//! When the server goes down, every session dies the same death, so a read
+//! cannot be blamed by its error. What was in flight is accused, waits until
+//! all the innocent is read, and is then read again by one worker alone.
+
+use super::generation::{Lost, Numbered};
+use super::job::{After, How, Job, TRIES_MAX};
+use super::{Run, RunError, locked};
+use crate::dump::convict;
+use crate::server::fault::{Ended, Words, ended};
+use std::collections::HashMap;
+
+impl Run {
+    /// Reads what was in flight when the server went down, alone, as long as
+    /// it may go down once more.
+    pub(super) async fn work_on_accused(&self) -> Result<(), RunError> {
+        let mut session = None;
+        self.sort_accused();
+        while let Some(mut job) = self.next_accused() {
+            if self.crashes_left().await == 0 {
+                self.fence(&mut job).await;
+                self.finish_job(job).await?;
+                continue;
+            }
+            if let Some(stretch) = &mut job.stretch {
+                stretch.salvage.accuse();
+            }
+            job.tries = 0;
+            match self.do_job(&mut session, &mut job, How { patient: true, alone: true }).await {
+                // Guilty: the others first, as long as the server may go down.
+                Ok(After::Accused) => locked(&self.accused).push_back(job),
+                Ok(_) => self.finish_job(job).await?,
+                Err(RunError::ServerGone(gone)) => self.gone(job, &gone).await?,
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    /// Those first that were in flight with many others: most of them are
+    /// innocent. Who was alone is guilty.
+    fn sort_accused(&self) {
+        let mut accused = locked(&self.accused);
+        let mut company: HashMap<Option<u32>, usize> = HashMap::new();
+        for job in accused.iter() {
+            *company.entry(job.accused_in).or_default() += 1;
+        }
+        let mut jobs: Vec<Job> = std::mem::take(&mut *accused).into();
+        jobs.sort_by_key(|j| std::cmp::Reverse(company.get(&j.accused_in).copied()));
+        *accused = jobs.into();
+    }
+
+    /// The session was lost. None: go on with a new one.
+    pub(super) async fn lost(
+        &self,
+        job: &mut Job,
+        snapshot: u32,
+        words: &Words,
+        why: Ended,
+        alone: bool,
+    ) -> Result<Option<After>, RunError> {
+        let lost = self.generations.after_loss(snapshot).await?;
+        self.stop_over_the_limit().await;
+        job.tries += 1;
+        let guilty = match (lost, why) {
+            (Lost::Server, Ended::Silently) => true,
+            (Lost::Server | Lost::ServerTold, _) => false,
+            // A session that is lost again and again, with the server well.
+            (Lost::Session, _) => job.tries > TRIES_MAX,
+        };
+        if !guilty {
+            return Ok(None);
+        }
+        job.accused_in = Some(snapshot);
+        match &mut job.stretch {
+            Some(stretch) if alone => {
+                stretch.undo_what_came().await?;
+                convict(&self.progress, stretch, words).await?;
+            }
+            // It is lost when it is entered, and nothing can be narrowed.
+            None if alone => {
+                job.relation.fail(format!("it cannot be entered: {}", words.one_line())).await;
+                return Ok(Some(After::Done));
+            }
+            _ => {}
+        }
+        Ok(Some(After::Accused))
+    }
+
+    /// When the server has gone down once more than it may, nothing at all is
+    /// risked any more.
+    async fn stop_over_the_limit(&self) {
+        let crashes = self.generations.crashes().await;
+        if crashes > self.options.max_crashes {
+            self.stop_for(&format!(
+                "the server went down {crashes} time(s), more than --max-crashes {} allows",
+                self.options.max_crashes
+            ));
+        }
+    }
+
+    /// Nothing more of it is read, lest the server goes down once more.
+    async fn fence(&self, job: &mut Job) {
+        let message = format!(
+            "the server went down while this was read, and --max-crashes {} allows no other try",
+            self.options.max_crashes
+        );
+        let Some(stretch) = &mut job.stretch else {
+            job.relation.fail(message).await;
+            return;
+        };
+        if let Err(e) = stretch.undo_what_came().await {
+            job.relation.fail(e.to_string()).await;
+        }
+        let words = Words { message, ..Words::default() };
+        for blocks in stretch.give_up() {
+            stretch.findings.not_tried(blocks, &words);
+        }
+    }
+}
+
+/// What the server said of the end of this session.
+pub(super) fn why_ended(ready: &Numbered, words: &Words) -> Ended {
+    let warnings: Vec<String> = ready.session.notices().into_iter().map(|n| n.sqlstate).collect();
+    ended(words, &warnings)
+}
