@@ -56,10 +56,10 @@ pub async fn list(
 
 fn remarks(session: &Session, r: &Relation) -> String {
     let mut remarks: Vec<String> = Vec::new();
-    if let Some(why) = r.not_read() {
+    if let Some(why) = r.not_read(session.server().in_recovery) {
         remarks.push(format!("not read: {why}"));
     }
-    if r.unlogged && r.not_read().is_none() && r.kind.has_rows() {
+    if r.unlogged && r.not_read(session.server().in_recovery).is_none() && r.kind.has_rows() {
         remarks.push("unlogged: a server crash empties it".to_owned());
     }
     if r.row_security {

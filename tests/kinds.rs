@@ -350,3 +350,29 @@ async fn damaged_statistics_do_not_keep_tables_from_being_read() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_catalog_that_only_decorates_keeps_nothing_from_being_read() {
+    for version in two() {
+        let server = Server::start(&version, ServerOptions::checksums(true));
+        sample::victims(&server, DB, &["one", "two"]).await;
+        let client = oracle::session(&server, DB).await;
+        let columns = oracle::columns(&client, "public.one").await;
+        let rows = oracle::rows(&client, "public.one", &columns).await;
+        let depend = Places::of(&client, "pg_catalog.pg_depend").await;
+        drop(client);
+        stopped(&server);
+        harm(
+            &server,
+            &depend,
+            Harm::BadPageHeader,
+            Place::middle(depend.blocks),
+            ChecksumAfter::Stale,
+        );
+        server.start_again();
+        let dumped = dump(PROGRAM, &server, DB, &["-j2"]);
+        check_well(&dumped, &["one", "two"], &rows, &version.major.to_string()).await;
+        let warned = dumped.manifest.warnings.iter().any(|w| w.contains("pg_depend"));
+        assert!(warned, "{:?}", dumped.manifest.warnings);
+    }
+}

@@ -1,9 +1,11 @@
 //! The end of a run: checks that need the whole, and the manifest.
 
+use super::relation::described;
 use super::sequences::Missing;
 use super::{Run, RunError, locked};
 use crate::advice::advice;
 use crate::output::manifest::{self, Manifest, RelationStatus, RunStatus};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 impl Run {
@@ -62,6 +64,26 @@ impl Run {
             dir.write_atomic("manifest.json", manifest.to_json().into_bytes()).await?;
         }
         Ok(manifest)
+    }
+}
+
+impl Run {
+    /// The run could not be done to its end (our disk is full, say): the
+    /// manifest of what is finished is worth a try all the same.
+    pub(super) async fn finish_after(self: Arc<Self>, error: &RunError, missing: &Missing) {
+        self.progress.stop();
+        self.warn(format!("the run ended: {error}"));
+        let read = locked(&self.read).clone();
+        let done: BTreeSet<u32> = locked(&self.entries).iter().map(|e| e.oid).collect();
+        let left = read.values().filter(|r| !done.contains(&r.oid)).map(|r| manifest::Relation {
+            status: RelationStatus::Failed,
+            reason: Some(format!("not read to its end: {error}")),
+            ..described(r, false)
+        });
+        locked(&self.entries).extend(left);
+        if let Err(e) = self.finish(missing).await {
+            tracing::debug!("{e}");
+        }
     }
 }
 

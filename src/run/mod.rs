@@ -122,10 +122,17 @@ pub async fn run(
         read: Mutex::default(),
         started,
     });
+    for warning in &inventory.warnings {
+        tracing::warn!("{warning}");
+        run.warn(warning.clone());
+    }
     let selected = run.select(inventory);
     let missing = run.read_sequences(&first.session, &selected).await?;
     run.plan(&first.session, selected, &missing).await?;
-    run.read_all(first).await?;
+    if let Err(e) = run.read_all(first).await {
+        run.finish_after(&e, &missing).await;
+        return Err(e);
+    }
     run.look_for_silent_loss().await;
     run.finish(&missing).await
 }

@@ -31,11 +31,12 @@ impl Run {
     ) -> Result<(), RunError> {
         let stems =
             names::assign(selected.iter().map(|r| (r.oid, r.schema.as_slice(), r.name.as_slice())));
+        let in_recovery = session.server().in_recovery;
         let (read, rest): (Vec<_>, Vec<_>) = selected
             .into_iter()
             .filter(|r| r.kind != RelationKind::Sequence)
-            .partition(|r| r.kind.has_rows() && r.not_read().is_none());
-        locked(&self.entries).extend(rest.iter().map(described));
+            .partition(|r| r.kind.has_rows() && r.not_read(in_recovery).is_none());
+        locked(&self.entries).extend(rest.iter().map(|r| described(r, in_recovery)));
         let oids: Vec<u32> = read.iter().map(|r| r.oid).collect();
         let blocks: HashMap<u32, u32> = sizes(session, &oids).await?.into_iter().collect();
         let mut order: Vec<(u64, Relation)> = read
@@ -76,7 +77,7 @@ impl Run {
         let readable = match readable(session, &relation) {
             Ok(readable) => readable,
             Err(reason) => {
-                let mut entry = described(&relation);
+                let mut entry = described(&relation, false);
                 entry.status = manifest::RelationStatus::Failed;
                 entry.reason = Some(reason);
                 locked(&self.entries).push(entry);

@@ -247,7 +247,7 @@ impl RelationRun {
             (None, false) => manifest::RelationStatus::Salvaged,
         };
         let map_path = self.write_map(&map).await?;
-        let mut entry = described(&self.relation);
+        let mut entry = described(&self.relation, false);
         entry.relfilenode = state.on_disk.as_ref().map(|d| d.path.clone());
         entry.status = status;
         entry.reason = state.failed.clone();
@@ -334,7 +334,7 @@ async fn give_back(
 }
 
 /// The entry of a relation of which nothing was read yet.
-pub(super) fn described(relation: &Relation) -> manifest::Relation {
+pub(super) fn described(relation: &Relation, in_recovery: bool) -> manifest::Relation {
     let (schema, schema_hex) = manifest::lossy(&relation.schema);
     let (name, name_hex) = manifest::lossy(&relation.name);
     let columns = relation.columns.iter().map(|c| {
@@ -368,7 +368,7 @@ pub(super) fn described(relation: &Relation) -> manifest::Relation {
         },
         relfilenode: None,
         status: manifest::RelationStatus::Skipped,
-        reason: relation.not_read().map(str::to_owned),
+        reason: relation.not_read(in_recovery).map(str::to_owned),
         snapshots: Vec::new(),
         columns: columns.collect(),
         columns_left_out: left_out.collect(),

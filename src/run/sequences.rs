@@ -31,8 +31,12 @@ impl Run {
         session: &Session,
         selected: &[Relation],
     ) -> Result<Missing, RunError> {
-        let sequences: Vec<&Relation> =
-            selected.iter().filter(|r| r.kind == RelationKind::Sequence).collect();
+        let in_recovery = session.server().in_recovery;
+        let (sequences, not_here): (Vec<&Relation>, Vec<&Relation>) = selected
+            .iter()
+            .filter(|r| r.kind == RelationKind::Sequence)
+            .partition(|r| r.not_read(in_recovery).is_none());
+        locked(&self.entries).extend(not_here.into_iter().map(|r| described(r, in_recovery)));
         let mut missing = Vec::new();
         for batch in sequences.chunks(BATCH) {
             let sql: Vec<String> = batch.iter().enumerate().map(|(i, s)| select(i, s)).collect();
@@ -81,14 +85,14 @@ impl Run {
     fn sequence_read(&self, sequence: &Relation, row: &[Option<String>]) {
         let field = |i: usize| row.get(i).cloned().flatten().unwrap_or_default();
         let (Ok(last_value), is_called) = (field(1).parse(), field(2) == "t") else { return };
-        let mut entry = described(sequence);
+        let mut entry = described(sequence, false);
         entry.status = manifest::RelationStatus::Clean;
         entry.sequence = Some(value(sequence, last_value, is_called, false));
         locked(&self.entries).push(entry);
     }
 
     fn sequence_missing(&self, sequence: &Relation, words: Words, missing: &mut Missing) {
-        let mut entry = described(sequence);
+        let mut entry = described(sequence, false);
         if is_refusal(&words) {
             entry.status = manifest::RelationStatus::Failed;
             entry.reason = Some(words.one_line());

@@ -17,8 +17,9 @@ use super::{Run, locked};
 use crate::dump::Cause;
 use crate::output::manifest::{self, RelationKind, RelationStatus};
 use crate::server::relation::readable;
-use crate::server::session::{ReadError, Session};
+use crate::server::session::{OpenError, ReadError, Session};
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 /// When rows are counted by an index, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +29,9 @@ pub enum CheckCounts {
     Always,
     Never,
 }
+
+/// Between two looks at a file that seems short.
+const VACUUM_PATIENCE: Duration = Duration::from_secs(2);
 
 /// An index-only scan is worth it where so many of ten pages are all-visible.
 const ALL_VISIBLE_TENTHS: u64 = 9;
@@ -91,24 +95,34 @@ impl Run {
         if suspects.is_empty() {
             return Vec::new();
         }
-        let session = match self.generations.session_of_now().await {
-            Ok(session) => session,
-            Err(e) => {
-                self.warn(format!("files were not compared with pg_class: {e}"));
-                return Vec::new();
-            }
-        };
         let mut found = Vec::new();
         for (oid, blocks) in suspects {
-            match pages_now(&session, oid).await {
-                Ok(Some((said, now))) if said > now && now <= blocks => {
-                    found.push(Found { oid, lost: short_file(said, now) });
-                }
-                Ok(_) => {}
-                Err(e) => self.warn(format!("files were not compared with pg_class: {e}")),
+            match self.is_short(oid, blocks).await {
+                Ok(Some(lost)) => found.push(Found { oid, lost }),
+                Ok(None) => {}
+                Err(e) => self.warn(format!(
+                    "the file of relation {oid} was not compared with pg_class: {e}"
+                )),
             }
         }
         found
+    }
+
+    /// Whether a file is short, asked twice: VACUUM truncates a file a moment
+    /// before it says so in pg_class. Each time in a session of its own, which
+    /// sees the catalogs as they are then.
+    async fn is_short(&self, oid: u32, blocks: u64) -> Result<Option<manifest::Lost>, OpenError> {
+        let mut answer = None;
+        for pause in [Duration::ZERO, VACUUM_PATIENCE] {
+            tokio::time::sleep(pause).await;
+            let session = self.generations.session_of_now().await?;
+            answer =
+                pages_now(&session, oid).await?.filter(|(said, now)| said > now && *now <= blocks);
+            if answer.is_none() {
+                break;
+            }
+        }
+        Ok(answer.map(|(said, now)| short_file(said, now)))
     }
 
     /// Relations of which an index knows more rows than were read.
@@ -123,10 +137,10 @@ impl Run {
                     u64::from(r.all_visible_estimated) * 10 >= e.blocks.total * ALL_VISIBLE_TENTHS
                 })
         };
-        let asked: Vec<(u32, u64, Vec<u32>)> = locked(&self.entries)
+        let asked: Vec<(u32, u64, Vec<u32>, Option<String>)> = locked(&self.entries)
             .iter()
             .filter(|e| worth_it(e))
-            .map(|e| (e.oid, e.rows.clean, e.snapshots.clone()))
+            .map(|e| (e.oid, e.rows.clean, e.snapshots.clone(), e.relfilenode.clone()))
             .collect();
         let mut found = Vec::new();
         let numbered = match self.generations.session(true).await {
@@ -136,10 +150,10 @@ impl Run {
                 return found;
             }
         };
-        for (oid, rows, snapshots) in asked {
+        for (oid, rows, snapshots, path) in asked {
             // Rows of another snapshot may be others.
             let rows = Some(rows).filter(|_| snapshots == [numbered.snapshot]);
-            match self.count(&numbered.session, oid, rows).await {
+            match self.count(&numbered.session, oid, rows, path).await {
                 Ok(Some(Counted { index, known, read })) if known > read => {
                     let message =
                         format!("index \"{index}\" knows {known} rows, and {read} can be read");
@@ -164,7 +178,14 @@ impl Run {
         session: &Session,
         oid: u32,
         read: Option<u64>,
+        path: Option<String>,
     ) -> Result<Option<Counted>, ReadError> {
+        // REFRESH and COPY FREEZE make files whose rows every snapshot sees:
+        // those of another file than was read are others.
+        let file = format!("SELECT pg_catalog.pg_relation_filepath({oid})");
+        if session.value(&file).await? != path {
+            return Ok(None);
+        }
         let Some(name) = self.qualified(session, oid) else { return Ok(None) };
         let count = format!("SELECT pg_catalog.count(*) FROM ONLY {name}");
         let number = |v: Option<String>| v.and_then(|v| v.parse::<u64>().ok());
@@ -193,6 +214,9 @@ impl Run {
                 read
             }
         };
+        if session.value(&file).await? != path {
+            return Ok(None);
+        }
         Ok(known.zip(read).map(|(known, read)| Counted { index, known, read }))
     }
 

@@ -87,6 +87,34 @@ async fn rows<T>(
     Ok(kept)
 }
 
+/// Reads a catalog without which the rest can be read, too: what could be read
+/// of it, and a warning.
+async fn rows_if_possible<T>(
+    from: Catalogs<'_>,
+    catalog: &'static str,
+    columns: &str,
+    warnings: &mut Vec<String>,
+    mut keep: impl FnMut(Row) -> Option<T>,
+) -> Result<Vec<T>, CatalogError> {
+    let mut kept = Vec::new();
+    let read = rows(from, catalog, columns, |r| -> Option<()> {
+        kept.extend(keep(r));
+        None
+    });
+    match read.await {
+        Ok(_) => Ok(kept),
+        Err(e) if e.source.sqlstate().is_empty() || is_untranslatable(e.source.sqlstate()) => {
+            Err(e)
+        }
+        Err(e) => {
+            warnings.push(format!("{e}; what it says of some relations is not known"));
+            let failed = |source| CatalogError { catalog, source };
+            from.session.leave_relation().await.map_err(failed)?;
+            Ok(kept)
+        }
+    }
+}
+
 /// Reads the inventory of the session's database.
 ///
 /// Names go into statements, which are sent in UTF-8, so they are asked for in
@@ -108,25 +136,29 @@ pub async fn read(session: &Session) -> Result<Inventory, CatalogError> {
 
 async fn read_from(from: Catalogs<'_>) -> Result<Inventory, CatalogError> {
     let version = from.session.server().version;
+    let mut found = Vec::new();
+    let warnings = &mut found;
     let namespaces: HashMap<u32, BString> =
         rows(from, "pg_namespace", "oid, nspname", |r| Some((r.number(0), r.text(1))))
             .await?
             .into_iter()
             .collect();
     let methods: HashMap<u32, BString> =
-        rows(from, "pg_am", "oid, amname", |r| Some((r.number(0), r.text(1))))
-            .await?
-            .into_iter()
-            .collect();
+        rows_if_possible(from, "pg_am", "oid, amname", warnings, |r| {
+            Some((r.number(0), r.text(1)))
+        })
+        .await?
+        .into_iter()
+        .collect();
     let mut relations = relations(from, version, &namespaces, &methods).await?;
-    columns(from, version, &namespaces, &mut relations).await?;
-    let mut sequences = sequences(from).await?;
-    depend(from, &mut relations, &mut sequences).await?;
+    columns(from, version, &namespaces, warnings, &mut relations).await?;
+    let mut sequences = sequences(from, warnings).await?;
+    depend(from, warnings, &mut relations, &mut sequences).await?;
     for relation in &mut relations {
         relation.sequence = sequences.remove(&relation.oid);
     }
     relations.sort_by_key(|r| r.oid);
-    Ok(Inventory { relations })
+    Ok(Inventory { relations, warnings: found })
 }
 
 /// Whether pg_dump would leave the schema out as the system's own.
@@ -207,17 +239,19 @@ async fn columns(
     from: Catalogs<'_>,
     version: u32,
     namespaces: &HashMap<u32, BString>,
+    warnings: &mut Vec<String>,
     relations: &mut [Relation],
 ) -> Result<(), CatalogError> {
-    let types: HashMap<u32, BString> = rows(from, "pg_type", "oid, typname, typnamespace", |r| {
-        let schema = namespaces.get(&r.number::<u32>(2));
-        let own = schema.filter(|s| *s != "pg_catalog");
-        let qualified = own.map(|s| BString::from([s.as_slice(), b".", &r.text(1)].concat()));
-        Some((r.number(0), qualified.unwrap_or_else(|| r.text(1))))
-    })
-    .await?
-    .into_iter()
-    .collect();
+    let types: HashMap<u32, BString> =
+        rows_if_possible(from, "pg_type", "oid, typname, typnamespace", warnings, |r| {
+            let schema = namespaces.get(&r.number::<u32>(2));
+            let own = schema.filter(|s| *s != "pg_catalog");
+            let qualified = own.map(|s| BString::from([s.as_slice(), b".", &r.text(1)].concat()));
+            Some((r.number(0), qualified.unwrap_or_else(|| r.text(1))))
+        })
+        .await?
+        .into_iter()
+        .collect();
     let by_oid: HashMap<u32, usize> =
         relations.iter().enumerate().map(|(i, r)| (r.oid, i)).collect();
     let list = if version >= 120_000 {
@@ -249,8 +283,12 @@ async fn columns(
     Ok(())
 }
 
-async fn sequences(from: Catalogs<'_>) -> Result<HashMap<u32, Sequence>, CatalogError> {
-    let found = rows(from, "pg_sequence", "seqrelid, seqstart, seqincrement", |r| {
+async fn sequences(
+    from: Catalogs<'_>,
+    warnings: &mut Vec<String>,
+) -> Result<HashMap<u32, Sequence>, CatalogError> {
+    let list = "seqrelid, seqstart, seqincrement";
+    let found = rows_if_possible(from, "pg_sequence", list, warnings, |r| {
         let sequence = Sequence { start: r.number(1), increment: r.number(2), owner: None };
         Some((r.number(0), sequence))
     });
@@ -260,12 +298,13 @@ async fn sequences(from: Catalogs<'_>) -> Result<HashMap<u32, Sequence>, Catalog
 /// Fills in which column owns a sequence, and what belongs to an extension.
 async fn depend(
     from: Catalogs<'_>,
+    warnings: &mut Vec<String>,
     relations: &mut [Relation],
     sequences: &mut HashMap<u32, Sequence>,
 ) -> Result<(), CatalogError> {
     let list = "classid, objid, refclassid, refobjid, refobjsubid, deptype";
     let mut members = Vec::new();
-    rows(from, "pg_depend", list, |r| -> Option<()> {
+    rows_if_possible(from, "pg_depend", list, warnings, |r| -> Option<()> {
         if r.number::<u32>(0) != PG_CLASS {
             return None;
         }

@@ -101,14 +101,15 @@ impl Relation {
         format!("{}.{}", self.schema, self.name)
     }
 
-    /// Why it is not read, if it is not.
-    pub fn not_read(&self) -> Option<&'static str> {
+    /// Why it is not read, if it is not. `in_recovery`: the server is a standby.
+    pub fn not_read(&self, in_recovery: bool) -> Option<&'static str> {
         match self.kind {
             RelationKind::PartitionedTable => {
                 Some("has no rows of its own: its partitions are read")
             }
             RelationKind::View => Some("has no rows of its own"),
             RelationKind::ForeignTable => Some("its rows are on another server"),
+            _ if self.unlogged && in_recovery => Some("unlogged: a standby does not have its rows"),
             _ if self.temporary => Some("temporary table of another session"),
             RelationKind::Matview if !self.populated => Some("has not been populated"),
             _ => None,
@@ -119,6 +120,8 @@ impl Relation {
 #[derive(Clone, Debug, Default)]
 pub struct Inventory {
     pub relations: Vec<Relation>,
+    /// Catalogs that could not be read to their end.
+    pub warnings: Vec<String>,
 }
 
 /// Which relations a run is about; as pg_dump's options of the same names.
