@@ -4,7 +4,7 @@
 #[path = "kit/mod.rs"]
 mod kit;
 
-use kit::dumped::{Dumped, dump};
+use kit::dumped::{Dumped, dump, dump_with};
 use kit::{ChecksumAfter, Harm, Place, Places, Server, ServerOptions, Stop, Version};
 use kit::{harm, oracle, sample};
 use pg_salvage::output::manifest::{RelationStatus, RowClass};
@@ -137,38 +137,10 @@ async fn with_a_slow_table(kind: &str) -> (Server, Vec<Vec<u8>>) {
     (server, rows.into_iter().map(|r| r.line).collect())
 }
 
-/// Dumps with a slow codec; `meanwhile` happens when rows have come.
-fn dump_with(server: &Server, options: &[&str], meanwhile: impl FnOnce()) -> Dumped {
-    let dir = tempfile::tempdir().expect("it works");
-    let mut child = std::process::Command::new(PROGRAM)
-        .args(["dump", "--no-sync", "-Z", "zstd:15", "-d"])
-        .arg(server.conninfo(DB))
-        .arg("-f")
-        .arg(dir.path())
-        .args(options)
-        .stdout(std::process::Stdio::null())
-        .spawn()
-        .expect("it works");
-    let part = dir.path().join("data/public.slow.copy.zst.part");
-    while !std::fs::metadata(&part).is_ok_and(|m| m.len() > 100_000) {
-        assert!(
-            child.try_wait().expect("it works").is_none(),
-            "it was over before anything could happen"
-        );
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
-    meanwhile();
-    let code = child.wait().expect("it works").code();
-    let manifest = std::fs::read(dir.path().join("manifest.json")).expect("it works");
-    let manifest = pg_salvage::output::manifest::Manifest::from_json(&manifest).expect("it works");
-    assert_eq!(code, Some(i32::from(manifest.exit_code)));
-    Dumped { manifest, dir, said: String::new() }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn where_nobody_writes_ranges_of_two_snapshots_fit_together() {
     let (server, rows) = with_a_slow_table("").await;
-    let dumped = dump_with(&server, &["-j2", "--split-size", "1MB"], || {
+    let dumped = dump_with(PROGRAM, &server, DB, &["-j2", "--split-size", "1MB"], || {
         server.stop_now();
         server.start_again();
     });
@@ -184,7 +156,7 @@ async fn rows_that_moved_between_two_snapshots_are_not_called_clean() {
     let (server, _) = with_a_slow_table("").await;
     let runtime = tokio::runtime::Handle::current();
     let moved = "UPDATE slow SET m = m || 'x' WHERE i < 20000";
-    let dumped = dump_with(&server, &["-j2", "--split-size", "1MB"], || {
+    let dumped = dump_with(PROGRAM, &server, DB, &["-j2", "--split-size", "1MB"], || {
         tokio::task::block_in_place(|| runtime.block_on(server.execute(DB, moved)));
         server.restart();
     });
@@ -195,7 +167,7 @@ async fn rows_that_moved_between_two_snapshots_are_not_called_clean() {
         "{entry:#?}"
     );
     // In one piece it is read again, in the later snapshot.
-    let dumped = dump_with(&server, &["-j2"], || {
+    let dumped = dump_with(PROGRAM, &server, DB, &["-j2"], || {
         tokio::task::block_in_place(|| runtime.block_on(server.execute(DB, moved)));
         server.restart();
     });
@@ -218,7 +190,7 @@ async fn rows_that_moved_between_two_snapshots_are_not_called_clean() {
 async fn an_unlogged_table_that_a_crash_empties_is_named_and_what_came_is_kept() {
     for options in [&["-j1"][..], &["-j2", "--split-size", "1MB"]] {
         let (server, rows) = with_a_slow_table("UNLOGGED").await;
-        let dumped = dump_with(&server, options, || {
+        let dumped = dump_with(PROGRAM, &server, DB, options, || {
             server.stop_now();
             server.start_again();
         });

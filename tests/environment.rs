@@ -5,7 +5,7 @@
 #[path = "kit/mod.rs"]
 mod kit;
 
-use kit::dumped::dump;
+use kit::dumped::{dump, dump_with};
 use kit::{Server, ServerOptions, Stop, Version, oracle, sample};
 use pg_salvage::output::manifest::{RelationStatus, RowClass};
 use std::process::Command;
@@ -119,4 +119,38 @@ async fn a_full_disk_is_one_clear_line_and_what_is_finished_stays_valid() {
     let lines: String = (1..=100).map(|i| format!("{i}\n")).collect();
     assert_eq!(first.unwrap(), lines.as_bytes(), "what was finished before");
     assert!(!large, "a file under its final name is complete");
+}
+
+/// Cleaning up on the primary ends the sessions on the standby that could still
+/// see what is cleaned up: "conflict with recovery", with the reason.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conflict_with_recovery_is_no_crash_and_no_damage() {
+    let options =
+        ServerOptions { wal_level: Some("replica".to_owned()), ..ServerOptions::checksums(true) };
+    let options = options.set("max_standby_streaming_delay", "0");
+    let primary = Server::start(&Version::newest(), options);
+    let sql = "CREATE TABLE slow AS SELECT i, md5(i::text) m FROM generate_series(1, 600000) i";
+    primary.execute(DB, sql).await;
+    assert_eq!(primary.stop(), Stop::Clean);
+    let standby = primary.copy_as_standby();
+    primary.start_again();
+    standby.start_again();
+    standby.wait_ready();
+    let runtime = tokio::runtime::Handle::current();
+    let options = ["-j1", "--max-crashes", "0"];
+    let dumped = dump_with(PROGRAM, &standby, DB, &options, || {
+        tokio::task::block_in_place(|| {
+            runtime.block_on(async {
+                primary.execute(DB, "DELETE FROM slow WHERE i % 7 = 0").await;
+                primary.execute(DB, "VACUUM slow").await;
+            });
+        });
+    });
+    let entry = dumped.relation("slow");
+    assert!(dumped.manifest.snapshots.len() > 1, "there was no conflict: {entry:#?}");
+    assert_eq!(entry.lost, [], "{:?}", dumped.manifest.warnings);
+    assert_eq!((entry.status, dumped.manifest.exit_code), (RelationStatus::Clean, 0), "{entry:#?}");
+    assert_eq!(entry.rows.clean, 600_000 - 600_000 / 7);
+    let down = dumped.manifest.warnings.iter().any(|w| w.contains("went down"));
+    assert!(!down, "{:?}", dumped.manifest.warnings);
 }

@@ -83,11 +83,13 @@ impl Stretch {
         self.clean.rows() + self.suspect.rows() > 0
     }
 
-    /// What came before a session was lost counts: there is nothing else.
-    pub fn keep_what_came(&mut self) {
-        self.came = None;
-        self.watch.keep();
-        self.give_up();
+    /// Nothing more is read of it, and what came before a session was lost
+    /// counts: there is nothing else. Returns the blocks that are not settled.
+    pub fn keep_what_came(&mut self) -> Vec<BlockRange> {
+        if self.came.take().is_some() {
+            self.watch.keep();
+        }
+        self.give_up()
     }
 
     /// What came before a session was lost is read again.

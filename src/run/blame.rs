@@ -63,6 +63,11 @@ impl Run {
         let lost = self.generations.after_loss(snapshot).await?;
         self.stop_over_the_limit().await;
         job.tries += 1;
+        if lost == Lost::Session && why == Ended::Told && job.tries > TRIES_MAX {
+            // Somebody ends it again and again, and says so: that is no damage.
+            job.relation.fail(words.one_line()).await;
+            return Ok(Some(After::Done));
+        }
         let guilty = match (lost, why) {
             (Lost::Server, Ended::Silently) => true,
             (Lost::Server | Lost::ServerTold, _) => false,
@@ -110,11 +115,9 @@ impl Run {
             job.relation.fail(message).await;
             return;
         };
-        if let Err(e) = stretch.undo_what_came().await {
-            job.relation.fail(e.to_string()).await;
-        }
         let words = Words { message, ..Words::default() };
-        for blocks in stretch.give_up() {
+        // What came of an unlogged table is all there is; nothing else is held.
+        for blocks in stretch.keep_what_came() {
             stretch.findings.not_tried(blocks, &words);
         }
     }

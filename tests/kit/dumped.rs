@@ -3,7 +3,7 @@
 use super::{Server, oracle};
 use pg_salvage::output::manifest::{Manifest, Relation, RowClass};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 /// The binary of this build, where cargo tells of it (tests and benches).
 pub struct Dumped {
@@ -34,6 +34,41 @@ pub fn dump(program: &str, server: &Server, dbname: &str, options: &[&str]) -> D
 
 fn said(out: &Output) -> String {
     [&out.stdout, &out.stderr].map(|b| String::from_utf8_lossy(b).into_owned()).concat()
+}
+
+/// Dumps with a slow codec; `meanwhile` happens when rows of the table
+/// `public.slow` have come.
+pub fn dump_with(
+    program: &str,
+    server: &Server,
+    dbname: &str,
+    options: &[&str],
+    meanwhile: impl FnOnce(),
+) -> Dumped {
+    let dir = tempfile::tempdir().expect("it works");
+    let mut child = Command::new(program)
+        .args(["dump", "--no-sync", "-Z", "zstd:15", "-d"])
+        .arg(server.conninfo(dbname))
+        .arg("-f")
+        .arg(dir.path())
+        .args(options)
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("it works");
+    let part = dir.path().join("data/public.slow.copy.zst.part");
+    while !std::fs::metadata(&part).is_ok_and(|m| m.len() > 100_000) {
+        assert!(
+            child.try_wait().expect("it works").is_none(),
+            "it was over before anything could happen"
+        );
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    meanwhile();
+    let code = child.wait().expect("it works").code();
+    let manifest = std::fs::read(dir.path().join("manifest.json")).expect("it works");
+    let manifest = Manifest::from_json(&manifest).expect("it works");
+    assert_eq!(code, Some(i32::from(manifest.exit_code)));
+    Dumped { manifest, dir, said: String::new() }
 }
 
 impl Dumped {
