@@ -9,6 +9,9 @@ use crate::server::fault::Phase;
 use crate::server::session::ReadError;
 use std::sync::atomic::Ordering::Relaxed;
 
+/// So many bytes of rows are passed on at a time.
+const BATCH_BYTES: usize = 64 * 1024;
+
 /// What a read gave.
 pub(super) struct Got {
     pub(super) last: Option<Ctid>,
@@ -88,28 +91,49 @@ pub(super) async fn read_once(
         }
     };
     let tagged = !matches!(read, Read::Blocks { tagged: false, .. });
+    let mut batch = Vec::with_capacity(BATCH_BYTES);
     loop {
-        let bytes = match copy.next().await {
-            Ok(Some(bytes)) => bytes,
-            Ok(None) => return Ok(got),
-            Err(e) => {
-                got.error = Some((e, Phase::Rows));
+        match copy.next().await {
+            Ok(Some(bytes)) if tagged => {
+                at.progress.bytes.fetch_add(bytes.len() as u64, Relaxed);
+                for row in bytes.split_inclusive(|&b| b == b'\n') {
+                    at.progress.rows.fetch_add(1, Relaxed);
+                    take_in(stretch, read, row, &mut got.last).await?;
+                }
+            }
+            Ok(Some(bytes)) => {
+                stretch.watch.row(&bytes);
+                if batch.len() + bytes.len() > BATCH_BYTES {
+                    pass_on(at, stretch, &batch).await?;
+                    batch.clear();
+                }
+                // A value of hundreds of megabytes is not copied once more.
+                if bytes.len() > BATCH_BYTES {
+                    pass_on(at, stretch, &bytes).await?;
+                } else {
+                    batch.extend_from_slice(&bytes);
+                }
+            }
+            end => {
+                pass_on(at, stretch, &batch).await?;
+                got.error = end.err().map(|e| (e, Phase::Rows));
                 return Ok(got);
             }
-        };
-        at.progress.bytes.fetch_add(bytes.len() as u64, Relaxed);
-        // One message is one row, up to PostgreSQL 18; nothing promises it.
-        let count = memchr::memchr_iter(b'\n', &bytes).count() as u64;
-        at.progress.rows.fetch_add(count, Relaxed);
-        if tagged {
-            for row in bytes.split_inclusive(|&b| b == b'\n') {
-                take_in(stretch, read, row, &mut got.last).await?;
-            }
-        } else {
-            stretch.watch.row(&bytes);
-            stretch.clean.write(&bytes, count).await?;
         }
     }
+}
+
+/// Writes untagged rows, some at a time: what is done for each row is done ten
+/// million times.
+async fn pass_on(at: &Reading<'_>, stretch: &mut Stretch, batch: &[u8]) -> Result<(), OutputError> {
+    if batch.is_empty() {
+        return Ok(());
+    }
+    // COPY text leaves no newline unescaped: each one ends a row.
+    let count = memchr::memchr_iter(b'\n', batch).count() as u64;
+    at.progress.bytes.fetch_add(batch.len() as u64, Relaxed);
+    at.progress.rows.fetch_add(count, Relaxed);
+    stretch.clean.write(batch, count).await
 }
 
 /// Takes in one tagged row.
