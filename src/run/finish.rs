@@ -1,6 +1,6 @@
 //! The end of a run: checks that need the whole, and the manifest.
 
-use super::relation::described;
+use super::entry::described;
 use super::sequences::Missing;
 use super::{Run, RunError, locked};
 use crate::advice::advice;

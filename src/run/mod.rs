@@ -7,6 +7,7 @@
 //! read at the end, alone.
 
 mod blame;
+mod entry;
 mod finish;
 mod generation;
 mod job;

@@ -1,7 +1,8 @@
 //! What is read, and in which order.
 
+use super::entry::described;
 use super::job::Job;
-use super::relation::{RelationRun, described};
+use super::relation::RelationRun;
 use super::sequences::Missing;
 use super::{Run, RunError, locked};
 use crate::dump::{ColumnWatch, Watch};

@@ -1,19 +1,17 @@
 //! One relation of a run: its stretches, read by any worker in any order, end
 //! as one entry of the manifest.
 
+use super::entry::{described, large_objects};
 use crate::dump::{Cause, Findings, Held, Lane, LaneWriter, Log, Stretch, Watch};
 use crate::heap::{BlockRange, Salvage, Status, TidMap};
 use crate::output::error_log::{ErrorLine, ErrorLog};
 use crate::output::{Codec, DumpDir, OutputError, manifest, names};
-use crate::server::inventory::{Relation, RelationKind};
+use crate::server::inventory::Relation;
 use crate::server::relation::OnDisk;
 use crate::server::sql::Readable;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use tokio::sync::Mutex;
-
-/// Pages of large objects that are missing, as far as they are listed.
-const MISSING_PAGES_MAX: usize = 100_000;
 
 /// What a relation's files are made with.
 #[derive(Clone)]
@@ -331,72 +329,4 @@ async fn give_back(
 ) -> Result<(), OutputError> {
     lanes[0].give_back(clean).await?;
     lanes[1].give_back(suspect).await
-}
-
-/// The entry of a relation of which nothing was read yet.
-pub(super) fn described(relation: &Relation, in_recovery: bool) -> manifest::Relation {
-    let (schema, schema_hex) = manifest::lossy(&relation.schema);
-    let (name, name_hex) = manifest::lossy(&relation.name);
-    let columns = relation.columns.iter().map(|c| {
-        let (name, name_hex) = manifest::lossy(&c.name);
-        manifest::Column { name, name_hex, type_name: c.type_name.to_string(), attnum: c.attnum }
-    });
-    let left_out = relation
-        .left_out
-        .iter()
-        .map(|c| manifest::ColumnLeftOut { name: c.name.to_string(), why: "generated".to_owned() });
-    manifest::Relation {
-        oid: relation.oid,
-        schema,
-        schema_hex,
-        name,
-        name_hex,
-        kind: match relation.kind {
-            RelationKind::Table => manifest::RelationKind::Table,
-            RelationKind::Matview => manifest::RelationKind::Matview,
-            RelationKind::Sequence => manifest::RelationKind::Sequence,
-            RelationKind::LargeObjects => manifest::RelationKind::LargeObjects,
-            RelationKind::LargeObjectMetadata => manifest::RelationKind::LargeObjectMetadata,
-            RelationKind::PartitionedTable => manifest::RelationKind::PartitionedTable,
-            RelationKind::View => manifest::RelationKind::View,
-            RelationKind::ForeignTable => manifest::RelationKind::ForeignTable,
-        },
-        persistence: match (relation.temporary, relation.unlogged) {
-            (true, _) => manifest::Persistence::Temporary,
-            (_, true) => manifest::Persistence::Unlogged,
-            _ => manifest::Persistence::Permanent,
-        },
-        relfilenode: None,
-        status: manifest::RelationStatus::Skipped,
-        reason: relation.not_read(in_recovery).map(str::to_owned),
-        snapshots: Vec::new(),
-        columns: columns.collect(),
-        columns_left_out: left_out.collect(),
-        rows: manifest::Rows::default(),
-        blocks: manifest::Blocks::default(),
-        files: Vec::new(),
-        lost: Vec::new(),
-        lost_omitted: 0,
-        errors: None,
-        map: None,
-        sequence: None,
-        large_objects: None,
-        advice: Vec::new(),
-    }
-}
-
-fn large_objects(watch: &Watch) -> Option<manifest::LargeObjects> {
-    let pages = watch.pages()?;
-    let missing = pages.missing().take(MISSING_PAGES_MAX);
-    Some(manifest::LargeObjects {
-        count: pages.objects(),
-        pages: pages.pages(),
-        missing: missing
-            .map(|(loid, first_page, last_page)| manifest::MissingPages {
-                loid,
-                first_page,
-                last_page,
-            })
-            .collect(),
-    })
 }

@@ -1,7 +1,7 @@
 //! Sequences: one row each, read before everything else. Where one cannot be
 //! read, its value is derived from the column it feeds, when that was read.
 
-use super::relation::described;
+use super::entry::described;
 use super::{Run, RunError, locked};
 use crate::output::manifest;
 use crate::server::fault::{Words, is_refusal};
