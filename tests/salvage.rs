@@ -74,6 +74,48 @@ proptest! {
     }
 
     #[test]
+    fn a_salvage_that_is_gone_on_with_gives_the_same_and_kills_no_server_twice(
+        blocks in 1u32..200,
+        bad in prop::collection::btree_map(0u32..200, bad_block(), 0..8),
+        stops in prop::collection::vec(0u64..20, 1..6),
+    ) {
+        let heap = FakeHeap { bad, tuples: 8, live_every: 1 };
+        let range = BlockRange::new(0, blocks);
+        let (mut result, mut salvage) = (Result::default(), Salvage::new(range, TUPLES_MAX));
+        let mut killers: BTreeSet<Ctid> = BTreeSet::new();
+        for stop in stops {
+            result.stop_at = Some(result.reads + stop);
+            salvage = heap.salvage_with(salvage, &mut result, |_| None);
+            killers.extend(result.lost.iter().filter_map(|l| match l {
+                Loss::Tuple(at) if matches!(heap.bad.get(&at.block), Some(Bad::Killers(_))) => Some(*at),
+                _ => None,
+            }));
+            // Whoever goes on has what is settled, and the killers.
+            let to = salvage.map().settled_to();
+            result.clean.retain(|c| c.block < to);
+            result.suspect.retain(|c| c.block < to);
+            let before = salvage.map().part(BlockRange::new(0, to));
+            salvage = Salvage::resumed(before, BlockRange::new(to, blocks), TUPLES_MAX, killers.iter().copied());
+        }
+        let crashes = result.crashes;
+        result.stop_at = None;
+        let known = killers.len();
+        let done = heap.salvage_with(salvage, &mut result, |_| None);
+        let (bad_tuples, bad_blocks) = truth(&heap, blocks);
+        let good = (0..blocks).flat_map(|b| (1..=8).map(move |o| Ctid::new(b, o))).filter(|c| !bad_tuples.contains(c));
+        let (suspect, clean): (Vec<_>, Vec<_>) = good.partition(|c| bad_blocks.contains(&c.block));
+        prop_assert_eq!(result.clean, clean);
+        prop_assert_eq!(result.suspect, suspect);
+        for tuple in bad_tuples {
+            prop_assert_eq!(done.map().status(tuple), Some(Status::Lost));
+        }
+        prop_assert!(done.map().extents().iter().all(|e| e.status.is_final()));
+        let all: usize = heap.bad.range(..blocks).map(|(_, b)| match b { Bad::Killers(t) => t.len(), _ => 0 }).sum();
+        // A killer that is not known costs three at most, one that is costs none.
+        prop_assert!(result.crashes - crashes <= 3 * (all - known) as u64);
+    }
+
+    #[test]
     fn a_fenced_salvage_keeps_what_it_has_and_names_the_rest(
         bad in prop::collection::btree_map(0u32..200, bad_block(), 1..12),
         reads in 0usize..30,

@@ -47,6 +47,8 @@ pub struct FakeHeap {
 #[derive(Default, Debug)]
 pub struct Result {
     pub reads: u64,
+    /// Stop before this read, if any.
+    pub stop_at: Option<u64>,
     pub crashes: u64,
     pub clean: Vec<Ctid>,
     pub suspect: Vec<Ctid>,
@@ -131,7 +133,8 @@ impl FakeHeap {
         mut cut: impl FnMut(&Read) -> Option<usize>,
     ) -> Salvage {
         let mut held: Vec<Ctid> = Vec::new();
-        while let Some(read) = salvage.next_read() {
+        while let Some(read) = salvage.next_read().filter(|_| result.stop_at != Some(result.reads))
+        {
             result.reads += 1;
             let stop = self.stop(&read);
             let mut rows = self.rows(&read, stop.as_ref());

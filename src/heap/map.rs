@@ -11,7 +11,7 @@
 //! (512,0) (4919,0) +
 //! ```
 
-use super::ctid::{BlockRange, Ctid};
+use super::ctid::{BlockNumber, BlockRange, Ctid};
 use std::fmt::Write as _;
 
 /// What became of an extent, ordered from less to more processed. It only
@@ -161,6 +161,29 @@ impl TidMap {
         }
     }
 
+    /// Up to which block everything is settled, from the first block on: what
+    /// lies before it will not be read again.
+    pub fn settled_to(&self) -> BlockNumber {
+        let settled =
+            |e: &&Extent| matches!(e.status, Status::Lost | Status::Suspect | Status::Done);
+        match self.extents.iter().find(|e| !settled(e)) {
+            Some(open) => open.start.block,
+            None => self.extents.last().map_or(0, |e| e.end.block),
+        }
+    }
+
+    /// The map of some of its blocks.
+    pub fn part(&self, blocks: BlockRange) -> Self {
+        let (from, to) = (Ctid::start_of(blocks.start), Ctid::start_of(blocks.end));
+        let first = self.extents.partition_point(|e| e.end <= from);
+        let mut part = Self { extents: Vec::new() };
+        for e in self.extents[first..].iter().take_while(|e| e.start < to) {
+            let (start, end) = (e.start.max(from), e.end.min(to));
+            push(&mut part.extents, Extent { start, end, status: e.status });
+        }
+        part
+    }
+
     /// How many blocks are clean throughout, have damage in them, and are lost
     /// as a whole (these are damaged, too).
     pub fn blocks(&self) -> BlockCounts {
@@ -291,6 +314,25 @@ mod tests {
         }
         map.mark(at(5, 0), at(6, 0), Status::Broken);
         assert_eq!(map.blocks(), BlockCounts { clean: 7, damaged: 3, lost: 2 });
+    }
+
+    #[test]
+    fn what_is_settled_reaches_to_the_first_block_with_something_open() {
+        let mut map = TidMap::new(BlockRange::new(5, 10));
+        assert_eq!(map.settled_to(), 5);
+        map.mark_blocks(BlockRange::new(5, 7), Status::Done);
+        map.mark(at(7, 0), at(7, 3), Status::Suspect);
+        assert_eq!(map.settled_to(), 7);
+        map.mark(at(7, 3), at(8, 0), Status::Lost);
+        assert_eq!(map.settled_to(), 8);
+        let part = map.part(BlockRange::new(6, 8));
+        assert_eq!(part.extents().len(), 3);
+        assert_eq!((part.settled_to(), map.part(BlockRange::new(9, 10)).settled_to()), (8, 9));
+        let mut again = map.part(BlockRange::new(5, 6));
+        again.join(map.part(BlockRange::new(6, 10)));
+        assert_eq!(again, map);
+        map.mark_blocks(BlockRange::new(8, 10), Status::Done);
+        assert_eq!(map.settled_to(), 10);
     }
 
     proptest! {

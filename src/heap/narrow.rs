@@ -57,17 +57,21 @@ pub struct Narrow {
 impl Narrow {
     /// Nothing is known of the places.
     pub fn new(places: Range<u32>) -> Self {
-        Self::with(places, Known::Nothing)
+        Self::of(&[places], false)
     }
 
     /// The places are read one by one, since the server went down under them.
     pub fn careful(places: Range<u32>) -> Self {
-        Self::with(places, Known::Crashes)
+        Self::of(&[places], true)
     }
 
-    fn with(places: Range<u32>, known: Known) -> Self {
+    /// Places in parts, given in order: no read reaches over the end of one.
+    pub fn of(parts: &[Range<u32>], careful: bool) -> Self {
+        let known = if careful { Known::Crashes } else { Known::Nothing };
         let mut narrow = Self { todo: Vec::new(), bad_run: 0, bad_end: 0 };
-        narrow.push(places, known);
+        for part in parts.iter().rev() {
+            narrow.push(part.clone(), known);
+        }
         narrow
     }
 
@@ -265,6 +269,17 @@ mod tests {
             }
         }
         assert_eq!(reads, (4..10).map(|p| p..p + 1).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn no_read_reaches_over_the_end_of_a_part() {
+        let mut narrow = Narrow::of(&[1..1, 2..4, 4..5, 6..9], false);
+        let mut reads = Vec::new();
+        while let Some(read) = narrow.next_read() {
+            reads.push(read);
+            narrow.complete();
+        }
+        assert_eq!(reads, [2..4, 4..5, 6..9]);
     }
 
     #[test]

@@ -17,93 +17,15 @@
 //! 5. The rows of such a block are held back until all of it is settled. They
 //!    are clean if all that failed was stored elsewhere (TOAST), else suspect.
 //! 6. A read under which the server went down is read again in single places
-//!    (blocks, then tuples), each alone.
+//!    (blocks, then tuples), each alone. A tuple that is known to take the server
+//!    down is never read again.
 
 use super::ctid::{BlockNumber, BlockRange, Ctid, OffsetNumber};
 use super::map::{Status, TidMap};
 use super::narrow::Narrow;
-
-/// One COPY of a part of the heap.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Read {
-    /// Whole blocks, in heap order. With `tagged`, each row says its ctid.
-    Blocks { range: BlockRange, tagged: bool },
-    /// Tuples of one block by exact TIDs, `first` to `last`, both included.
-    /// Always tagged.
-    Tuples { block: BlockNumber, first: OffsetNumber, last: OffsetNumber },
-}
-
-/// Where the server says that the damage is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// It could not read the page of this block of this relation's main fork.
-    Page(BlockNumber),
-    /// In another relation: its TOAST, an index of that, a catalog.
-    Elsewhere,
-    /// The words name no place.
-    Unknown,
-}
-
-/// What came of a read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    Complete,
-    /// The server reported an error. `last` is the ctid of the last row that
-    /// came, if the read was tagged and a row came.
-    Failed {
-        last: Option<Ctid>,
-        place: Place,
-    },
-    /// The server went down under this read, and this read alone is to blame.
-    Crashed {
-        last: Option<Ctid>,
-    },
-}
-
-/// How far the rows of a block can be trusted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum RowClass {
-    /// From a block in which no damage was seen.
-    Clean,
-    /// From a block in which damage was seen.
-    Suspect,
-}
-
-/// What becomes of the rows of the read just recorded, and of those held back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rows {
-    /// All are clean.
-    Clean,
-    /// Of an untagged read: none counts. Of a tagged one: the rows of the last
-    /// block do not count, those of the blocks before are clean.
-    Undo,
-    /// All are of one block that is not settled: hold them back.
-    Hold,
-    /// That block is settled: everything held back is of this class.
-    Settled(RowClass),
-}
-
-/// A place given up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Loss {
-    Block(BlockNumber),
-    Tuple(Ctid),
-    /// What was left of a block when its page could not be read any more.
-    Tuples(BlockNumber, OffsetNumber, OffsetNumber),
-}
-
-/// The answer to a recorded read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Recorded {
-    pub rows: Rows,
-    pub loss: Option<Loss>,
-}
-
-impl Recorded {
-    const fn rows(rows: Rows) -> Self {
-        Self { rows, loss: None }
-    }
-}
+use super::read::{Loss, Outcome, Place, Read, Recorded, RowClass, Rows};
+use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// The block whose tuples are being read.
 #[derive(Clone, Debug)]
@@ -126,18 +48,40 @@ pub struct Salvage {
     open: Option<OpenBlock>,
     tagged: bool,
     tuples_max: OffsetNumber,
+    /// Tuples that took the server down when they were read, by their blocks:
+    /// they are not read again.
+    killers: BTreeMap<BlockNumber, Vec<OffsetNumber>>,
 }
 
 impl Salvage {
     /// `tuples_max`: the most line pointers of a page.
     pub fn new(range: BlockRange, tuples_max: OffsetNumber) -> Self {
-        Self {
-            map: TidMap::new(range),
-            blocks: Narrow::new(range.start..range.end),
-            open: None,
-            tagged: false,
-            tuples_max,
+        Self::resumed(TidMap::new(BlockRange::new(0, 0)), range, tuples_max, [])
+    }
+
+    /// Goes on with what follows a map in which everything is settled. Tuples
+    /// that are known to take the server down are lost without a read.
+    pub fn resumed(
+        mut before: TidMap,
+        range: BlockRange,
+        tuples_max: OffsetNumber,
+        killers: impl IntoIterator<Item = Ctid>,
+    ) -> Self {
+        before.join(TidMap::new(range));
+        let mut by_block: BTreeMap<BlockNumber, Vec<OffsetNumber>> = BTreeMap::new();
+        for killer in killers.into_iter().filter(|k| range.contains(k.block)) {
+            by_block.entry(killer.block).or_default().push(killer.offset);
         }
+        let mut salvage = Self {
+            map: before,
+            blocks: Narrow::of(&around(range.start..range.end, by_block.keys().copied()), false),
+            open: None,
+            tagged: !by_block.is_empty(),
+            tuples_max,
+            killers: by_block,
+        };
+        salvage.open_known_killers();
+        salvage
     }
 
     pub fn map(&self) -> &TidMap {
@@ -181,10 +125,34 @@ impl Salvage {
 
     /// Takes in what came of the read that [`Self::next_read`] gave.
     pub fn record(&mut self, outcome: Outcome) -> Recorded {
-        match self.next_read() {
+        let recorded = match self.next_read() {
             Some(Read::Blocks { range, tagged }) => self.record_blocks(range, tagged, outcome),
             Some(Read::Tuples { block, first, .. }) => self.record_tuples(block, first, outcome),
             None => Recorded::rows(Rows::Clean),
+        };
+        self.open_known_killers();
+        recorded
+    }
+
+    /// A block with a tuple that is known to take the server down is not read as
+    /// a whole: its other tuples are read one by one.
+    fn open_known_killers(&mut self) {
+        while self.open.is_none()
+            && let Some(block) = self.blocks.next_read().map(|read| read.start)
+            && let Some(mut lost) = self.killers.remove(&block)
+        {
+            self.blocks.complete();
+            self.map.mark_blocks(BlockRange::new(block, block + 1), Status::Broken);
+            lost.sort_unstable();
+            lost.dedup();
+            let offsets = 1..u32::from(self.tuples_max) + 1;
+            let others: Vec<_> = around(offsets, lost.iter().map(|&o| u32::from(o)))
+                .into_iter()
+                .filter(|part| !lost.iter().any(|&o| part.start == u32::from(o)))
+                .collect();
+            let tuples = Narrow::of(&others, true);
+            self.open = Some(OpenBlock { block, tuples, lost, damaged: true, blamed: false });
+            self.settle_if_read(None);
         }
     }
 
@@ -205,7 +173,9 @@ impl Salvage {
                 {
                     open.tuples.advance(u32::from(last.offset) + 1);
                 }
-                self.settle_if_read(None)
+                let recorded = self.settle_if_read(None);
+                self.open_known_killers();
+                recorded
             }
             _ => Recorded::rows(Rows::Undo),
         }
@@ -370,9 +340,10 @@ impl Salvage {
     /// When nothing of the open block is left to be read, marks what became of
     /// it and gives the class of its rows.
     fn settle_if_read(&mut self, loss: Option<Loss>) -> Recorded {
-        let Some(open) = self.open.take_if(|o| o.tuples.next_read().is_none()) else {
+        let Some(mut open) = self.open.take_if(|o| o.tuples.next_read().is_none()) else {
             return Recorded { rows: Rows::Hold, loss };
         };
+        open.lost.sort_unstable();
         let (class, status) = if open.damaged || (open.blamed && open.lost.is_empty()) {
             (RowClass::Suspect, Status::Suspect)
         } else {
@@ -391,4 +362,15 @@ impl Salvage {
         self.map.mark(from, Ctid::start_of(open.block + 1), status);
         Recorded { rows: Rows::Settled(class), loss }
     }
+}
+
+/// Places in parts, each of some (given in order) in a part of its own.
+fn around(places: Range<u32>, alone: impl IntoIterator<Item = u32>) -> Vec<Range<u32>> {
+    let (mut parts, mut from) = (Vec::new(), places.start);
+    for place in alone {
+        parts.extend([from..place, place..place + 1]);
+        from = place + 1;
+    }
+    parts.push(from..places.end);
+    parts
 }
