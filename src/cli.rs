@@ -85,6 +85,9 @@ pub struct DumpArgs {
     /// Directory to write to; it must not exist, or be empty
     #[arg(short, long, value_name = "DIR", help_heading = "Output")]
     pub file: PathBuf,
+    /// Go on with what an earlier run has left in DIR, whatever ended it
+    #[arg(long, help_heading = "Output")]
+    resume: bool,
     /// Compression: zstd, gzip, lz4 or none, with a level if wanted
     #[arg(
         short = 'Z',
@@ -297,9 +300,11 @@ impl ReadingArgs {
             ("exclude_schema".to_owned(), json!(selection.exclude_schema)),
             ("table".to_owned(), json!(selection.table)),
             ("exclude_table".to_owned(), json!(selection.exclude_table)),
+            ("large_objects".to_owned(), json!(selection.large_objects)),
         ]);
         Ok(RunOptions {
             dir: None,
+            resume: false,
             sync: true,
             jobs: usize::from(self.jobs),
             codec: Codec::NONE,
@@ -328,6 +333,7 @@ impl DumpArgs {
     pub fn meant(&self) -> Result<(Target, RunOptions), UsageError> {
         let mut options = self.reading.options(&self.selection, When::Auto)?;
         options.dir = Some(self.file.clone());
+        options.resume = self.resume;
         options.sync = !self.no_sync;
         options.codec = self.compress;
         options.asked.insert("compress".to_owned(), json!(self.compress.to_string()));

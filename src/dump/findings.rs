@@ -34,6 +34,18 @@ pub enum Cause {
 }
 
 impl Cause {
+    const ALL: [Self; 9] = [
+        Self::Page,
+        Self::Tuple,
+        Self::StoredElsewhere,
+        Self::ServerCrash,
+        Self::NotTried,
+        Self::MissingFile,
+        Self::Catalog,
+        Self::EmptiedByCrash,
+        Self::SilentLoss,
+    ];
+
     /// As it is called in the manifest.
     pub fn name(self) -> &'static str {
         match self {
@@ -67,6 +79,23 @@ pub enum Lost {
 }
 
 impl Finding {
+    /// What an earlier run has found.
+    pub fn of(lost: &manifest::Lost) -> Option<Self> {
+        let at = match (lost.first_block, lost.last_block, &lost.ctid) {
+            (Some(first), Some(last), _) => {
+                Some(Lost::Blocks(BlockRange::new(first, last.checked_add(1)?)))
+            }
+            (_, _, Some(ctid)) => Some(Lost::Tuple(ctid.parse().ok()?)),
+            _ => None,
+        };
+        Some(Self {
+            at,
+            cause: Cause::ALL.into_iter().find(|c| c.name() == lost.cause)?,
+            sqlstate: lost.sqlstate.clone().unwrap_or_default(),
+            message: lost.message.clone(),
+        })
+    }
+
     pub fn manifest(&self) -> manifest::Lost {
         let blocks = match self.at {
             Some(Lost::Blocks(range)) => Some((range.start, range.end.saturating_sub(1))),
@@ -157,6 +186,13 @@ impl Findings {
     /// Whether reading it is known to take the server down.
     pub fn has_crash(&self) -> bool {
         self.crashed
+    }
+
+    /// A tuple that took the server down in an earlier read.
+    pub fn killer(&mut self, at: Ctid, message: &str) {
+        self.crashed = true;
+        let words = Words { message: message.to_owned(), ..Words::default() };
+        self.push(Some(Lost::Tuple(at)), Cause::ServerCrash, &words);
     }
 
     /// An error that is about the relation as a whole.

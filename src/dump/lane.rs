@@ -5,6 +5,7 @@
 //! when their turn comes. Where frames end depends on the stretches alone, so
 //! the bytes are the same however many workers there were.
 
+use crate::output::journal::Extent;
 use crate::output::manifest::{FileEntry, RowClass};
 use crate::output::{Codec, DumpDir, Mark, OutputError, Piece, RowWriter};
 use std::collections::BTreeMap;
@@ -12,13 +13,30 @@ use std::sync::Arc;
 
 pub struct Lane {
     place: Place,
-    /// The file itself, while no stretch writes into it.
+    /// The file itself, while no stretch writes into it and it is open.
     head: Option<RowWriter>,
+    /// How much of the file is of stretches before `next`.
+    joined: Extent,
     /// The stretch whose turn it is.
     next: usize,
     /// What came before its turn; none: it had no rows.
     waiting: BTreeMap<usize, Option<Piece>>,
+    begun: Begun,
     rows: u64,
+}
+
+/// What an earlier run has begun, and how much of it is vouched for.
+#[derive(Clone, Debug, Default)]
+pub struct Begun {
+    /// Of stretches before this one, the relation's file.
+    pub next: usize,
+    pub joined: Extent,
+    /// Of that stretch itself, behind them.
+    pub in_place: Extent,
+    /// Of later ones, in pieces of their own: those to be gone on with, and
+    /// those that are done.
+    pub pieces: BTreeMap<usize, Extent>,
+    pub done: BTreeMap<usize, Extent>,
 }
 
 /// Where the file is to be.
@@ -30,51 +48,86 @@ struct Place {
     codec: Codec,
 }
 
+/// The file of a stretch that is read before its turn, without `.part`.
+pub fn piece_path(path: &str, stretch: usize) -> String {
+    format!("{path}.{stretch:08}")
+}
+
 impl Place {
-    fn writer(&self, stretch: Option<usize>) -> Result<Option<RowWriter>, OutputError> {
+    /// The relation's file, or that of one stretch.
+    fn path(&self, stretch: Option<usize>) -> String {
+        stretch.map_or_else(|| self.path.clone(), |n| piece_path(&self.path, n))
+    }
+
+    /// Opens a file, new or from an extent of it on.
+    async fn writer(
+        &self,
+        stretch: Option<usize>,
+        from: Extent,
+    ) -> Result<Option<RowWriter>, OutputError> {
         let Some(dir) = &self.dir else { return Ok(None) };
-        let path = match stretch {
-            None => self.path.clone(),
-            Some(n) => format!("{}.{n:08}", self.path),
-        };
-        RowWriter::create(dir, &path, self.class, self.codec).map(Some)
+        let path = self.path(stretch);
+        Ok(Some(if from.len == 0 {
+            RowWriter::create(dir, &path, self.class, self.codec)?
+        } else {
+            RowWriter::reopen(dir, &path, self.class, self.codec, from).await?
+        }))
     }
 }
 
 impl Lane {
     /// Without a directory nothing is written, and rows are only counted.
     pub fn new(dir: Option<Arc<DumpDir>>, path: String, class: RowClass, codec: Codec) -> Self {
+        Self::resumed(dir, path, class, codec, Begun::default())
+    }
+
+    /// Goes on with what an earlier run has written.
+    pub fn resumed(
+        dir: Option<Arc<DumpDir>>,
+        path: String,
+        class: RowClass,
+        codec: Codec,
+        begun: Begun,
+    ) -> Self {
+        let waiting = begun.done.iter().map(|(&stretch, &extent)| {
+            let dir = dir.as_deref().filter(|_| extent.len > 0);
+            (stretch, dir.map(|d| Piece::reopen(d, &piece_path(&path, stretch), extent)))
+        });
+        let waiting: BTreeMap<_, _> = waiting.collect();
+        let rows = begun.joined.rows + begun.done.values().map(|e| e.rows).sum::<u64>();
+        let (next, joined) = (begun.next, begun.joined);
         let place = Place { dir, path, class, codec };
-        Self { place, head: None, next: 0, waiting: BTreeMap::new(), rows: 0 }
+        Self { place, head: None, joined, next, waiting, begun, rows }
     }
 
     /// Where a stretch writes.
     pub async fn take(&mut self, stretch: usize) -> Result<LaneWriter, OutputError> {
-        let mut writer = LaneWriter {
-            place: self.place.clone(),
-            stretch,
-            in_place: stretch == self.next,
-            file: None,
-            mark: None,
-            rows: 0,
+        let piece = self.begun.pieces.remove(&stretch);
+        // What was begun in a piece is gone on with there.
+        let in_place = stretch == self.next && piece.is_none();
+        let (base, kept) = match in_place {
+            true => (self.joined, std::mem::take(&mut self.begun.in_place)),
+            false => (Extent::default(), piece.unwrap_or_default()),
         };
-        if writer.in_place {
-            writer.file = self.head.take();
+        let mut file = if in_place { self.head.take() } else { None };
+        let from = base.and(kept);
+        if file.is_none() && from.len > 0 {
+            file = self.place.writer((!in_place).then_some(stretch), from).await?;
         }
-        if let Some(file) = &mut writer.file {
-            writer.mark = Some(file.end_frame().await?);
+        if let Some(file) = &mut file {
+            file.end_frame().await?;
         }
-        Ok(writer)
+        let place = self.place.clone();
+        Ok(LaneWriter { place, stretch, in_place, file, base, rows: kept.rows })
     }
 
-    /// Takes back what a stretch has written, all of it.
-    pub async fn give_back(&mut self, writer: LaneWriter) -> Result<(), OutputError> {
+    /// Takes back what a stretch has written, and says how much it is.
+    pub async fn give_back(&mut self, mut writer: LaneWriter) -> Result<Extent, OutputError> {
         self.rows += writer.rows;
+        let extent = writer.extent().await?;
         if writer.in_place {
             self.head = writer.file;
-            if let Some(head) = &mut self.head {
-                head.end_frame().await?;
-            }
+            self.joined = self.joined.and(extent);
             self.next += 1;
         } else {
             let piece = match writer.file {
@@ -83,17 +136,44 @@ impl Lane {
             };
             self.waiting.insert(writer.stretch, piece);
         }
+        Ok(extent)
+    }
+
+    /// Appends the pieces whose turn it is. They are to be discarded when it is
+    /// written down that nobody needs them again.
+    pub async fn join(&mut self) -> Result<Vec<Piece>, OutputError> {
+        let mut joined = Vec::new();
         while let Some(piece) = self.waiting.remove(&self.next) {
             self.next += 1;
             let Some(piece) = piece else { continue };
-            if self.head.is_none() {
-                self.head = self.place.writer(None)?;
-            }
+            self.open_head().await?;
             if let Some(head) = &mut self.head {
-                head.append(piece).await?;
+                head.append(&piece).await?;
             }
+            self.joined = self.joined.and(piece.extent());
+            joined.push(piece);
+        }
+        Ok(joined)
+    }
+
+    async fn open_head(&mut self) -> Result<(), OutputError> {
+        if self.head.is_none() {
+            self.head = self.place.writer(None, self.joined).await?;
         }
         Ok(())
+    }
+
+    /// The stretch whose turn it is: those before it are joined.
+    pub fn next(&self) -> usize {
+        self.next
+    }
+
+    /// Makes durable what is joined.
+    pub async fn sync(&mut self) -> Result<(), OutputError> {
+        match &mut self.head {
+            Some(head) => head.sync().await.map(|_| ()),
+            None => Ok(()),
+        }
     }
 
     /// Ends the file. With `even_if_empty`, there is one although no row came.
@@ -101,8 +181,8 @@ impl Lane {
         mut self,
         even_if_empty: bool,
     ) -> Result<(u64, Option<FileEntry>), OutputError> {
-        if self.head.is_none() && even_if_empty {
-            self.head = self.place.writer(None)?;
+        if even_if_empty || self.joined.len > 0 {
+            self.open_head().await?;
         }
         let entry = match self.head {
             Some(head) => Some(head.finish().await?),
@@ -119,8 +199,8 @@ pub struct LaneWriter {
     in_place: bool,
     /// Made with the first row.
     file: Option<RowWriter>,
-    /// What an undo goes back to.
-    mark: Option<Mark>,
+    /// What lies before its rows in the file.
+    base: Extent,
     rows: u64,
 }
 
@@ -134,7 +214,8 @@ impl LaneWriter {
     pub async fn write(&mut self, rows: &[u8], count: u64) -> Result<(), OutputError> {
         self.rows += count;
         if self.file.is_none() {
-            self.file = self.place.writer((!self.in_place).then_some(self.stretch))?;
+            let stretch = (!self.in_place).then_some(self.stretch);
+            self.file = self.place.writer(stretch, Extent::default()).await?;
         }
         match &mut self.file {
             Some(file) => file.write(rows, count).await,
@@ -165,6 +246,32 @@ impl LaneWriter {
 
     pub fn rows(&self) -> u64 {
         self.rows
+    }
+
+    /// Whether it writes into the relation's file.
+    pub fn is_in_place(&self) -> bool {
+        self.in_place
+    }
+
+    /// Bytes of rows, uncompressed, that went into its file.
+    pub fn written(&self) -> u64 {
+        self.file.as_ref().map_or(0, RowWriter::bytes)
+    }
+
+    /// How much it has written. Ends the frame.
+    async fn extent(&mut self) -> Result<Extent, OutputError> {
+        match &mut self.file {
+            Some(file) => Ok(file.end_frame().await?.extent().since(self.base)),
+            None => Ok(Extent { rows: self.rows, ..Extent::default() }),
+        }
+    }
+
+    /// Makes all that it has written durable. Ends the frame.
+    pub async fn save(&mut self) -> Result<Extent, OutputError> {
+        match &mut self.file {
+            Some(file) => Ok(file.sync().await?.extent().since(self.base)),
+            None => Ok(Extent { rows: self.rows, ..Extent::default() }),
+        }
     }
 
     /// Nothing of it counts.

@@ -10,15 +10,17 @@ mod findings;
 mod held;
 mod lane;
 mod rows;
+mod save;
 mod watch;
 
 pub use findings::{Cause, Finding, Findings, Log, Lost};
 pub use held::Held;
-pub use lane::{Lane, LaneMark, LaneWriter};
+pub use lane::{Begun, Lane, LaneMark, LaneWriter, piece_path};
 use rows::{flush, read_once, settle};
+pub use save::Saving;
 pub use watch::{ColumnWatch, LargeObjectWatch, Watch};
 
-use crate::heap::{BlockRange, Ctid, Outcome, Place, Read, Rows, Salvage};
+use crate::heap::{BlockRange, Ctid, Loss, Outcome, Place, Read, Rows, Salvage};
 use crate::output::OutputError;
 use crate::progress::Progress;
 use crate::server::fault::{Fault, Words, fault, is_bad_compression, is_refusal};
@@ -47,6 +49,8 @@ pub struct Stretch {
     pub held: Held,
     pub findings: Findings,
     pub watch: Watch,
+    /// None: nobody could go on with it.
+    pub saving: Option<Saving>,
     /// Whether a read of a part is known to be planned.
     pub plans: bool,
     /// What came of a read of something perishable before the session was lost,
@@ -55,7 +59,7 @@ pub struct Stretch {
 }
 
 impl Stretch {
-    /// A stretch of which nothing was read.
+    /// A stretch of which nothing was read in this run.
     pub fn new(
         (index, whole): (usize, bool),
         salvage: Salvage,
@@ -63,6 +67,7 @@ impl Stretch {
         held: Held,
         findings: Findings,
         watch: Watch,
+        saving: Option<Saving>,
     ) -> Self {
         Self {
             index,
@@ -73,6 +78,7 @@ impl Stretch {
             held,
             findings,
             watch,
+            saving,
             plans: false,
             came: None,
         }
@@ -133,8 +139,18 @@ pub struct Reading<'a> {
     pub perishable: bool,
 }
 
-/// Reads a stretch to its end. `Err` means that we could not write.
+/// Reads a stretch to its end, and writes down how far it came. `Err` means that
+/// we could not write.
 pub async fn read_stretch(at: &Reading<'_>, stretch: &mut Stretch) -> Result<End, OutputError> {
+    let end = read_on(at, stretch).await?;
+    // All of a relation is written down when it is finished.
+    if !(stretch.whole && matches!(end, End::Settled)) {
+        stretch.save().await?;
+    }
+    Ok(end)
+}
+
+async fn read_on(at: &Reading<'_>, stretch: &mut Stretch) -> Result<End, OutputError> {
     if stretch.whole && stretch.salvage.map().extents().is_empty() {
         return read_empty(at, stretch).await;
     }
@@ -152,6 +168,7 @@ pub async fn read_stretch(at: &Reading<'_>, stretch: &mut Stretch) -> Result<End
             stretch.plans |= !is_whole(stretch);
             let recorded = stretch.salvage.record(Outcome::Complete);
             settle(at, stretch, recorded, mark.as_ref()).await?;
+            stretch.save_sometimes().await?;
             waits = 0;
             continue;
         };
@@ -170,6 +187,7 @@ pub async fn read_stretch(at: &Reading<'_>, stretch: &mut Stretch) -> Result<End
                 }
                 let place = refined(at, &read, place, error.words()).await;
                 note(at, stretch, &read, got.last, place, error.words(), mark.as_ref()).await?;
+                stretch.save_sometimes().await?;
             }
             Fault::SessionLost => {
                 match mark {
@@ -335,22 +353,26 @@ async fn note(
     settle(at, stretch, recorded, mark).await
 }
 
-/// The server went down under this read, and it was the only one.
+/// The server went down under this read, and it was the only one. The tuple
+/// that did it, if it is known now.
 pub async fn convict(
     at: &Progress,
     stretch: &mut Stretch,
     words: &Words,
-) -> Result<(), OutputError> {
-    let Some(read) = stretch.salvage.next_read() else { return Ok(()) };
+) -> Result<Option<Ctid>, OutputError> {
+    let Some(read) = stretch.salvage.next_read() else { return Ok(None) };
     let recorded = stretch.salvage.record(Outcome::Crashed { last: None });
     stretch.findings.crash(&read, words, &recorded);
     if recorded.loss.is_some() {
         at.damaged.fetch_add(1, Relaxed);
     }
-    match recorded.rows {
-        Rows::Settled(class) => flush(stretch, class).await,
-        _ => Ok(()),
+    if let Rows::Settled(class) = recorded.rows {
+        flush(stretch, class).await?;
     }
+    Ok(match recorded.loss {
+        Some(Loss::Tuple(ctid)) => Some(ctid),
+        _ => None,
+    })
 }
 
 /// What a read has given when it is cut short by something that is no damage.

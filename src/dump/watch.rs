@@ -51,9 +51,14 @@ impl Watch {
         Self { large_objects: Some(LargeObjectWatch::default()), ..Self::default() }
     }
 
+    /// Whether there is nothing to be learnt.
+    pub fn is_idle(&self) -> bool {
+        self.columns.is_empty() && self.large_objects.is_none()
+    }
+
     /// Looks at a row.
     pub fn row(&mut self, row: &[u8]) {
-        if self.columns.is_empty() && self.large_objects.is_none() {
+        if self.is_idle() {
             return;
         }
         for (watch, fresh) in self.columns.iter().zip(&mut self.fresh) {

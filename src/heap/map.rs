@@ -76,7 +76,7 @@ pub struct Extent {
 }
 
 /// Extents in order, without gap or overlap; neighbours differ in status.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TidMap {
     extents: Vec<Extent>,
 }

@@ -56,7 +56,7 @@ pub struct Salvage {
 impl Salvage {
     /// `tuples_max`: the most line pointers of a page.
     pub fn new(range: BlockRange, tuples_max: OffsetNumber) -> Self {
-        Self::resumed(TidMap::new(BlockRange::new(0, 0)), range, tuples_max, [])
+        Self::resumed(TidMap::default(), range, tuples_max, [])
     }
 
     /// Goes on with what follows a map in which everything is settled. Tuples

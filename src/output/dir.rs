@@ -12,6 +12,8 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use super::error::OutputError;
+use super::fault_point::{fault_point, torn_write};
+use super::journal::JOURNAL;
 
 /// The folders of every dump; others are made when something goes into them.
 const FOLDERS: [&str; 3] = ["data", "errors", "maps"];
@@ -46,14 +48,76 @@ impl DumpDir {
     /// Takes the directory of an earlier run, to go on with it.
     pub fn open(path: &Path, sync: bool) -> Result<Self, OutputError> {
         let dir = Self::lock(path, sync, true)?;
-        for folder in FOLDERS {
-            make_folder(&dir.path.join(folder))?;
-        }
+        dir.try_lay_out(false)?;
         Ok(dir)
+    }
+
+    /// Whether an earlier run has left this directory: there is a journal, or
+    /// nothing but what comes before one.
+    pub fn is_of_earlier_run(path: &Path) -> Result<bool, OutputError> {
+        let failed = || OutputError::io("read directory", path);
+        let mut is_laid_out = false;
+        for entry in fs::read_dir(path).map_err(failed())? {
+            let name = entry.map_err(failed())?.file_name();
+            if name == JOURNAL {
+                return Ok(true);
+            }
+            let folder = path.join(&name);
+            let is_ours = FOLDERS.iter().any(|f| name == *f) && folder.is_dir();
+            if !is_ours || fs::read_dir(&folder).map_err(failed())?.next().is_some() {
+                is_laid_out = false;
+                break;
+            }
+            is_laid_out = true;
+        }
+        Ok(is_laid_out || path.join(JOURNAL).is_file())
     }
 
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The length of a file; none if there is no such file.
+    pub fn len(&self, relative: &str) -> Result<Option<u64>, OutputError> {
+        let path = self.path.join(relative);
+        match fs::metadata(&path) {
+            Ok(metadata) => Ok(metadata.is_file().then_some(metadata.len())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(OutputError::io("read file", &path)(error)),
+        }
+    }
+
+    /// Gives a file another name in its folder.
+    pub fn rename(&self, from: &str, to: &str) -> Result<(), OutputError> {
+        let (from, to) = (self.path.join(from), self.path.join(to));
+        fault_point("rename file");
+        fs::rename(&from, &to).map_err(OutputError::io("rename file", &from))
+    }
+
+    /// Removes a file, if it is there.
+    pub fn remove(&self, relative: &str) -> Result<(), OutputError> {
+        let path = self.path.join(relative);
+        fault_point("remove file");
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(OutputError::io("remove file", &path)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Files in a folder that are not finished.
+    pub fn parts(&self, folder: &str) -> Result<Vec<String>, OutputError> {
+        let path = self.path.join(folder);
+        let failed = || OutputError::io("read directory", &path);
+        let mut parts = Vec::new();
+        for entry in fs::read_dir(&path).map_err(failed())? {
+            let name = entry.map_err(failed())?.file_name();
+            if let Some(name) = name.to_str().filter(|n| n.ends_with(".part")) {
+                parts.push(format!("{folder}/{name}"));
+            }
+        }
+        Ok(parts)
     }
 
     /// Whether files are to be synced (not with `--no-sync`).
@@ -125,6 +189,9 @@ impl DumpDir {
         }
         match found {
             None => Ok(()),
+            Some(_) if self.path.join(JOURNAL).is_file() => {
+                Err(OutputError::HasRun { path: self.path.clone() })
+            }
             Some(name) => Err(OutputError::NotEmpty {
                 path: self.path.clone(),
                 found: name.to_string_lossy().into_owned(),
@@ -208,13 +275,16 @@ fn write_atomic(path: &Path, part: &Path, bytes: &[u8], sync: bool) -> Result<()
         opened => opened,
     }
     .map_err(OutputError::io("create file", part))?;
-    let written = file
-        .write_all(bytes)
+    let written = torn_write("write file", bytes, |half| file.write_all(half))
+        .and_then(|()| file.write_all(bytes))
         .map_err(OutputError::io("write file", part))
         .and_then(|()| {
             if sync { file.sync_all().map_err(OutputError::io("sync file", part)) } else { Ok(()) }
         })
-        .and_then(|()| fs::rename(part, path).map_err(OutputError::io("rename file", path)));
+        .and_then(|()| {
+            fault_point("rename file");
+            fs::rename(part, path).map_err(OutputError::io("rename file", path))
+        });
     if written.is_err() {
         let _ = fs::remove_file(part);
     }

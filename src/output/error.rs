@@ -31,6 +31,12 @@ pub enum OutputError {
     )]
     NotEmpty { path: PathBuf, found: String },
 
+    #[error(
+        "directory \"{path}\" has what an earlier run has written; give --resume to go on with it, or the name of a new directory",
+        path = .path.display()
+    )]
+    HasRun { path: PathBuf },
+
     #[error("directory \"{path}\" is in use by another run of pg_salvage", path = .path.display())]
     InUse { path: PathBuf },
 

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::dir::DumpDir;
 use super::error::OutputError;
+use super::fault_point::fault_point;
 use super::manifest::Errors;
 use super::redact;
 
@@ -131,6 +132,7 @@ impl ErrorLog {
         if self.sync {
             file.sync_all().map_err(OutputError::io("sync file", &part))?;
         }
+        fault_point("rename errors");
         std::fs::rename(&part, &path).map_err(OutputError::io("rename file", &path))
     }
 
@@ -141,6 +143,7 @@ impl ErrorLog {
     fn append(&mut self, line: &ErrorLine) -> Result<(), OutputError> {
         let path = self.part();
         let Some(file) = &mut self.file else { return Ok(()) };
+        fault_point("write error");
         file.serialize(line)
             .map_err(io::Error::from)
             .and_then(|()| file.flush())

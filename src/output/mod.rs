@@ -15,6 +15,8 @@ mod part;
 pub mod rows;
 
 pub mod error_log;
+mod fault_point;
+pub mod journal;
 pub mod manifest;
 mod redact;
 

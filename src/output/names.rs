@@ -40,8 +40,12 @@ pub fn file_stem(schema: &[u8], name: &[u8]) -> String {
 
 /// A stem for each relation, by its OID: unique, also where case does not
 /// count, and the same in whatever order the relations come.
+///
+/// Those that `given` has (by an earlier run) keep their stems, and nobody else
+/// gets them.
 pub fn assign<'a>(
     relations: impl IntoIterator<Item = (u32, &'a [u8], &'a [u8])>,
+    given: &HashMap<u32, String>,
 ) -> HashMap<u32, String> {
     let mut stems: Vec<(u32, String)> =
         relations.into_iter().map(|(oid, schema, name)| (oid, file_stem(schema, name))).collect();
@@ -52,9 +56,19 @@ pub fn assign<'a>(
     for (_, stem) in &stems {
         *alike.entry(fold(stem)).or_default() += 1;
     }
+    // One is the relation's own, and is not counted twice.
+    for (oid, stem) in given {
+        let own = stems.binary_search_by_key(oid, |(o, _)| *o);
+        if !own.is_ok_and(|i| stems[i].1 == *stem) {
+            *alike.entry(fold(stem)).or_default() += 1;
+        }
+    }
     stems
         .into_iter()
         .map(|(oid, stem)| {
+            if let Some(given) = given.get(&oid) {
+                return (oid, given.clone());
+            }
             let is_unique = alike.get(&fold(&stem)) == Some(&1);
             let is_short = stem.len() <= STEM_BYTES_MAX;
             (oid, if is_unique && is_short { stem } else { with_oid(stem, oid) })
@@ -153,6 +167,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_stem_that_was_given_before_stays_whose_it_was() {
+        let given = HashMap::from([(7, "public.a".to_owned()), (8, "public.b~8".to_owned())]);
+        let relations: [(u32, &[u8], &[u8]); 3] =
+            [(9, b"public", b"a"), (8, b"public", b"b"), (10, b"public", b"c")];
+        let stems = assign(relations, &given);
+        assert_eq!(stems[&9], "public.a~9", "that of a table that was dropped since");
+        assert_eq!((stems[&8].as_str(), stems[&10].as_str()), ("public.b~8", "public.c"));
+        let same: [(u32, &[u8], &[u8]); 1] = [(7, b"public", b"a")];
+        assert_eq!(assign(same, &given)[&7], "public.a");
+    }
+
+    #[test]
     fn names_stay_readable_and_safe() {
         let cases: [(&[u8], &[u8], &str); 14] = [
             (b"public", b"orders", "public.orders"),
@@ -184,24 +210,25 @@ mod tests {
             (4, b"s", "STRASSE".as_bytes()),
             (5, b"s", "straße".as_bytes()),
         ];
-        let forward = assign(names);
+        let forward = assign(names, &HashMap::new());
         assert_eq!(forward[&1], "public.orders~1");
         assert_eq!(forward[&2], "public.Orders~2");
         assert_eq!(forward[&3], "public.lines");
         assert_eq!(forward[&4], "s.STRASSE~4");
         assert_eq!(forward[&5], "s.straße~5");
-        assert_eq!(forward, assign(names.into_iter().rev()));
+        assert_eq!(forward, assign(names.into_iter().rev(), &HashMap::new()));
     }
 
     #[test]
     fn the_longest_names_fit_and_stay_apart() {
         let hostile = [0xffu8; 63];
         let long = "é".repeat(31);
-        let stems = assign([
+        let relations = [
             (1, &hostile[..], &hostile[..]),
             (u32::MAX, &hostile[..], &hostile[..62]),
             (3, long.as_bytes(), &hostile[..]),
-        ]);
+        ];
+        let stems = assign(relations, &HashMap::new());
         for stem in stems.values() {
             let path = format!("{stem}.suspect.copy.zst.00001234.part");
             assert!(path.len() < 255, "{path}");
@@ -229,7 +256,7 @@ mod tests {
                 .zip(&names)
                 .map(|(oid, (schema, name))| (oid, schema.as_slice(), name.as_slice()))
                 .collect();
-            let stems = assign(relations.iter().copied());
+            let stems = assign(relations.iter().copied(), &HashMap::new());
             prop_assert_eq!(stems.len(), names.len());
             let mut seen = std::collections::HashSet::new();
             for stem in stems.values() {
@@ -239,7 +266,7 @@ mod tests {
                 let is_safe = |c: char| c.is_alphanumeric() || "_-.%~".contains(c);
                 prop_assert!(stem.chars().all(is_safe), "{}", stem);
             }
-            let backward = assign(relations.iter().rev().copied());
+            let backward = assign(relations.iter().rev().copied(), &HashMap::new());
             prop_assert_eq!(backward, stems);
         }
     }

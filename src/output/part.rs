@@ -6,7 +6,7 @@
 //! one can cut back to a mark and go on.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 
 use super::codec::Codec;
 use super::error::OutputError;
+use super::fault_point::{fault_point, is_durable, torn_write};
 use super::frame::Frame;
 
 /// Files are written in pieces of at least this size.
@@ -46,6 +47,7 @@ impl PartFile {
                 _ => {}
             }
         }
+        fault_point("create rows");
         let file = OpenOptions::new()
             .write(true)
             .read(true)
@@ -54,6 +56,7 @@ impl PartFile {
             .open(&path)
             .map_err(OutputError::io("create file", &path))?;
         let part = Self::new(path, file, codec);
+        is_durable(&part.file, 0);
         part.lock();
         Ok(part)
     }
@@ -71,7 +74,9 @@ impl PartFile {
         if found < len {
             return Err(OutputError::TooShort { path: part.path, found, expected: len });
         }
+        fault_point("cut rows back");
         part.file.set_len(len).map_err(OutputError::io("truncate file", &part.path))?;
+        is_durable(&part.file, len);
         let mut bytes = vec![0; COPY_BYTES];
         while part.written < len {
             let read =
@@ -122,10 +127,6 @@ impl PartFile {
         &self.sha256
     }
 
-    pub(super) fn is_synced(&self) -> bool {
-        self.synced == self.len()
-    }
-
     /// Compresses `bytes` into the open frame, or into a new one.
     pub(super) fn feed(&mut self, bytes: &[u8]) -> Result<(), OutputError> {
         let start = self.pending.len();
@@ -158,6 +159,7 @@ impl PartFile {
         self.written = self.written.min(len);
         self.synced = self.synced.min(len);
         self.sha256 = sha256;
+        fault_point("truncate rows");
         // Also when nothing was written after it: a write may have failed half-way.
         self.file.set_len(self.written).map_err(OutputError::io("truncate file", &self.path))
     }
@@ -192,8 +194,9 @@ impl PartFile {
 
     /// Writes what is pending to the file.
     pub(super) fn write(&mut self) -> Result<(), OutputError> {
-        self.file
-            .write_all_at(&self.pending, self.written)
+        let write = |bytes: &[u8]| self.file.write_all_at(bytes, self.written);
+        torn_write("write rows", &self.pending, write)
+            .and_then(|()| write(&self.pending))
             .map_err(OutputError::io("write file", &self.path))?;
         self.written = self.len();
         self.pending.clear();
@@ -202,10 +205,44 @@ impl PartFile {
 
     pub(super) fn sync(&mut self) -> Result<(), OutputError> {
         self.write()?;
+        fault_point("sync rows");
         self.file.sync_all().map_err(OutputError::io("sync file", &self.path))?;
         self.synced = self.written;
+        is_durable(&self.file, self.synced);
         Ok(())
     }
+}
+
+/// Copies `len` bytes from `offset` on into a new file.
+pub(super) fn carve(
+    from: &Path,
+    offset: u64,
+    len: u64,
+    to: &Path,
+    sync: bool,
+) -> Result<(), OutputError> {
+    fault_point("carve rows");
+    let source = File::open(from).map_err(OutputError::io("open file", from))?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(to)
+        .map_err(OutputError::io("create file", to))?;
+    let copied = (&source)
+        .seek(SeekFrom::Start(offset))
+        .and_then(|_| io::copy(&mut source.take(len), &mut file))
+        .map_err(OutputError::io("write file", to))?;
+    if copied < len {
+        let (path, found, expected) = (from.to_owned(), offset + copied, offset + len);
+        return Err(OutputError::TooShort { path, found, expected });
+    }
+    if sync {
+        file.sync_all().map_err(OutputError::io("sync file", to))?;
+        is_durable(&file, len);
+    }
+    Ok(())
 }
 
 #[cfg(test)]

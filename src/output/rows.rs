@@ -22,8 +22,10 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use super::codec::Codec;
 use super::dir::DumpDir;
 use super::error::OutputError;
+use super::fault_point::fault_point;
+use super::journal::Extent;
 use super::manifest::{FileEntry, RowClass, hex};
-use super::part::PartFile;
+use super::part::{self, PartFile};
 
 /// The compressor is fed this much at a time.
 const FEED_BYTES: usize = 256 * 1024;
@@ -40,17 +42,19 @@ pub struct Mark {
     sha256: Sha256,
 }
 
-/// A file of finished frames that is to be appended to another. A clone is for
-/// trying again after a disk was full.
+/// A file of finished frames that is to be appended to another.
 #[derive(Clone, Debug)]
 #[must_use = "a piece is appended or discarded"]
 pub struct Piece {
     path: PathBuf,
-    offset: u64,
-    rows: u64,
-    bytes: u64,
-    /// Somebody may have written down that it is there.
-    synced: bool,
+    extent: Extent,
+}
+
+impl Mark {
+    /// All that lies before it.
+    pub fn extent(&self) -> Extent {
+        Extent { len: self.offset, rows: self.rows, bytes: self.bytes }
+    }
 }
 
 pub struct RowWriter {
@@ -111,10 +115,10 @@ impl RowWriter {
         relative: &str,
         class: RowClass,
         codec: Codec,
-        (offset, rows, bytes): (u64, u64, u64),
+        Extent { len, rows, bytes }: Extent,
     ) -> Result<Self, OutputError> {
         let path = part_path(dir, relative);
-        let file = joined(spawn_blocking(move || PartFile::reopen(path, codec, offset)).await)
+        let file = joined(spawn_blocking(move || PartFile::reopen(path, codec, len)).await)
             .map_err(OutputError::io("open file", &part_path(dir, relative)))??;
         Ok(Self { rows, bytes, ..Self::new(dir, relative, class, file) })
     }
@@ -137,6 +141,11 @@ impl RowWriter {
     /// How many rows the file holds.
     pub fn rows(&self) -> u64 {
         self.rows
+    }
+
+    /// How long these are, uncompressed.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Appends `row_count` whole rows. An error may be that of an earlier call.
@@ -191,22 +200,14 @@ impl RowWriter {
         self.run(move |file| file.truncate(offset, sha256)).await
     }
 
-    /// Ends the frame, appends the frames of `piece`, and deletes its file.
-    pub async fn append(&mut self, piece: Piece) -> Result<(), OutputError> {
+    /// Ends the frame and appends the frames of `piece`, whose file is left to
+    /// whoever knows that nobody will need it again.
+    pub async fn append(&mut self, piece: &Piece) -> Result<(), OutputError> {
         self.end_frame().await?;
-        let Piece { path, offset, rows, bytes, synced } = piece;
-        let sync = self.sync && synced;
-        self.run(move |file| {
-            file.append(&path, offset)?;
-            if sync {
-                // Never delete what was durable before its copy is.
-                file.sync()?;
-            }
-            std::fs::remove_file(&path).map_err(OutputError::io("remove file", &path))
-        })
-        .await?;
-        self.rows += rows;
-        self.bytes += bytes;
+        let Piece { path, extent } = piece.clone();
+        self.run(move |file| file.append(&path, extent.len)).await?;
+        self.rows += extent.rows;
+        self.bytes += extent.bytes;
         Ok(())
     }
 
@@ -214,14 +215,8 @@ impl RowWriter {
     pub async fn into_piece(mut self) -> Result<Piece, OutputError> {
         let mark = self.end_frame().await?;
         self.run(PartFile::write).await?;
-        let file = self.file().await?;
-        Ok(Piece {
-            path: file.path().to_owned(),
-            offset: mark.offset,
-            rows: mark.rows,
-            bytes: mark.bytes,
-            synced: file.is_synced(),
-        })
+        let path = self.file().await?.path().to_owned();
+        Ok(Piece { path, extent: mark.extent() })
     }
 
     /// Ends the frame, syncs the file and gives it its final name. The name is
@@ -233,6 +228,7 @@ impl RowWriter {
         let end = self.sync().await?;
         let path = self.directory.join(&self.relative);
         self.run(move |file| {
+            fault_point("rename rows");
             std::fs::rename(file.path(), &path).map_err(OutputError::io("rename file", &path))
         })
         .await?;
@@ -249,6 +245,7 @@ impl RowWriter {
     pub async fn discard(mut self) -> Result<(), OutputError> {
         let _ = self.settle().await;
         self.run(|file| {
+            fault_point("remove rows");
             std::fs::remove_file(file.path()).map_err(OutputError::io("remove file", file.path()))
         })
         .await
@@ -335,17 +332,37 @@ impl Part {
 impl Piece {
     /// Rows in the piece.
     pub fn rows(&self) -> u64 {
-        self.rows
+        self.extent.rows
+    }
+
+    pub fn extent(&self) -> Extent {
+        self.extent
     }
 
     /// Takes up a piece that an earlier run left, from one of its marks.
-    pub fn reopen(dir: &DumpDir, relative: &str, (offset, rows, bytes): (u64, u64, u64)) -> Self {
-        Self { path: part_path(dir, relative), offset, rows, bytes, synced: true }
+    pub fn reopen(dir: &DumpDir, relative: &str, extent: Extent) -> Self {
+        Self { path: part_path(dir, relative), extent }
+    }
+
+    /// Copies frames out of the middle of a relation's file: `len` bytes from
+    /// `offset` on. What was there under the name is replaced.
+    pub async fn carve(
+        dir: &DumpDir,
+        from: &str,
+        offset: u64,
+        relative: &str,
+        len: u64,
+    ) -> Result<(), OutputError> {
+        let (from, path, sync) = (part_path(dir, from), part_path(dir, relative), dir.sync());
+        let to = path.clone();
+        let carving = spawn_blocking(move || part::carve(&from, offset, len, &to, sync));
+        joined(carving.await).map_err(OutputError::io("write file", &path))?
     }
 
     /// Deletes its file.
     pub async fn discard(self) -> Result<(), OutputError> {
         let Self { path, .. } = self;
+        fault_point("remove piece");
         tokio::fs::remove_file(&path).await.map_err(OutputError::io("remove file", &path))
     }
 }

@@ -81,7 +81,9 @@ impl Run {
         match &mut job.stretch {
             Some(stretch) if alone => {
                 stretch.undo_what_came().await?;
-                convict(&self.progress, stretch, words).await?;
+                if let Some(killer) = convict(&self.progress, stretch, words).await? {
+                    job.relation.killer(killer, words).await?;
+                }
             }
             // It is lost when it is entered, and nothing can be narrowed.
             None if alone => {

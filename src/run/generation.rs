@@ -5,12 +5,13 @@
 //! whoever notices first waits until connections are accepted again, and a new
 //! generation begins.
 
-use crate::output::manifest;
+use crate::output::journal::{self, Journal, Record};
+use crate::output::{OutputError, manifest};
 use crate::progress::Progress;
 use crate::server::connect::Target;
 use crate::server::fault::Ended;
 use crate::server::session::{OpenError, ServerFacts, Session, Snapshot, Timeouts};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 use tokio::time::sleep;
@@ -49,6 +50,18 @@ pub(super) struct Generations {
     patience: Duration,
     progress: Arc<Progress>,
     current: Mutex<Current>,
+    /// Where snapshots are written down, once there is one.
+    journal: OnceLock<Arc<Journal>>,
+}
+
+/// A snapshot that was taken, by this run or an earlier one.
+#[derive(Clone)]
+pub(super) struct Taken {
+    pub snapshot: manifest::Snapshot,
+    /// What it sees, as the server writes it.
+    pub sees: String,
+    /// The number of the first snapshot that sees the same.
+    pub data: u32,
 }
 
 struct Current {
@@ -98,7 +111,37 @@ impl Generations {
             told: Vec::new(),
             crashes: 0,
         });
-        Ok(Self { target, timeouts, patience, progress, current })
+        let journal = OnceLock::new();
+        Ok(Self { target, timeouts, patience, progress, current, journal })
+    }
+
+    /// Goes on where earlier runs have ended, before anything is read. From now
+    /// on, snapshots are written down.
+    pub(super) async fn follow(
+        &self,
+        earlier: &[Taken],
+        journal: Arc<Journal>,
+    ) -> Result<(), OutputError> {
+        let mut current = self.current.lock().await;
+        let before: Vec<_> = earlier.iter().map(|t| t.snapshot.clone()).collect();
+        current.told.splice(0..0, before.iter().map(|_| true));
+        current.taken.splice(0..0, before);
+        let number = current.number();
+        if let Some(last) = current.taken.last_mut() {
+            last.number = number;
+        }
+        let alike = earlier.last().filter(|t| same_data(&t.sees, &current.sees));
+        current.data = alike.map_or(number, |t| t.data);
+        write_down(&journal, &current)?;
+        // Another one is never given.
+        let _ = self.journal.set(journal);
+        Ok(())
+    }
+
+    /// The number of the snapshot of now, and of the first that sees the same.
+    pub(super) async fn now(&self) -> (u32, u32) {
+        let current = self.current.lock().await;
+        (current.number(), current.data)
     }
 
     /// Where the server is, for people.
@@ -183,12 +226,14 @@ impl Generations {
                 Ok((holder, snapshot, sees)) => {
                     let number = current.number() + 1;
                     current.taken.push(described(&holder, &snapshot, number));
-                    // With a transaction under way in the first, what became of
-                    // it may be seen in the second.
-                    if sees != current.sees || !sees.ends_with(':') {
+                    if !same_data(&current.sees, &sees) {
                         current.data = number;
                     }
                     (current.holder, current.snapshot, current.sees) = (holder, snapshot, sees);
+                    if let Some(Err(e)) = self.journal.get().map(|j| write_down(j, current)) {
+                        // Whoever goes on with this run reads a little more.
+                        tracing::error!("{e}");
+                    }
                     tracing::warn!(number, "connected again, with a new snapshot");
                     return Ok(());
                 }
@@ -206,6 +251,18 @@ impl Generations {
     pub(super) async fn crashes(&self) -> u32 {
         self.current.lock().await.crashes
     }
+}
+
+/// Whether two snapshots see the same rows. With a transaction under way in the
+/// first, what became of it may be seen in the second.
+fn same_data(before: &str, after: &str) -> bool {
+    before == after && after.ends_with(':')
+}
+
+fn write_down(journal: &Journal, current: &Current) -> Result<(), OutputError> {
+    let Some(snapshot) = current.taken.last().cloned() else { return Ok(()) };
+    let (sees, data) = (current.sees.clone(), current.data);
+    journal.append(&Record::Snapshot(journal::Snapshot { snapshot, sees, data }))
 }
 
 async fn hold(target: &Target, timeouts: Timeouts) -> Result<(Session, String, String), OpenError> {

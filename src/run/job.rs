@@ -68,7 +68,7 @@ impl Run {
             match self.do_job(&mut session, &mut job, How { patient, alone: false }).await {
                 Ok(After::Done) => self.finish_job(job).await?,
                 Ok(After::Later) => self.put_back(job),
-                Ok(After::Accused) => self.accuse(job),
+                Ok(After::Accused) => self.accuse(job).await?,
                 Err(RunError::ServerGone(gone)) if !patient && gone.0.is_too_many() => {
                     self.warn(format!("one worker less: {gone}"));
                     self.put_back(job);
@@ -202,7 +202,7 @@ impl Run {
             // Nothing was read of it, and it may be longer now.
             Some(stretch) if stretch.salvage.is_untouched() && !emptied => {
                 stretch.undo_what_came().await?;
-                stretch.salvage = relation.salvage(range);
+                stretch.salvage = relation.salvage(range).await;
             }
             Some(_) => {}
             none => *none = Some(Box::new(relation.stretch(job.index, range).await?)),
@@ -222,6 +222,9 @@ impl Run {
         stretch.undo_what_came().await?;
         if how.alone && stretch.salvage.is_untouched() {
             stretch.salvage.accuse();
+        }
+        if let Some(saving) = &mut stretch.saving {
+            saving.snapshot = ready.snapshot;
         }
         Ok(true)
     }
@@ -308,7 +311,7 @@ impl Run {
         };
         self.count_done(job.blocks);
         if let Some(entry) = job.relation.finish_stretch(stretch).await? {
-            self.finished(&job.relation, entry);
+            self.finished(&job.relation, entry).await?;
         }
         Ok(())
     }

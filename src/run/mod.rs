@@ -7,27 +7,32 @@
 //! read at the end, alone.
 
 mod blame;
+mod earlier;
 mod entry;
 mod finish;
 mod generation;
 mod job;
 mod plan;
 mod relation;
+mod resume;
 mod sequences;
 mod silent;
 
 pub use generation::ServerGone;
 pub use silent::CheckCounts;
 
+use crate::output::journal::{Journal, Record};
 use crate::output::{Codec, DumpDir, OutputError, manifest};
 use crate::progress::Progress;
 use crate::server::catalog::{self, CatalogError};
 use crate::server::connect::Target;
 use crate::server::inventory::{Inventory, Relation, Selection};
 use crate::server::session::{OpenError, ReadError, Timeouts};
+use earlier::Earlier;
 use generation::{Generations, Numbered};
 use job::Job;
 use relation::{Files, RelationRun};
+use resume::Output;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
@@ -40,6 +45,8 @@ use tokio::task::JoinSet;
 pub struct RunOptions {
     /// Where the dump goes; none: everything is read, and nothing is kept.
     pub dir: Option<PathBuf>,
+    /// Go on with what an earlier run has left there.
+    pub resume: bool,
     /// Whether files are synced.
     pub sync: bool,
     pub jobs: usize,
@@ -75,6 +82,8 @@ pub enum RunError {
     Output(#[from] OutputError),
     #[error("{0}")]
     Selection(String),
+    #[error("{0}")]
+    Resume(String),
 }
 
 pub(crate) struct Run {
@@ -82,6 +91,8 @@ pub(crate) struct Run {
     progress: Arc<Progress>,
     generations: Generations,
     dir: Option<Arc<DumpDir>>,
+    journal: Option<Arc<Journal>>,
+    earlier: Mutex<Earlier>,
     queue: Mutex<VecDeque<Job>>,
     accused: Mutex<VecDeque<Job>>,
     entries: Mutex<Vec<manifest::Relation>>,
@@ -106,15 +117,24 @@ pub async fn run(
     let first = generations.session(true).await?;
     let inventory = catalog::read(&first.session).await?;
     check_selection(&options, &inventory, &first.session.server().database)?;
-    let dir = match &options.dir {
-        Some(path) => Some(Arc::new(DumpDir::create(path, options.sync)?)),
+    let output = match &options.dir {
+        Some(path) => Some(resume::open(path, &options, first.session.server())?),
         None => None,
     };
+    let (dir, journal, earlier) = match output {
+        Some(Output { dir, journal, earlier }) => (Some(dir), Some(journal), earlier),
+        None => (None, None, Earlier::default()),
+    };
+    if let Some(journal) = &journal {
+        generations.follow(&earlier.snapshots, journal.clone()).await?;
+    }
     let run = Arc::new(Run {
         options,
         progress,
         generations,
         dir,
+        journal,
+        earlier: Mutex::new(earlier),
         queue: Mutex::default(),
         accused: Mutex::default(),
         entries: Mutex::default(),
@@ -130,6 +150,9 @@ pub async fn run(
     let selected = run.select(inventory);
     let missing = run.read_sequences(&first.session, &selected).await?;
     run.plan(&first.session, selected, &missing).await?;
+    // Its number was given before earlier runs were known.
+    let (snapshot, data) = run.generations.now().await;
+    let first = Numbered { snapshot, data, ..first };
     if let Err(e) = run.read_all(first).await {
         run.finish_after(&e, &missing).await;
         return Err(e);
@@ -199,12 +222,14 @@ impl Run {
         locked(&self.accused).pop_front()
     }
 
-    fn accuse(&self, job: Job) {
+    async fn accuse(&self, job: Job) -> Result<(), OutputError> {
         let name = job.relation.relation.display_name();
         tracing::warn!(
             "the server went down while relation \"{name}\" was read; it is read again at the end, alone"
         );
+        job.relation.accused(job.index).await?;
         locked(&self.accused).push_back(job);
+        Ok(())
     }
 
     async fn crashes_left(&self) -> u32 {
@@ -229,8 +254,12 @@ impl Run {
         self.progress.blocks_done.fetch_add(blocks, Relaxed);
     }
 
-    fn finished(&self, relation: &RelationRun, entry: manifest::Relation) {
-        use manifest::RelationStatus::{Lost, Salvaged};
+    async fn finished(
+        &self,
+        relation: &RelationRun,
+        entry: manifest::Relation,
+    ) -> Result<(), OutputError> {
+        use manifest::RelationStatus::{Failed, Lost, Salvaged};
         self.progress.relations_done.fetch_add(1, Relaxed);
         if matches!(entry.status, Salvaged | Lost) {
             tracing::warn!(
@@ -244,11 +273,19 @@ impl Run {
                 self.progress.stop();
             }
         }
-        locked(&self.furthest).extend(relation.furthest());
+        let furthest = relation.furthest();
+        if let Some(journal) = self.journal.as_ref().filter(|_| entry.status != Failed) {
+            let relation = Box::new(entry.clone());
+            journal.append(&Record::Done { relation, furthest: furthest.clone() })?;
+            journal.sync_sometimes().await?;
+        }
+        locked(&self.furthest).extend(furthest);
         locked(&self.entries).push(entry);
+        Ok(())
     }
 
     fn files(&self) -> Files {
-        Files { dir: self.dir.clone(), codec: self.options.codec }
+        let (dir, journal) = (self.dir.clone(), self.journal.clone());
+        Files { dir, journal, codec: self.options.codec }
     }
 }

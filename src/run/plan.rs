@@ -1,8 +1,10 @@
 //! What is read, and in which order.
 
+use super::earlier::EarlierRelation;
 use super::entry::described;
 use super::job::Job;
-use super::relation::RelationRun;
+use super::relation::{Plan, RelationRun};
+use super::resume::{Kept, fits, has_files, sweep, take_up};
 use super::sequences::Missing;
 use super::{Run, RunError, locked};
 use crate::dump::{ColumnWatch, Watch};
@@ -11,8 +13,9 @@ use crate::output::{manifest, names};
 use crate::server::inventory::{Inventory, Relation, RelationKind};
 use crate::server::relation::{readable, sizes};
 use crate::server::session::Session;
+use crate::server::sql::Readable;
 use std::cmp::Reverse;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -30,8 +33,7 @@ impl Run {
         selected: Vec<Relation>,
         missing: &Missing,
     ) -> Result<(), RunError> {
-        let stems =
-            names::assign(selected.iter().map(|r| (r.oid, r.schema.as_slice(), r.name.as_slice())));
+        let stems = self.stems(&selected);
         let in_recovery = session.server().in_recovery;
         let (read, rest): (Vec<_>, Vec<_>) = selected
             .into_iter()
@@ -47,14 +49,56 @@ impl Run {
             .collect();
         order.sort_by_key(|(weight, r)| (Reverse(r.unlogged), Reverse(*weight), r.oid));
         *locked(&self.read) = Arc::new(order.iter().map(|(_, r)| (r.oid, r.clone())).collect());
-        let mut queue = VecDeque::new();
+        self.take_over_done()?;
+        let mut wanted = HashSet::new();
         for (_, relation) in order {
             let stem = stems.get(&relation.oid).cloned().unwrap_or_default();
-            self.enqueue(session, relation, stem, &blocks, missing, &mut queue).await?;
+            if self.is_done(&relation) {
+                continue;
+            }
+            self.enqueue(session, relation, stem, &blocks, missing, &mut wanted).await?;
         }
-        self.progress.blocks.store(queue.iter().map(|j| j.blocks).sum(), Relaxed);
-        *locked(&self.queue) = queue;
+        if let (Some(dir), Some(journal)) = (&self.dir, &self.journal) {
+            journal.sync().await?;
+            sweep(dir, &wanted)?;
+        }
+        let blocks = |jobs: &VecDeque<Job>| jobs.iter().map(|j| j.blocks).sum::<u64>();
+        let all = blocks(&locked(&self.queue)) + blocks(&locked(&self.accused));
+        self.progress.blocks.store(all, Relaxed);
         Ok(())
+    }
+
+    /// File names, those of earlier runs as they were.
+    fn stems(&self, selected: &[Relation]) -> HashMap<u32, String> {
+        let earlier = locked(&self.earlier);
+        let given = earlier.relations.iter();
+        let given = given.filter_map(|(&oid, r)| Some((oid, r.planned.as_ref()?.stem.clone())));
+        let names = selected.iter().map(|r| (r.oid, r.schema.as_slice(), r.name.as_slice()));
+        names::assign(names, &given.collect())
+    }
+
+    /// Takes over what earlier runs have done, as far as its files are there.
+    fn take_over_done(&self) -> Result<(), RunError> {
+        let Some(dir) = &self.dir else { return Ok(()) };
+        for relation in locked(&self.earlier).relations.values_mut() {
+            let Some((entry, furthest)) = &relation.done else { continue };
+            if !has_files(dir, &entry.files)? {
+                let (schema, name) = (&entry.schema, &entry.name);
+                tracing::warn!("files of relation \"{schema}.{name}\" are gone; it is read again");
+                *relation =
+                    EarlierRelation { killers: relation.killers.clone(), ..Default::default() };
+                continue;
+            }
+            locked(&self.furthest).extend(furthest.iter().copied());
+            locked(&self.entries).push(entry.clone());
+            self.progress.relations.fetch_add(1, Relaxed);
+            self.progress.relations_done.fetch_add(1, Relaxed);
+        }
+        Ok(())
+    }
+
+    fn is_done(&self, relation: &Relation) -> bool {
+        locked(&self.earlier).relations.get(&relation.oid).is_some_and(|r| r.done.is_some())
     }
 
     /// Large objects are in the catalogs of every database; where there are
@@ -71,10 +115,10 @@ impl Run {
         stem: String,
         blocks: &HashMap<u32, u32>,
         missing: &Missing,
-        queue: &mut VecDeque<Job>,
+        wanted: &mut HashSet<String>,
     ) -> Result<(), RunError> {
         self.progress.relations.fetch_add(1, Relaxed);
-        let length = blocks.get(&relation.oid).copied();
+        let mut length = blocks.get(&relation.oid).copied();
         let readable = match readable(session, &relation) {
             Ok(readable) => readable,
             Err(reason) => {
@@ -85,38 +129,102 @@ impl Run {
                 return Ok(());
             }
         };
-        let whole_max = self.options.split_bytes / u64::from(session.server().block_size.max(1));
-        let whole_max = u32::try_from(whole_max).unwrap_or(u32::MAX);
-        let cut = match length {
-            Some(length) if relation.heap && readable.tid_ranges && length > whole_max => {
-                if self.can_plan(session, &readable.probe()).await? {
-                    stretches(length, whole_max)
-                } else {
-                    Vec::new()
-                }
-            }
-            _ => Vec::new(),
+        let earlier = locked(&self.earlier).relations.remove(&relation.oid).unwrap_or_default();
+        let (watch, accused) = (watch(&relation, missing), earlier.is_accused());
+        let kept = self.keep(&relation, &stem, &watch, &earlier).await?;
+        let (is_kept, data) = (kept.is_some(), self.generations.now().await);
+        let data = kept.as_ref().map(|k| if k.stretches.is_empty() { None } else { Some(data.1) });
+        let cut = match is_kept {
+            true => earlier.ranges(),
+            false => self.cut(session, &relation, &readable, length).await?,
         };
-        let watch = watch(&relation, missing);
-        let count = cut.len().max(1);
-        let relation =
-            Arc::new(RelationRun::new(relation, readable, stem, self.files(), watch, count)?);
-        let job = |index, range: Option<BlockRange>, blocks| Job {
-            relation: relation.clone(),
-            index,
-            range,
-            stretch: None,
-            tries: 0,
-            accused_in: None,
-            blocks,
-        };
-        if cut.is_empty() {
-            queue.push_back(job(0, None, u64::from(length.unwrap_or(0))));
+        if let Some(planned) = earlier.planned.filter(|_| is_kept) {
+            length = length.max(Some(planned.blocks));
         }
-        for (index, range) in cut.into_iter().enumerate() {
-            queue.push_back(job(index, Some(range), u64::from(range.len())));
+        let (kept, files, killers) = (kept.unwrap_or_default(), self.files(), earlier.killers);
+        wanted.extend(kept.parts(&stem, &files));
+        let plan = Plan { relation, readable, stem, files, watch, cut, killers, accused };
+        let relation = Arc::new(RelationRun::new(plan, kept, data.flatten())?);
+        if !is_kept {
+            relation.write_plan(length.unwrap_or(0))?;
+        }
+        if let Some(entry) = relation.finish_if_done().await? {
+            return Ok(self.finished(&relation, entry).await?);
+        }
+        for (index, range) in relation.to_do().await {
+            let blocks = range.map_or(u64::from(length.unwrap_or(0)), |r| u64::from(r.len()));
+            let job = Job {
+                relation: relation.clone(),
+                index,
+                range,
+                stretch: None,
+                tries: 0,
+                accused_in: None,
+                blocks,
+            };
+            match relation.was_accused(index).await {
+                true => locked(&self.accused).push_back(job),
+                false => locked(&self.queue).push_back(job),
+            }
         }
         Ok(())
+    }
+
+    /// What can be gone on with of what earlier runs have read of a relation.
+    /// What cannot is taken away.
+    async fn keep(
+        &self,
+        relation: &Relation,
+        stem: &str,
+        watch: &Watch,
+        earlier: &EarlierRelation,
+    ) -> Result<Option<Kept>, RunError> {
+        let Some(dir) = self.dir.as_ref().filter(|_| earlier.planned.is_some()) else {
+            return Ok(None);
+        };
+        let (snapshot, data) = self.generations.now().await;
+        let snapshots = locked(&self.earlier).snapshots.clone();
+        let data_of = |number: u32| {
+            let taken = snapshots.get(usize::try_from(number.checked_sub(1)?).ok()?)?;
+            Some(if relation.unlogged { number } else { taken.data })
+        };
+        let now = if relation.unlogged { snapshot } else { data };
+        let errors = format!("errors/{stem}.csv");
+        if dir.len(&errors)?.is_some() {
+            dir.rename(&errors, &format!("{errors}.part"))?;
+        }
+        dir.remove(&format!("maps/{stem}.map"))?;
+        // What was learnt from the rows on their way is not in the journal.
+        let kept = if watch.is_idle() && fits(earlier, relation, data_of, now) {
+            take_up(&self.files(), relation.oid, stem, earlier).await?
+        } else {
+            None
+        };
+        if kept.is_none() {
+            for class in [manifest::RowClass::Clean, manifest::RowClass::Suspect] {
+                dir.remove(&names::data_path(stem, class, self.options.codec))?;
+            }
+        }
+        Ok(kept)
+    }
+
+    /// Where a large relation is cut; not at all, if it is not large.
+    async fn cut(
+        &self,
+        session: &Session,
+        relation: &Relation,
+        readable: &Readable,
+        length: Option<u32>,
+    ) -> Result<Vec<BlockRange>, RunError> {
+        let whole_max = self.options.split_bytes / u64::from(session.server().block_size.max(1));
+        let whole_max = u32::try_from(whole_max).unwrap_or(u32::MAX);
+        match length {
+            Some(length) if relation.heap && readable.tid_ranges && length > whole_max => {
+                let can = self.can_plan(session, &readable.probe()).await?;
+                Ok(if can { stretches(length, whole_max) } else { Vec::new() })
+            }
+            _ => Ok(Vec::new()),
+        }
     }
 
     /// Whether a read of a part can be planned at all: not where pg_statistic

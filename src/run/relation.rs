@@ -1,11 +1,16 @@
 //! One relation of a run: its stretches, read by any worker in any order, end
 //! as one entry of the manifest.
 
-use super::entry::{described, large_objects};
-use crate::dump::{Cause, Findings, Held, Lane, LaneWriter, Log, Stretch, Watch};
-use crate::heap::{BlockRange, Salvage, Status, TidMap};
+mod ending;
+
+use super::earlier::EarlierStretch;
+use super::resume::{Kept, columns};
+use crate::dump::{Begun, Finding, Findings, Held, Lane, Log, Saving, Stretch, Watch};
+use crate::heap::{BlockRange, Ctid, Salvage, TidMap};
 use crate::output::error_log::{ErrorLine, ErrorLog};
-use crate::output::{Codec, DumpDir, OutputError, manifest, names};
+use crate::output::journal::{Journal, Record};
+use crate::output::{Codec, DumpDir, OutputError, journal, manifest, names};
+use crate::server::fault::Words;
 use crate::server::inventory::Relation;
 use crate::server::relation::OnDisk;
 use crate::server::sql::Readable;
@@ -17,6 +22,7 @@ use tokio::sync::Mutex;
 #[derive(Clone)]
 pub(super) struct Files {
     pub(super) dir: Option<Arc<DumpDir>>,
+    pub(super) journal: Option<Arc<Journal>>,
     pub(super) codec: Codec,
 }
 
@@ -28,7 +34,13 @@ pub(super) struct RelationRun {
     log: Log,
     /// What each stretch begins to watch with.
     watch: Watch,
-    stretches: usize,
+    /// How it was cut; empty: it is read as one.
+    cut: Vec<BlockRange>,
+    /// Whether its statements can begin at a block, so that it can be gone on
+    /// with.
+    resumable: bool,
+    /// The server went down while an earlier run read it.
+    accused: bool,
     /// How far its rows say that sequences are, when it is done.
     furthest: StdMutex<Vec<(u32, i64)>>,
     state: Mutex<State>,
@@ -36,6 +48,10 @@ pub(super) struct RelationRun {
 
 struct State {
     lanes: [Lane; 2],
+    /// What earlier runs have read of stretches that are not done.
+    begun: BTreeMap<usize, EarlierStretch>,
+    /// Tuples that took the server down when they were read, and its words.
+    killers: BTreeMap<Ctid, String>,
     done: BTreeMap<usize, Done>,
     snapshots: BTreeSet<u32>,
     /// The data that something was taken in of, by the first snapshot of each.
@@ -54,16 +70,24 @@ struct Done {
     watch: Watch,
 }
 
+/// What a relation is read with.
+pub(super) struct Plan {
+    pub relation: Relation,
+    pub readable: Readable,
+    pub stem: String,
+    pub files: Files,
+    pub watch: Watch,
+    pub cut: Vec<BlockRange>,
+    pub killers: BTreeMap<Ctid, String>,
+    /// The server went down while an earlier run read it.
+    pub accused: bool,
+}
+
 impl RelationRun {
-    pub(super) fn new(
-        relation: Relation,
-        readable: Readable,
-        stem: String,
-        files: Files,
-        watch: Watch,
-        stretches: usize,
-    ) -> Result<Self, OutputError> {
-        let lanes = lanes(&files, &stem);
+    /// `kept`: what is gone on with, and the numbers of the data that each
+    /// snapshot of it saw.
+    pub(super) fn new(plan: Plan, kept: Kept, data: Option<u32>) -> Result<Self, OutputError> {
+        let Plan { relation, readable, stem, files, watch, cut, killers, accused } = plan;
         let file = match &files.dir {
             Some(dir) => Some(ErrorLog::new(dir, &stem)?),
             None => None,
@@ -77,24 +101,79 @@ impl RelationRun {
             },
             file: Arc::new(StdMutex::new((0, file))),
         };
+        let Kept { lanes: begun_lanes, stretches } = kept;
+        let snapshots = stretches.values().flat_map(|s| &s.snapshots).copied().collect();
+        let (settled, begun): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            stretches.into_iter().partition(|(_, s)| s.is_settled());
+        let done = settled.into_iter().map(|(index, earlier)| {
+            let (map, findings) = taken_up(&log, earlier, []);
+            (index, Done { map, findings, watch: watch.clone() })
+        });
         let state = State {
-            lanes,
-            done: BTreeMap::new(),
-            snapshots: BTreeSet::new(),
-            data: BTreeSet::new(),
+            lanes: lanes(&files, &stem, begun_lanes),
+            done: done.collect(),
+            begun,
+            killers,
+            data: data.into_iter().collect(),
+            snapshots,
             mixed: false,
             on_disk: None,
             rewritten: false,
             failed: None,
         };
-        let state = Mutex::new(state);
-        let furthest = StdMutex::default();
-        Ok(Self { relation, readable, stem, files, log, watch, stretches, furthest, state })
+        let resumable = relation.heap && readable.tid_ranges;
+        let (state, furthest) = (Mutex::new(state), StdMutex::default());
+        Ok(Self {
+            relation,
+            readable,
+            stem,
+            files,
+            log,
+            watch,
+            cut,
+            resumable,
+            accused,
+            furthest,
+            state,
+        })
+    }
+
+    /// How many stretches it has.
+    pub(super) fn stretches(&self) -> usize {
+        self.cut.len().max(1)
+    }
+
+    /// Stretches that are not done yet, each with its range if it was cut.
+    pub(super) async fn to_do(&self) -> Vec<(usize, Option<BlockRange>)> {
+        let state = self.state.lock().await;
+        let all = (0..self.stretches()).map(|i| (i, self.cut.get(i).copied()));
+        all.filter(|(i, _)| !state.done.contains_key(i)).collect()
+    }
+
+    /// Whether the server may have gone down because an earlier run read this.
+    pub(super) async fn was_accused(&self, index: usize) -> bool {
+        let state = self.state.lock().await;
+        // Where nothing was kept, it may be any part.
+        self.accused
+            && (state.data.is_empty() || state.begun.get(&index).is_some_and(|s| s.accused))
+    }
+
+    /// Says in the journal that it is read from its beginning.
+    pub(super) fn write_plan(&self, blocks: u32) -> Result<(), OutputError> {
+        let Some(journal) = &self.files.journal else { return Ok(()) };
+        journal.append(&Record::Relation(journal::Relation {
+            oid: self.relation.oid,
+            stem: self.stem.clone(),
+            filenode: self.relation.filenode,
+            columns: columns(&self.relation),
+            stretches: self.cut.iter().map(|r| (r.start, r.end)).collect(),
+            blocks,
+        }))
     }
 
     /// Whether no stretch follows this one.
     pub(super) fn is_last(&self, index: usize) -> bool {
-        index + 1 == self.stretches
+        index + 1 == self.stretches()
     }
 
     /// Whether it was given up: what is left of it need not be read.
@@ -127,7 +206,7 @@ impl RelationRun {
         }
     }
 
-    /// Begins a stretch.
+    /// Begins a stretch, or goes on with it where an earlier run ended.
     pub(super) async fn stretch(
         &self,
         index: usize,
@@ -135,15 +214,44 @@ impl RelationRun {
     ) -> Result<Stretch, OutputError> {
         let folder = self.files.dir.as_ref().map(|d| d.path().join("data"));
         let mut state = self.state.lock().await;
+        let mut earlier = state.begun.remove(&index).unwrap_or_default();
+        let to = if earlier.map.extents().is_empty() { range.start } else { earlier.to() };
+        earlier.end = range.end.max(earlier.end);
+        let rest = BlockRange::new(to, earlier.end);
+        // Known killers in the rest are found once more, below.
+        earlier.lost.retain(|l| l.is_before(to));
+        let killers = || state.killers.iter().filter(|(k, _)| rest.contains(k.block));
+        let at = killers().map(|(&k, _)| k);
+        let salvage = Salvage::resumed(earlier.map.clone(), rest, self.readable.tuples_max, at);
+        let journal = self.files.journal.clone().filter(|_| self.resumable);
+        let saving = journal.map(|j| Saving::new(j, self.relation.oid, to));
+        let (_, findings) = taken_up(&self.log, earlier, killers());
         let [clean, suspect] = &mut state.lanes;
         Ok(Stretch::new(
-            (index, self.stretches == 1),
-            self.salvage(range),
+            (index, self.stretches() == 1),
+            salvage,
             [clean.take(index).await?, suspect.take(index).await?],
             Held::new(folder.as_deref()),
-            Findings::new(self.log.clone()),
+            findings,
             self.watch.clone(),
+            saving,
         ))
+    }
+
+    /// This tuple took the server down.
+    pub(super) async fn killer(&self, ctid: Ctid, words: &Words) -> Result<(), OutputError> {
+        let (oid, message) = (self.relation.oid, words.one_line());
+        self.state.lock().await.killers.insert(ctid, message.clone());
+        let Some(journal) = &self.files.journal else { return Ok(()) };
+        journal.append(&Record::Killer { oid, ctid: ctid.to_string(), message })?;
+        journal.sync().await
+    }
+
+    /// The server went down while this stretch was read.
+    pub(super) async fn accused(&self, stretch: usize) -> Result<(), OutputError> {
+        let Some(journal) = &self.files.journal else { return Ok(()) };
+        journal.append(&Record::Accused { oid: self.relation.oid, stretch })?;
+        journal.sync().await
     }
 
     /// Notes what a read of a stretch took in, and of which data.
@@ -159,8 +267,10 @@ impl RelationRun {
     }
 
     /// A stretch of which nothing was read yet, for another range.
-    pub(super) fn salvage(&self, range: BlockRange) -> Salvage {
-        Salvage::new(range, self.readable.tuples_max)
+    pub(super) async fn salvage(&self, range: BlockRange) -> Salvage {
+        let killers = self.state.lock().await.killers.keys().copied().collect::<Vec<_>>();
+        let nothing = TidMap::default();
+        Salvage::resumed(nothing, range, self.readable.tuples_max, killers)
     }
 
     /// Whether something was taken in that other snapshots saw differently.
@@ -178,155 +288,43 @@ impl RelationRun {
         let mut state = self.state.lock().await;
         stretch.clean.discard().await?;
         stretch.suspect.discard().await?;
-        state.lanes = self.lanes();
+        self.write_plan(state.on_disk.as_ref().map_or(0, |d| d.blocks))?;
+        state.lanes = lanes(&self.files, &self.stem, Default::default());
         state.snapshots.clear();
         state.data.clear();
         state.on_disk = None;
         Ok(())
     }
 
-    fn lanes(&self) -> [Lane; 2] {
-        lanes(&self.files, &self.stem)
-    }
-
-    /// Takes a stretch back, read or given up. The entry of the manifest, when
-    /// it was the last.
-    pub(super) async fn finish_stretch(
-        &self,
-        stretch: Stretch,
-    ) -> Result<Option<manifest::Relation>, OutputError> {
-        let Stretch { index, salvage, clean, suspect, findings, watch, .. } = stretch;
-        let done = Done { map: salvage.into_map(), findings, watch };
-        let mut state = self.state.lock().await;
-        give_back(&mut state.lanes, clean, suspect).await?;
-        state.done.insert(index, done);
-        if state.done.len() < self.stretches {
-            return Ok(None);
-        }
-        self.finish(&mut state).await.map(Some)
-    }
-
-    async fn finish(&self, state: &mut State) -> Result<manifest::Relation, OutputError> {
-        let mut map = TidMap::new(BlockRange::new(0, 0));
-        let (mut list, mut omitted) = (Vec::new(), 0);
-        let mut watch = self.watch.clone();
-        for done in std::mem::take(&mut state.done).into_values() {
-            map.join(done.map);
-            list.extend(done.findings.list);
-            omitted += done.findings.omitted;
-            watch.join(done.watch);
-        }
-        let counts = map.blocks();
-        if state.mixed {
-            let reason = "it was read in several snapshots, between which the database was \
-                          written to: rows may be there twice, or missing";
-            state.failed.get_or_insert(reason.to_owned());
-        }
-        let (rows, files) = self.finish_lanes(state).await?;
-        let errors = self.finish_log().await?;
-        let rewritten_away = state.rewritten && rows.clean + rows.suspect == 0;
-        if rewritten_away {
-            let reason = "its file was replaced since the snapshot was taken (TRUNCATE, VACUUM \
-                          FULL, CLUSTER or ALTER TABLE): what it held then cannot be read";
-            state.failed.get_or_insert(reason.to_owned());
-        }
-        if list.iter().any(|f| f.cause == Cause::NotTried) {
-            let reason = "blocks were not tried, lest the server went down";
-            state.failed.get_or_insert(reason.to_owned());
-        }
-        // An error that came only once was one all the same.
-        let unharmed = list.is_empty() && counts.damaged == 0 && errors.count == 0;
-        let status = match (&state.failed, unharmed) {
-            (Some(_), _) => manifest::RelationStatus::Failed,
-            (None, true) => manifest::RelationStatus::Clean,
-            (None, false) if rows.clean + rows.suspect == 0 && counts.clean == 0 => {
-                manifest::RelationStatus::Lost
-            }
-            (None, false) => manifest::RelationStatus::Salvaged,
-        };
-        let map_path = self.write_map(&map).await?;
-        let mut entry = described(&self.relation, false);
-        entry.relfilenode = state.on_disk.as_ref().map(|d| d.path.clone());
-        entry.status = status;
-        entry.reason = state.failed.clone();
-        entry.snapshots = state.snapshots.iter().copied().collect();
-        entry.rows = rows;
-        entry.blocks = manifest::Blocks {
-            total: map.extents().last().map_or(0, |e| u64::from(e.end.block)),
-            clean: counts.clean,
-            damaged: counts.damaged - counts.lost,
-            lost: counts.lost,
-        };
-        entry.files = files;
-        entry.lost = list.iter().map(crate::dump::Finding::manifest).collect();
-        entry.lost_omitted = omitted;
-        entry.errors = Some(errors).filter(|e| e.count > 0);
-        entry.map = map_path;
-        entry.large_objects = large_objects(&watch);
-        self.note_furthest(&watch);
-        Ok(entry)
-    }
-
-    async fn finish_lanes(
-        &self,
-        state: &mut State,
-    ) -> Result<(manifest::Rows, Vec<manifest::FileEntry>), OutputError> {
-        let empty = |class| Lane::new(None, String::new(), class, self.files.codec);
-        let lanes = std::mem::replace(
-            &mut state.lanes,
-            [empty(manifest::RowClass::Clean), empty(manifest::RowClass::Suspect)],
-        );
-        let [clean, suspect] = lanes;
-        let (clean, clean_file) = clean.finish(true).await?;
-        let (suspect, suspect_file) = suspect.finish(false).await?;
-        let rows = manifest::Rows { clean, suspect, partial: 0 };
-        Ok((rows, clean_file.into_iter().chain(suspect_file).collect()))
-    }
-
-    async fn finish_log(&self) -> Result<manifest::Errors, OutputError> {
-        let (count, log) = {
-            let mut file = self.log.file.lock().unwrap_or_else(PoisonError::into_inner);
-            (file.0, file.1.take())
-        };
-        match log {
-            Some(log) => log.finish().await,
-            None => Ok(manifest::Errors { path: None, count }),
-        }
-    }
-
-    /// The map of a relation that is not clean throughout.
-    async fn write_map(&self, map: &TidMap) -> Result<Option<String>, OutputError> {
-        let clean = map.extents().iter().all(|e| e.status == Status::Done);
-        let Some(dir) = self.files.dir.as_ref().filter(|_| !clean) else { return Ok(None) };
-        let path = format!("maps/{}.map", self.stem);
-        dir.write_atomic(&path, map.to_text().into_bytes()).await?;
-        Ok(Some(path))
-    }
-
     /// How far sequences are, by the clean rows.
     pub(super) fn furthest(&self) -> Vec<(u32, i64)> {
         self.furthest.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
-
-    fn note_furthest(&self, watch: &Watch) {
-        let mut furthest = self.furthest.lock().unwrap_or_else(PoisonError::into_inner);
-        furthest.extend(watch.furthest());
-    }
 }
 
 /// The files of a relation, one for each class.
-fn lanes(files: &Files, stem: &str) -> [Lane; 2] {
-    [manifest::RowClass::Clean, manifest::RowClass::Suspect].map(|class| {
-        let path = names::data_path(stem, class, files.codec);
-        Lane::new(files.dir.clone(), path, class, files.codec)
-    })
+fn lanes(files: &Files, stem: &str, begun: [Begun; 2]) -> [Lane; 2] {
+    let [clean, suspect] = begun;
+    [(manifest::RowClass::Clean, clean), (manifest::RowClass::Suspect, suspect)].map(
+        |(class, begun)| {
+            let path = names::data_path(stem, class, files.codec);
+            Lane::resumed(files.dir.clone(), path, class, files.codec, begun)
+        },
+    )
 }
 
-async fn give_back(
-    lanes: &mut [Lane; 2],
-    clean: LaneWriter,
-    suspect: LaneWriter,
-) -> Result<(), OutputError> {
-    lanes[0].give_back(clean).await?;
-    lanes[1].give_back(suspect).await
+/// The map and the findings of what an earlier run has read, and the killers in
+/// the rest.
+fn taken_up<'a>(
+    log: &Log,
+    earlier: EarlierStretch,
+    killers: impl IntoIterator<Item = (&'a Ctid, &'a String)>,
+) -> (TidMap, Findings) {
+    let mut findings = Findings::new(log.clone());
+    findings.list = earlier.lost.iter().filter_map(Finding::of).collect();
+    findings.omitted = earlier.lost_omitted;
+    for (&at, message) in killers {
+        findings.killer(at, message);
+    }
+    (earlier.map, findings)
 }

@@ -119,7 +119,7 @@ impl Dump {
     /// and none is half-made.
     pub fn assert_tidy(&self) {
         let case = &self.case;
-        let mut listed = BTreeSet::from(["manifest.json".to_owned()]);
+        let mut listed = BTreeSet::from(["manifest.json", "journal"].map(str::to_owned));
         for relation in &self.manifest.relations {
             let mut classes = BTreeSet::new();
             for file in &relation.files {

@@ -117,6 +117,8 @@ fn help_of_dump() {
             Output:
               -f, --file <DIR>
                       Directory to write to; it must not exist, or be empty
+                  --resume
+                      Go on with what an earlier run has left in DIR, whatever ended it
               -Z, --compress <METHOD[:LEVEL]>
                       Compression: zstd, gzip, lz4 or none, with a level if wanted [default:
                       zstd]

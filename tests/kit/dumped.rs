@@ -99,8 +99,43 @@ impl Dumped {
             RowClass::Suspect => relation.rows.suspect,
             RowClass::Partial => relation.rows.partial,
         };
-        assert_eq!(lines.len() as u64, counted, "rows of {}, {class:?}", relation.name);
+        assert_eq!(
+            lines.len() as u64,
+            counted,
+            "rows of {}, {class:?}: {}",
+            relation.name,
+            self.said
+        );
         lines
+    }
+
+    /// What lies in a directory where a run has ended.
+    pub fn read(dir: tempfile::TempDir, said: String) -> Dumped {
+        let manifest = std::fs::read(dir.path().join("manifest.json"));
+        let manifest = manifest.unwrap_or_else(|e| panic!("no manifest ({e}): {said}"));
+        let manifest = Manifest::from_json(&manifest).expect("a manifest");
+        Dumped { manifest, dir, said }
+    }
+
+    /// Every file in the manifest is what it says, and there are no others with
+    /// rows.
+    pub fn check_files(&self, at: &str) {
+        use sha2::Digest;
+        let mut known = std::collections::BTreeSet::new();
+        for file in self.manifest.relations.iter().flat_map(|r| &r.files) {
+            let bytes = std::fs::read(self.dir.path().join(&file.path));
+            let bytes = bytes.unwrap_or_else(|e| panic!("{at}: {}: {e}", file.path));
+            let sum = sha2::Sha256::digest(&bytes);
+            let sum: String = sum.iter().map(|b| format!("{b:02x}")).collect();
+            assert_eq!((bytes.len() as u64, sum), (file.bytes, file.sha256.clone()), "{at}");
+            assert!(known.insert(file.path.clone()), "{at}: {} is there twice", file.path);
+        }
+        for entry in std::fs::read_dir(self.dir.path().join("data")).expect("data").flatten() {
+            let name = format!("data/{}", entry.file_name().to_string_lossy());
+            assert!(known.contains(&name), "{at}: {name} is in no manifest");
+        }
+        let leftovers = self.leftovers();
+        assert!(leftovers.is_empty(), "{at}: {leftovers:?}");
     }
 
     /// Files that are not finished.

@@ -158,6 +158,14 @@ pub struct Lost {
     pub message: String,
 }
 
+impl Lost {
+    /// Whether it lies before a block.
+    pub fn is_before(&self, block: u32) -> bool {
+        let of_ctid = |c: &String| c.strip_prefix('(')?.split(',').next()?.parse::<u32>().ok();
+        self.first_block.or_else(|| self.ctid.as_ref().and_then(of_ctid)).is_some_and(|b| b < block)
+    }
+}
+
 /// The log of errors, in `path` unless there are none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Errors {

@@ -127,7 +127,7 @@ async fn a_later_run_goes_on_from_a_mark() {
 
         let dir = DumpDir::open(&path, true).unwrap();
         let relative = data_path("public.t", RowClass::Clean, codec);
-        let at = (mark.offset, mark.rows, mark.bytes);
+        let at = mark.extent();
         let mut writer =
             RowWriter::reopen(&dir, &relative, RowClass::Clean, codec, at).await.unwrap();
         writer.write(&rows(30_000, 5), 5).await.unwrap();
@@ -143,8 +143,8 @@ async fn a_file_shorter_than_its_mark_is_not_gone_on_with() {
     let temp = tempfile::tempdir().unwrap();
     drop(create(&DumpDir::create(temp.path(), true).unwrap(), "t", Codec::NONE));
     let dir = DumpDir::open(temp.path(), true).unwrap();
-    let reopened =
-        RowWriter::reopen(&dir, "data/t.copy", RowClass::Clean, Codec::NONE, (9, 1, 9)).await;
+    let at = Extent { len: 9, rows: 1, bytes: 9 };
+    let reopened = RowWriter::reopen(&dir, "data/t.copy", RowClass::Clean, Codec::NONE, at).await;
     assert_eq!(
         reopened.err().unwrap().to_string(),
         format!(
@@ -188,7 +188,7 @@ async fn a_piece_that_is_not_there_any_more_is_no_part_of_the_file() {
     let mut writer = create(&dir, "t", Codec::NONE);
     writer.write(b"1\n", 1).await.unwrap();
     let mark = writer.end_frame().await.unwrap();
-    let error = writer.append(piece).await.unwrap_err();
+    let error = writer.append(&piece).await.unwrap_err();
     assert!(matches!(error, OutputError::TooShort { found: 2, expected: 4, .. }), "{error}");
     assert!(writer.write(b"4\n", 1).await.is_err(), "half a piece is not built upon");
     writer.rollback(&mark).await.unwrap();
@@ -288,7 +288,8 @@ async fn rewrite(dir: &DumpDir, codec: Codec, frames: &[Vec<u8>], in_pieces: &[b
             }
             let piece = piece.into_piece().await.unwrap();
             assert_eq!(piece.rows(), lines);
-            writer.append(piece).await.unwrap();
+            writer.append(&piece).await.unwrap();
+            piece.discard().await.unwrap();
         } else {
             writer.write(frame, lines).await.unwrap();
             writer.end_frame().await.unwrap();

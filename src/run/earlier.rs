@@ -1,0 +1,146 @@
+//! What earlier runs into the same directory have done, by their journal.
+
+use super::generation::Taken;
+use crate::heap::{BlockRange, Ctid, TidMap};
+use crate::output::journal::{self, Extent, Record};
+use crate::output::manifest;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// All that the journal says.
+#[derive(Default)]
+pub(super) struct Earlier {
+    pub runs: Vec<journal::Run>,
+    pub snapshots: Vec<Taken>,
+    pub relations: BTreeMap<u32, EarlierRelation>,
+}
+
+/// What was read of a relation that may not be done.
+#[derive(Clone, Default)]
+pub(super) struct EarlierRelation {
+    /// None: only killers are known of it.
+    pub planned: Option<journal::Relation>,
+    pub stretches: BTreeMap<usize, EarlierStretch>,
+    /// Stretches before this one are joined in the relation's files.
+    pub next: usize,
+    pub killers: BTreeMap<Ctid, String>,
+    pub done: Option<(manifest::Relation, Vec<(u32, i64)>)>,
+}
+
+/// A stretch, as far as it is settled.
+#[derive(Clone, Default)]
+pub(super) struct EarlierStretch {
+    pub map: TidMap,
+    pub end: u32,
+    pub lost: Vec<manifest::Lost>,
+    pub lost_omitted: u64,
+    pub snapshots: BTreeSet<u32>,
+    pub in_place: bool,
+    /// The rows of what is settled.
+    pub files: [Extent; 2],
+    /// All that is in the files, where the stretch was given back.
+    pub ended: Option<[Extent; 2]>,
+    /// The server went down while it was read.
+    pub accused: bool,
+}
+
+impl EarlierStretch {
+    /// Settled before this block.
+    pub(super) fn to(&self) -> u32 {
+        self.map.extents().last().map_or(0, |e| e.end.block)
+    }
+
+    pub(super) fn is_settled(&self) -> bool {
+        !self.map.extents().is_empty() && self.to() >= self.end
+    }
+}
+
+impl Earlier {
+    /// Takes in the next record. One that does not fit to those before it is of
+    /// no use, and of no harm: what it would vouch for is read again.
+    pub(super) fn record(&mut self, record: Record) {
+        match record {
+            Record::Run(run) => self.runs.push(run),
+            Record::Snapshot(taken) => self.snapshots.push(Taken {
+                snapshot: taken.snapshot,
+                sees: taken.sees,
+                data: taken.data,
+            }),
+            Record::Relation(planned) => {
+                let relation = self.relations.entry(planned.oid).or_default();
+                let killers = std::mem::take(&mut relation.killers);
+                let planned = Some(planned);
+                *relation = EarlierRelation { planned, killers, ..EarlierRelation::default() };
+            }
+            Record::Stretch(saved) => self.stretch(saved),
+            Record::Ended { oid, stretch, files } => {
+                self.of(oid, stretch).ended = Some(files);
+            }
+            Record::Joined { oid, next } => {
+                let relation = self.relations.entry(oid).or_default();
+                if next < relation.next {
+                    for (_, later) in relation.stretches.range_mut(next + 1..) {
+                        later.ended = None;
+                        later.in_place = false;
+                    }
+                    if let Some(first) = relation.stretches.get_mut(&next) {
+                        (first.in_place, first.ended) = (true, None);
+                    }
+                }
+                relation.next = next;
+            }
+            Record::Killer { oid, ctid, message } => {
+                if let Ok(ctid) = ctid.parse() {
+                    self.relations.entry(oid).or_default().killers.insert(ctid, message);
+                }
+            }
+            Record::Accused { oid, stretch } => self.of(oid, stretch).accused = true,
+            Record::Done { relation, furthest } => {
+                let oid = relation.oid;
+                self.relations.entry(oid).or_default().done = Some((*relation, furthest));
+            }
+        }
+    }
+
+    fn of(&mut self, oid: u32, stretch: usize) -> &mut EarlierStretch {
+        self.relations.entry(oid).or_default().stretches.entry(stretch).or_default()
+    }
+
+    fn stretch(&mut self, saved: journal::Stretch) {
+        let stretch = self.of(saved.oid, saved.stretch);
+        let Ok(map) = TidMap::from_text(&saved.map) else { return };
+        let follows = match (stretch.map.extents().last(), map.extents().first()) {
+            (Some(last), Some(first)) => last.end == first.start,
+            _ => true,
+        };
+        if !follows {
+            return;
+        }
+        stretch.map.join(map);
+        stretch.lost.truncate(saved.lost_kept);
+        stretch.lost.extend(saved.lost);
+        stretch.lost_omitted = saved.lost_omitted;
+        stretch.snapshots.insert(saved.snapshot);
+        (stretch.end, stretch.files, stretch.in_place) = (saved.end, saved.files, saved.in_place);
+        stretch.ended = None;
+    }
+}
+
+impl EarlierRelation {
+    /// Whether the server went down while a part of it was read that is not
+    /// settled yet.
+    pub(super) fn is_accused(&self) -> bool {
+        self.stretches.values().any(|s| s.accused && !s.is_settled())
+    }
+
+    /// Where its blocks were cut: none, where it was read as one.
+    pub(super) fn ranges(&self) -> Vec<BlockRange> {
+        let planned = self.planned.iter().flat_map(|p| &p.stretches);
+        planned.map(|&(start, end)| BlockRange::new(start, end)).collect()
+    }
+
+    /// The first stretch that is not settled, of so many.
+    pub(super) fn first_open(&self, stretches: usize) -> usize {
+        let settled = |i: &usize| self.stretches.get(i).is_some_and(EarlierStretch::is_settled);
+        (0..stretches).take_while(settled).count()
+    }
+}

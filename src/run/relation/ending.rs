@@ -1,0 +1,173 @@
+//! How a relation ends: stretches come back, their pieces are joined, and what
+//! they came to is the manifest's entry.
+
+use super::super::entry::{described, large_objects};
+use super::{Done, RelationRun, State};
+use crate::dump::{Cause, Lane, Stretch, Watch};
+use crate::heap::{Status, TidMap};
+use crate::output::journal::Record;
+use crate::output::{OutputError, manifest};
+use std::sync::PoisonError;
+
+impl RelationRun {
+    /// Takes a stretch back, read or given up. The entry of the manifest, when
+    /// it was the last.
+    pub(in super::super) async fn finish_stretch(
+        &self,
+        stretch: Stretch,
+    ) -> Result<Option<manifest::Relation>, OutputError> {
+        let Stretch { index, salvage, clean, suspect, findings, watch, .. } = stretch;
+        let done = Done { map: salvage.into_map(), findings, watch };
+        let mut state = self.state.lock().await;
+        let [clean_lane, suspect_lane] = &mut state.lanes;
+        let files = [clean_lane.give_back(clean).await?, suspect_lane.give_back(suspect).await?];
+        state.done.insert(index, done);
+        if let Some(journal) = self.files.journal.as_ref().filter(|_| !self.cut.is_empty()) {
+            journal.append(&Record::Ended { oid: self.relation.oid, stretch: index, files })?;
+        }
+        self.join(&mut state).await?;
+        if state.done.len() < self.stretches() {
+            return Ok(None);
+        }
+        self.finish(&mut state).await.map(Some)
+    }
+
+    /// Ends the relation if all of it was done by earlier runs.
+    pub(in super::super) async fn finish_if_done(
+        &self,
+    ) -> Result<Option<manifest::Relation>, OutputError> {
+        let mut state = self.state.lock().await;
+        if state.done.len() < self.stretches() {
+            return Ok(None);
+        }
+        self.join(&mut state).await?;
+        self.finish(&mut state).await.map(Some)
+    }
+
+    /// Puts pieces whose turn it is into the relation's files. Their own files
+    /// are removed when the journal says that nobody needs them.
+    async fn join(&self, state: &mut State) -> Result<(), OutputError> {
+        let mut joined = Vec::new();
+        for lane in &mut state.lanes {
+            joined.extend(lane.join().await?);
+        }
+        if let Some(journal) = self.files.journal.as_ref().filter(|_| !self.cut.is_empty()) {
+            if !joined.is_empty() {
+                for lane in &mut state.lanes {
+                    lane.sync().await?;
+                }
+            }
+            let (oid, next) = (self.relation.oid, state.lanes[0].next());
+            journal.append(&Record::Joined { oid, next })?;
+            if !joined.is_empty() {
+                journal.sync().await?;
+            }
+        }
+        for piece in joined {
+            piece.discard().await?;
+        }
+        Ok(())
+    }
+
+    async fn finish(&self, state: &mut State) -> Result<manifest::Relation, OutputError> {
+        let mut map = TidMap::default();
+        let (mut list, mut omitted) = (Vec::new(), 0);
+        let mut watch = self.watch.clone();
+        for done in std::mem::take(&mut state.done).into_values() {
+            map.join(done.map);
+            list.extend(done.findings.list);
+            omitted += done.findings.omitted;
+            watch.join(done.watch);
+        }
+        let counts = map.blocks();
+        if state.mixed {
+            let reason = "it was read in several snapshots, between which the database was \
+                          written to: rows may be there twice, or missing";
+            state.failed.get_or_insert(reason.to_owned());
+        }
+        let (rows, files) = self.finish_lanes(state).await?;
+        let errors = self.finish_log().await?;
+        let rewritten_away = state.rewritten && rows.clean + rows.suspect == 0;
+        if rewritten_away {
+            let reason = "its file was replaced since the snapshot was taken (TRUNCATE, VACUUM \
+                          FULL, CLUSTER or ALTER TABLE): what it held then cannot be read";
+            state.failed.get_or_insert(reason.to_owned());
+        }
+        if list.iter().any(|f| f.cause == Cause::NotTried) {
+            let reason = "blocks were not tried, lest the server went down";
+            state.failed.get_or_insert(reason.to_owned());
+        }
+        // An error that came only once was one all the same.
+        let unharmed = list.is_empty() && counts.damaged == 0 && errors.count == 0;
+        let status = match (&state.failed, unharmed) {
+            (Some(_), _) => manifest::RelationStatus::Failed,
+            (None, true) => manifest::RelationStatus::Clean,
+            (None, false) if rows.clean + rows.suspect == 0 && counts.clean == 0 => {
+                manifest::RelationStatus::Lost
+            }
+            (None, false) => manifest::RelationStatus::Salvaged,
+        };
+        let map_path = self.write_map(&map).await?;
+        let mut entry = described(&self.relation, false);
+        entry.relfilenode = state.on_disk.as_ref().map(|d| d.path.clone());
+        entry.status = status;
+        entry.reason = state.failed.clone();
+        entry.snapshots = state.snapshots.iter().copied().collect();
+        entry.rows = rows;
+        entry.blocks = manifest::Blocks {
+            total: map.extents().last().map_or(0, |e| u64::from(e.end.block)),
+            clean: counts.clean,
+            damaged: counts.damaged - counts.lost,
+            lost: counts.lost,
+        };
+        entry.files = files;
+        entry.lost = list.iter().map(crate::dump::Finding::manifest).collect();
+        entry.lost_omitted = omitted;
+        entry.errors = Some(errors).filter(|e| e.count > 0);
+        entry.map = map_path;
+        entry.large_objects = large_objects(&watch);
+        self.note_furthest(&watch);
+        Ok(entry)
+    }
+
+    async fn finish_lanes(
+        &self,
+        state: &mut State,
+    ) -> Result<(manifest::Rows, Vec<manifest::FileEntry>), OutputError> {
+        let empty = |class| Lane::new(None, String::new(), class, self.files.codec);
+        let lanes = std::mem::replace(
+            &mut state.lanes,
+            [empty(manifest::RowClass::Clean), empty(manifest::RowClass::Suspect)],
+        );
+        let [clean, suspect] = lanes;
+        let (clean, clean_file) = clean.finish(true).await?;
+        let (suspect, suspect_file) = suspect.finish(false).await?;
+        let rows = manifest::Rows { clean, suspect, partial: 0 };
+        Ok((rows, clean_file.into_iter().chain(suspect_file).collect()))
+    }
+
+    async fn finish_log(&self) -> Result<manifest::Errors, OutputError> {
+        let (count, log) = {
+            let mut file = self.log.file.lock().unwrap_or_else(PoisonError::into_inner);
+            (file.0, file.1.take())
+        };
+        match log {
+            Some(log) => log.finish().await,
+            None => Ok(manifest::Errors { path: None, count }),
+        }
+    }
+
+    /// The map of a relation that is not clean throughout.
+    async fn write_map(&self, map: &TidMap) -> Result<Option<String>, OutputError> {
+        let clean = map.extents().iter().all(|e| e.status == Status::Done);
+        let Some(dir) = self.files.dir.as_ref().filter(|_| !clean) else { return Ok(None) };
+        let path = format!("maps/{}.map", self.stem);
+        dir.write_atomic(&path, map.to_text().into_bytes()).await?;
+        Ok(Some(path))
+    }
+
+    fn note_furthest(&self, watch: &Watch) {
+        let mut furthest = self.furthest.lock().unwrap_or_else(PoisonError::into_inner);
+        furthest.extend(watch.furthest());
+    }
+}

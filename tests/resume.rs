@@ -1,0 +1,103 @@
+//! Runs that are ended in the middle, at every write and in every way, and gone
+//! on with: what comes out is what a run gives that nobody disturbed.
+
+#[path = "kit/mod.rs"]
+mod kit;
+
+#[path = "resume/every_write.rs"]
+mod every_write;
+
+use kit::dumped::Dumped;
+use kit::{ChecksumAfter, Harm, Place, Places, Server, ServerOptions, Stop, Version};
+use kit::{harm, oracle, sample};
+use pg_salvage::output::manifest::RowClass;
+use std::path::Path;
+use std::process::{Command, Output};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_pg_salvage");
+const DB: &str = "postgres";
+
+/// A dump into a directory, with variables in its environment.
+fn run(server: &Server, dir: &Path, options: &[&str], env: &[(&str, String)]) -> Output {
+    Command::new(PROGRAM)
+        .args(["dump", "--split-size", "64kB", "-d"])
+        .arg(server.conninfo(DB))
+        .arg("-f")
+        .arg(dir)
+        .args(options)
+        .envs(env.iter().map(|(name, value)| (*name, value)))
+        .output()
+        .expect("the program starts")
+}
+
+fn said(out: &Output) -> String {
+    let said = [&out.stdout, &out.stderr].map(|b| String::from_utf8_lossy(b).into_owned()).concat();
+    assert!(!said.contains("panicked"), "{said}");
+    said
+}
+
+/// A database with tables that are well, damaged, small, empty.
+async fn damaged(version: &Version, harms: &[(&str, Harm)]) -> Server {
+    let server = Server::start(version, ServerOptions::checksums(true));
+    let client = server.connect(DB).await;
+    client
+        .batch_execute(
+            "CREATE TABLE empty (i int); CREATE TABLE none (); CREATE UNLOGGED TABLE unlogged (i int);
+             INSERT INTO unlogged SELECT generate_series(1, 1000);
+             CREATE TABLE small1 AS SELECT i FROM generate_series(1, 10) i;
+             CREATE TABLE small2 (s serial); INSERT INTO small2 DEFAULT VALUES",
+        )
+        .await
+        .expect("it works");
+    let names: Vec<&str> = harms.iter().map(|(name, _)| *name).collect();
+    sample::victims(&server, DB, &[&["well"], &names[..]].concat()).await;
+    let mut places = Vec::new();
+    for (name, _) in harms {
+        places.push(Places::of(&client, &format!("public.{}", oracle::quote(name))).await);
+    }
+    drop(client);
+    assert_eq!(server.stop(), Stop::Clean);
+    for (places, (_, what)) in places.iter().zip(harms) {
+        let at = Place::middle(places.blocks);
+        let after = match what {
+            Harm::BadPageHeader | Harm::Checksum => ChecksumAfter::Stale,
+            _ => ChecksumAfter::Recomputed,
+        };
+        harm(&server, places, *what, at, after);
+    }
+    server.start_again();
+    server
+}
+
+/// What of a dump must be the same, whatever happened on the way.
+async fn essence(dumped: &Dumped) -> Vec<(String, String, Vec<Vec<u8>>, Vec<Vec<u8>>)> {
+    let mut all = Vec::new();
+    for relation in &dumped.manifest.relations {
+        let said = format!(
+            "{:?} {:?} {:?} {:?} {:?} {:?}",
+            relation.status,
+            relation.reason,
+            relation.rows,
+            relation.blocks,
+            relation.lost,
+            relation.sequence
+        );
+        let clean = dumped.lines(relation, RowClass::Clean).await;
+        let suspect = dumped.lines(relation, RowClass::Suspect).await;
+        all.push((relation.name.clone(), said, clean, suspect));
+    }
+    all
+}
+
+/// Holds a dump against one that nobody disturbed.
+async fn check_same(dumped: &Dumped, undisturbed: &Dumped, at: &str) {
+    dumped.check_files(at);
+    let (found, wanted) = (essence(dumped).await, essence(undisturbed).await);
+    for (found, wanted) in found.iter().zip(&wanted) {
+        assert_eq!((&found.0, &found.1), (&wanted.0, &wanted.1), "{at}");
+        assert!(found.2 == wanted.2, "{at}: clean rows of {}", found.0);
+        assert!(found.3 == wanted.3, "{at}: suspect rows of {}", found.0);
+    }
+    assert_eq!(found.len(), wanted.len(), "{at}");
+    assert_eq!(dumped.manifest.status, undisturbed.manifest.status, "{at}");
+}
