@@ -97,6 +97,10 @@ pub struct DumpArgs {
     /// Do not wait for files to be written safely to disk
     #[arg(long, help_heading = "Output")]
     no_sync: bool,
+    /// Leave so much of the file system free: do not begin where there is less,
+    /// and stop before; 0: fill it
+    #[arg(long, value_name = "SIZE", default_value = "100MB", value_parser = size_or_none, help_heading = "Output")]
+    min_free: u64,
 }
 
 #[derive(Args, Debug)]
@@ -300,6 +304,7 @@ impl ReadingArgs {
         ]);
         Ok(RunOptions {
             dir: None,
+            min_free: 0,
             sync: true,
             jobs: usize::from(self.jobs),
             codec: Codec::NONE,
@@ -328,9 +333,11 @@ impl DumpArgs {
     pub fn meant(&self) -> Result<(Target, RunOptions), UsageError> {
         let mut options = self.reading.options(&self.selection, When::Auto)?;
         options.dir = Some(self.file.clone());
+        options.min_free = self.min_free;
         options.sync = !self.no_sync;
         options.codec = self.compress;
         options.asked.insert("compress".to_owned(), json!(self.compress.to_string()));
+        options.asked.insert("min_free".to_owned(), json!(self.min_free));
         Ok((self.connection.target()?, options))
     }
 }
@@ -382,6 +389,11 @@ fn size(text: &str) -> Result<u64, String> {
         .ok_or_else(|| "write it with a unit, as in 512kB, 64MB, 1GB".to_owned())
 }
 
+/// A size, or a bare 0.
+fn size_or_none(text: &str) -> Result<u64, String> {
+    if text == "0" { Ok(0) } else { size(text) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -396,6 +408,7 @@ mod tests {
     fn sizes_and_durations_have_units() {
         assert_eq!(size("1GB"), Ok(1 << 30));
         assert_eq!(size("512kB"), Ok(512 << 10));
+        assert_eq!((size_or_none("0"), size_or_none("1kB")), (Ok(0), Ok(1024)));
         assert!(size("7").is_err() && size("GB").is_err() && size("99999999999TB").is_err());
         assert_eq!(duration("10min"), Ok(Duration::from_secs(600)));
         assert_eq!(duration("0"), Ok(Duration::ZERO));

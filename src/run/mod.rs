@@ -19,7 +19,7 @@ mod silent;
 pub use generation::ServerGone;
 pub use silent::CheckCounts;
 
-use crate::output::{Codec, DumpDir, OutputError, manifest};
+use crate::output::{Codec, DumpDir, OutputError, manifest, space};
 use crate::progress::Progress;
 use crate::server::catalog::{self, CatalogError};
 use crate::server::connect::Target;
@@ -40,6 +40,8 @@ use tokio::task::JoinSet;
 pub struct RunOptions {
     /// Where the dump goes; none: everything is read, and nothing is kept.
     pub dir: Option<PathBuf>,
+    /// Bytes that are left free where the dump goes.
+    pub min_free: u64,
     /// Whether files are synced.
     pub sync: bool,
     pub jobs: usize,
@@ -107,7 +109,11 @@ pub async fn run(
     let inventory = catalog::read(&first.session).await?;
     check_selection(&options, &inventory, &first.session.server().database)?;
     let dir = match &options.dir {
-        Some(path) => Some(Arc::new(DumpDir::create(path, options.sync)?)),
+        Some(path) => {
+            space::check(path, options.min_free)?;
+            let dir = DumpDir::create(path, options.sync)?;
+            Some(Arc::new(dir.keep_free(options.min_free)))
+        }
         None => None,
     };
     let run = Arc::new(Run {
@@ -131,8 +137,7 @@ pub async fn run(
     let missing = run.read_sequences(&first.session, &selected).await?;
     run.plan(&first.session, selected, &missing).await?;
     if let Err(e) = run.read_all(first).await {
-        run.finish_after(&e, &missing).await;
-        return Err(e);
+        return run.finish_after(e, &missing).await;
     }
     run.look_for_silent_loss().await;
     run.finish(&missing).await
