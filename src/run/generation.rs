@@ -5,10 +5,15 @@
 //! whoever notices first waits until connections are accepted again, and a new
 //! generation begins.
 
+use super::RunError;
+use super::job::TRIES_MAX;
 use crate::output::manifest;
 use crate::progress::Progress;
+use crate::server::catalog;
 use crate::server::connect::Target;
 use crate::server::fault::Ended;
+use crate::server::inventory::Inventory;
+use crate::server::life::Life;
 use crate::server::session::{OpenError, ServerFacts, Session, Snapshot, Timeouts};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -37,7 +42,8 @@ pub struct ServerGone(pub OpenError);
 pub(super) enum Lost {
     /// The server is well: this session alone is gone.
     Session,
-    /// All sessions are gone, and the server has said why: it is no crash.
+    /// All sessions are gone, but it was no crash: the server has said why, or
+    /// has not gone down at all.
     ServerTold,
     /// All sessions are gone: a crash, as far as one can tell.
     Server,
@@ -56,6 +62,7 @@ struct Current {
     snapshot: String,
     /// What the snapshot can see, as the server writes it.
     sees: String,
+    life: Life,
     /// The number of the first snapshot that sees the same.
     data: u32,
     taken: Vec<manifest::Snapshot>,
@@ -87,12 +94,13 @@ impl Generations {
         patience: Duration,
         progress: Arc<Progress>,
     ) -> Result<Self, OpenError> {
-        let (holder, snapshot, sees) = hold(&target, timeouts).await?;
+        let (holder, snapshot, sees, life) = hold(&target, timeouts).await?;
         let taken = vec![described(&holder, &snapshot, 1)];
         let current = Mutex::new(Current {
             holder,
             snapshot,
             sees,
+            life,
             data: 1,
             taken,
             told: Vec::new(),
@@ -149,6 +157,23 @@ impl Generations {
         }
     }
 
+    /// The first session, and the catalogs that it has read. It is lost as any
+    /// other may be.
+    pub(super) async fn inventory(&self) -> Result<(Numbered, Inventory), RunError> {
+        let mut tries = 1;
+        loop {
+            let first = self.session(true).await?;
+            match catalog::read(&first.session).await {
+                Ok(inventory) => return Ok((first, inventory)),
+                Err(e) if first.session.is_closed() && tries < TRIES_MAX => {
+                    tracing::info!("{e}; reading the catalogs again");
+                    tries += 1;
+                }
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+
     /// A session without the shared snapshot, which sees the database as it is
     /// now.
     pub(super) async fn session_of_now(&self) -> Result<Session, OpenError> {
@@ -180,7 +205,14 @@ impl Generations {
         let mut pause = RETRY_FIRST;
         loop {
             match hold(&self.target, self.timeouts).await {
-                Ok((holder, snapshot, sees)) => {
+                Ok((holder, snapshot, sees, life)) => {
+                    if !told && current.life.is_same(&life) {
+                        current.crashes -= 1;
+                        current.told.pop();
+                        current.told.push(true);
+                        tracing::warn!("the server is well: only the connections were lost");
+                    }
+                    current.life = life;
                     let number = current.number() + 1;
                     current.taken.push(described(&holder, &snapshot, number));
                     // With a transaction under way in the first, what became of
@@ -208,11 +240,15 @@ impl Generations {
     }
 }
 
-async fn hold(target: &Target, timeouts: Timeouts) -> Result<(Session, String, String), OpenError> {
+async fn hold(
+    target: &Target,
+    timeouts: Timeouts,
+) -> Result<(Session, String, String, Life), OpenError> {
     let holder = Session::open(target, timeouts, None).await?;
     let sees = holder.snapshot_sees().await?;
+    let life = Life::of(&holder).await?;
     let snapshot = holder.export_snapshot().await?;
-    Ok((holder, snapshot, sees))
+    Ok((holder, snapshot, sees, life))
 }
 
 fn described(holder: &Session, id: &str, number: u32) -> manifest::Snapshot {

@@ -21,7 +21,7 @@ pub use silent::CheckCounts;
 
 use crate::output::{Codec, DumpDir, OutputError, manifest, space};
 use crate::progress::Progress;
-use crate::server::catalog::{self, CatalogError};
+use crate::server::catalog::CatalogError;
 use crate::server::connect::Target;
 use crate::server::inventory::{Inventory, Relation, Selection};
 use crate::server::session::{OpenError, ReadError, Timeouts};
@@ -105,8 +105,7 @@ pub async fn run(
     let started = jiff::Timestamp::now();
     let generations =
         Generations::begin(target, options.timeouts, options.crash_wait, progress.clone()).await?;
-    let first = generations.session(true).await?;
-    let inventory = catalog::read(&first.session).await?;
+    let (first, inventory) = generations.inventory().await?;
     check_selection(&options, &inventory, &first.session.server().database)?;
     let dir = match &options.dir {
         Some(path) => {

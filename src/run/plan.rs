@@ -107,6 +107,7 @@ impl Run {
             range,
             stretch: None,
             tries: 0,
+            lost_at: None,
             accused_in: None,
             blocks,
         };

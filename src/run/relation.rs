@@ -97,6 +97,11 @@ impl RelationRun {
         index + 1 == self.stretches
     }
 
+    /// Whether a part of it can be read without reading, or listing, all of it.
+    pub(super) fn can_be_narrowed(&self) -> bool {
+        self.relation.heap && self.readable.tid_ranges
+    }
+
     /// Whether it was given up: what is left of it need not be read.
     pub(super) async fn has_failed(&self) -> bool {
         self.state.lock().await.failed.is_some()
@@ -232,6 +237,10 @@ impl RelationRun {
         }
         if list.iter().any(|f| f.cause == Cause::NotTried) {
             let reason = "blocks were not tried, lest the server went down";
+            state.failed.get_or_insert(reason.to_owned());
+        }
+        if list.iter().any(|f| f.cause == Cause::ConnectionLost) {
+            let reason = "the connection was lost each time that some of it was read";
             state.failed.get_or_insert(reason.to_owned());
         }
         // An error that came only once was one all the same.

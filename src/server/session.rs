@@ -222,7 +222,7 @@ impl Session {
     }
 
     /// One value that is good to have: an error of the server leaves it out.
-    async fn wish(&self, sql: &str) -> Result<Option<String>, ReadError> {
+    pub(super) async fn wish(&self, sql: &str) -> Result<Option<String>, ReadError> {
         self.execute("SAVEPOINT wish").await?;
         let value = match self.value(sql).await {
             Err(e) if e.sqlstate().is_empty() => return Err(e),
