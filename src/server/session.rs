@@ -137,6 +137,9 @@ impl Session {
         let mut tries = 1;
         loop {
             let connected = connect::connect(target).await?;
+            if snapshot.is_none() {
+                connect::refuse_shared_sessions(target, &connected).await?;
+            }
             let mut session = Self { connected, server: Arc::default() };
             match session.prepare(timeouts, snapshot.clone()).await {
                 Ok(()) => return Ok(session),

@@ -22,6 +22,7 @@ pub mod page_edit;
 mod ping;
 pub mod place;
 pub mod places;
+pub mod pooler;
 pub mod proxy;
 pub mod sample;
 pub mod server;
