@@ -104,7 +104,9 @@ impl Run {
                 Ok(None)
             }
             _ => {
-                job.relation.fail(words.one_line()).await;
+                let told = self.generations.last_words().await;
+                let all = lost == Lost::ServerTold && !told.message.is_empty();
+                job.relation.fail(if all { told.one_line() } else { words.one_line() }).await;
                 Ok(Some(After::Done))
             }
         }

@@ -11,7 +11,7 @@ use crate::output::manifest;
 use crate::progress::Progress;
 use crate::server::catalog;
 use crate::server::connect::Target;
-use crate::server::fault::Ended;
+use crate::server::fault::{Ended, Words};
 use crate::server::inventory::Inventory;
 use crate::server::life::Life;
 use crate::server::session::{OpenError, ServerFacts, Session, Snapshot, Timeouts};
@@ -69,6 +69,8 @@ struct Current {
     /// Of each snapshot that has ended: whether the server said why.
     told: Vec<bool>,
     crashes: u32,
+    /// What the server said when it last ended all sessions.
+    last_words: Words,
 }
 
 impl Current {
@@ -105,6 +107,7 @@ impl Generations {
             taken,
             told: Vec::new(),
             crashes: 0,
+            last_words: Words::default(),
         });
         Ok(Self { target, timeouts, patience, progress, current })
     }
@@ -197,7 +200,9 @@ impl Generations {
 
     /// Waits for the server, and takes a new snapshot.
     async fn renew(&self, current: &mut Current) -> Result<(), ServerGone> {
-        let told = current.holder.ended().await == Ended::Told;
+        let (ended, last_words) = current.holder.ended().await;
+        let told = ended == Ended::Told;
+        current.last_words = last_words;
         current.told.push(told);
         current.crashes += u32::from(!told);
         tracing::warn!("the server has ended all sessions; waiting until it accepts connections");
@@ -233,6 +238,12 @@ impl Generations {
             sleep(pause).await;
             pause = (pause * 2).min(RETRY_LAST);
         }
+    }
+
+    /// What the server said when it last ended all sessions: those that were
+    /// busy have often not heard it.
+    pub(super) async fn last_words(&self) -> Words {
+        self.current.lock().await.last_words.clone()
     }
 
     pub(super) async fn crashes(&self) -> u32 {

@@ -133,8 +133,7 @@ pub async fn run(
         run.warn(warning.clone());
     }
     let selected = run.select(inventory);
-    let missing = run.read_sequences(&first.session, &selected).await?;
-    run.plan(&first.session, selected, &missing).await?;
+    let (first, missing) = run.prepare(first, selected).await?;
     if let Err(e) = run.read_all(first).await {
         return run.finish_after(e, &missing).await;
     }

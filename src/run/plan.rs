@@ -1,7 +1,8 @@
 //! What is read, and in which order.
 
 use super::entry::described;
-use super::job::Job;
+use super::generation::Numbered;
+use super::job::{Job, TRIES_MAX};
 use super::relation::RelationRun;
 use super::sequences::Missing;
 use super::{Run, RunError, locked};
@@ -23,8 +24,34 @@ impl Run {
         inventory.relations.into_iter().filter(|r| selection.takes(r)).collect()
     }
 
+    /// Reads the sequences and fills the queue: again, where the session is lost
+    /// meanwhile.
+    pub(super) async fn prepare(
+        &self,
+        mut first: Numbered,
+        selected: Vec<Relation>,
+    ) -> Result<(Numbered, Missing), RunError> {
+        let mut tries = 1;
+        loop {
+            let prepared = async {
+                let missing = self.read_sequences(&first.session, &selected).await?;
+                self.plan(&first.session, selected.clone(), &missing).await?;
+                Ok(missing)
+            };
+            match prepared.await {
+                Ok(missing) => return Ok((first, missing)),
+                Err(e) if !first.session.is_closed() || tries == TRIES_MAX => return Err(e),
+                Err(e) => tracing::info!("{e}; beginning again"),
+            }
+            tries += 1;
+            locked(&self.entries).clear();
+            self.progress.relations.store(0, Relaxed);
+            first = self.generations.session(true).await?;
+        }
+    }
+
     /// Fills the queue. What has no rows gets its entry at once.
-    pub(super) async fn plan(
+    async fn plan(
         &self,
         session: &Session,
         selected: Vec<Relation>,

@@ -281,14 +281,14 @@ impl Session {
     /// What the server said when it ended this session, if it has: idle
     /// sessions are told, busy ones often not (a backend that is blocked in
     /// sending rows ends without a word).
-    pub async fn ended(&mut self) -> Ended {
+    pub async fn ended(&mut self) -> (Ended, Words) {
         let closed = tokio::time::timeout(LAST_WORDS, &mut self.connected.closed).await;
         let words = match closed {
             Ok(Ok(Some(error))) => Words::of(&error),
             _ => Words::default(),
         };
         let warnings: Vec<String> = self.notices().into_iter().map(|n| n.sqlstate).collect();
-        ended(&words, &warnings)
+        (ended(&words, &warnings), words)
     }
 
     /// Warnings of the server since the last call.

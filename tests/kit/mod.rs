@@ -27,6 +27,7 @@ pub mod proxy;
 pub mod sample;
 pub mod server;
 pub mod small_disk;
+mod standby;
 mod template;
 pub mod tls;
 pub mod version;
