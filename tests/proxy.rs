@@ -170,3 +170,35 @@ async fn a_network_that_goes_away_is_no_crash() {
         assert_no_crash(&dump);
     }
 }
+
+/// The most that does not let the catalogs through, and one byte more: the cut
+/// comes where sequences and sizes are asked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_is_cut_before_the_first_row_is_begun_again() {
+    let server = Server::start(&Version::newest(), ServerOptions::checksums(true));
+    server.create_database(DB).await;
+    let sql = "CREATE TABLE t (id serial, t text);
+        INSERT INTO t (t) SELECT md5(i::text) FROM generate_series(1, 500) i; CHECKPOINT";
+    server.execute(DB, sql).await;
+    let truth = truth::of(&server, DB).await;
+    let dump_at = async |limit: u64| {
+        let plan = Plan { cut: Cut::Close, after: Some((limit, limit)), seed: 1 };
+        let proxy = Proxy::start(&server, plan).await;
+        let (folder, dir, words) = words(&proxy, "postgres", &["-v", "--max-crashes", "0"]);
+        let ran = tokio::task::spawn_blocking(move || run(words)).await.expect("no panic");
+        (folder, dir, ran)
+    };
+    let (mut too_little, mut enough) = (1_000_u64, 4_000_000);
+    while enough - too_little > 1 {
+        let limit = too_little.midpoint(enough);
+        match dump_at(limit).await.2.code {
+            0 => enough = limit,
+            _ => too_little = limit,
+        }
+    }
+    let (folder, dir, ran) = dump_at(enough).await;
+    assert!(ran.stderr.contains("beginning again"), "{enough} bytes: {}", ran.stderr);
+    let dump = Dump::read(dump::case(&server, "the least"), ran, dir, Some(folder));
+    dump.assert_equals(&truth).await;
+    assert_eq!(dump.ran.code, 0, "{}: {}", dump.case, dump.ran.stderr);
+}
