@@ -100,6 +100,10 @@ pub struct DumpArgs {
     /// Do not wait for files to be written safely to disk
     #[arg(long, help_heading = "Output")]
     no_sync: bool,
+    /// Leave so much of the file system free: do not begin where there is less,
+    /// and stop before; 0: fill it
+    #[arg(long, value_name = "SIZE", default_value = "100MB", value_parser = size_or_none, help_heading = "Output")]
+    min_free: u64,
 }
 
 #[derive(Args, Debug)]
@@ -305,6 +309,7 @@ impl ReadingArgs {
         Ok(RunOptions {
             dir: None,
             resume: false,
+            min_free: 0,
             sync: true,
             jobs: usize::from(self.jobs),
             codec: Codec::NONE,
@@ -334,9 +339,11 @@ impl DumpArgs {
         let mut options = self.reading.options(&self.selection, When::Auto)?;
         options.dir = Some(self.file.clone());
         options.resume = self.resume;
+        options.min_free = self.min_free;
         options.sync = !self.no_sync;
         options.codec = self.compress;
         options.asked.insert("compress".to_owned(), json!(self.compress.to_string()));
+        options.asked.insert("min_free".to_owned(), json!(self.min_free));
         Ok((self.connection.target()?, options))
     }
 }
@@ -388,6 +395,11 @@ fn size(text: &str) -> Result<u64, String> {
         .ok_or_else(|| "write it with a unit, as in 512kB, 64MB, 1GB".to_owned())
 }
 
+/// A size, or a bare 0.
+fn size_or_none(text: &str) -> Result<u64, String> {
+    if text == "0" { Ok(0) } else { size(text) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -402,6 +414,7 @@ mod tests {
     fn sizes_and_durations_have_units() {
         assert_eq!(size("1GB"), Ok(1 << 30));
         assert_eq!(size("512kB"), Ok(512 << 10));
+        assert_eq!((size_or_none("0"), size_or_none("1kB")), (Ok(0), Ok(1024)));
         assert!(size("7").is_err() && size("GB").is_err() && size("99999999999TB").is_err());
         assert_eq!(duration("10min"), Ok(Duration::from_secs(600)));
         assert_eq!(duration("0"), Ok(Duration::ZERO));

@@ -23,6 +23,8 @@ pub enum Cause {
     ServerCrash,
     /// It was not read, lest the server went down.
     NotTried,
+    /// The connection is lost each time that it is read; the server is well.
+    ConnectionLost,
     /// The relation's file is gone.
     MissingFile,
     /// What the catalogs say of it is damaged: it cannot be opened.
@@ -34,7 +36,7 @@ pub enum Cause {
 }
 
 impl Cause {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Page,
         Self::Tuple,
         Self::StoredElsewhere,
@@ -44,6 +46,7 @@ impl Cause {
         Self::Catalog,
         Self::EmptiedByCrash,
         Self::SilentLoss,
+        Self::ConnectionLost,
     ];
 
     /// As it is called in the manifest.
@@ -54,6 +57,7 @@ impl Cause {
             Self::StoredElsewhere => "stored_elsewhere",
             Self::ServerCrash => "server_crash",
             Self::NotTried => "not_tried",
+            Self::ConnectionLost => "connection_lost",
             Self::MissingFile => "missing_file",
             Self::Catalog => "catalog",
             Self::EmptiedByCrash => "emptied_by_crash",
@@ -180,6 +184,15 @@ impl Findings {
         self.log_error(Some(read), None, words, action);
         if let Some(loss) = recorded.loss {
             self.lost(loss, Cause::ServerCrash, words);
+        }
+    }
+
+    /// The connection was lost under a read, again and again. As long as
+    /// nothing is lost for it, it is no error of the relation.
+    pub fn cut_off(&mut self, read: &Read, words: &Words, recorded: &Recorded) {
+        if let Some(loss) = recorded.loss {
+            self.log_error(Some(read), None, words, "given up");
+            self.lost(loss, Cause::ConnectionLost, words);
         }
     }
 

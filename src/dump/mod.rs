@@ -6,6 +6,7 @@
 //! stretch can be gone on with, in another session: what it holds and what it
 //! has written agree with its map.
 
+mod cut_off;
 mod findings;
 mod held;
 mod lane;
@@ -13,6 +14,7 @@ mod rows;
 mod save;
 mod watch;
 
+pub use cut_off::cut_off;
 pub use findings::{Cause, Finding, Findings, Log, Lost};
 pub use held::Held;
 pub use lane::{Begun, Lane, LaneMark, LaneWriter, piece_path};

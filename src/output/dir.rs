@@ -7,6 +7,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
@@ -14,6 +15,7 @@ use rustix::io::Errno;
 use super::error::OutputError;
 use super::fault_point::{fault_point, torn_write};
 use super::journal::JOURNAL;
+use super::space::Space;
 
 /// The folders of every dump; others are made when something goes into them.
 const FOLDERS: [&str; 3] = ["data", "errors", "maps"];
@@ -24,6 +26,7 @@ pub struct DumpDir {
     path: PathBuf,
     sync: bool,
     resumed: bool,
+    space: Arc<Space>,
     /// Open for the lock on it.
     _lock: File,
 }
@@ -71,6 +74,16 @@ impl DumpDir {
             is_laid_out = true;
         }
         Ok(is_laid_out || path.join(JOURNAL).is_file())
+    }
+
+    /// Rows are taken in only as long as so many bytes stay free; 0: always.
+    pub fn keep_free(self, min_free: u64) -> Self {
+        let space = Arc::new(Space::new(&self.path, min_free));
+        Self { space, ..self }
+    }
+
+    pub(super) fn space(&self) -> Arc<Space> {
+        self.space.clone()
     }
 
     pub fn path(&self) -> &Path {
@@ -177,7 +190,8 @@ impl DumpDir {
             }
             Err(errno) => return Err(OutputError::io("lock directory", path)(errno.into())),
         }
-        Ok(Self { path: path.to_owned(), sync, resumed, _lock: lock })
+        let space = Arc::new(Space::new(path, 0));
+        Ok(Self { path: path.to_owned(), sync, resumed, space, _lock: lock })
     }
 
     fn refuse_unless_empty(&self) -> Result<(), OutputError> {
@@ -251,7 +265,7 @@ fn make_folder(path: &Path) -> Result<(), OutputError> {
     make(path).map(|_is_new| ())
 }
 
-fn parent(path: &Path) -> &Path {
+pub(super) fn parent(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
         Some(parent) => parent,

@@ -1,6 +1,7 @@
 //! What can go wrong with the dump directory. Each error names what was being
 //! done, the file, and the reason, in one line.
 
+use super::space::in_units;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -41,6 +42,24 @@ pub enum OutputError {
     InUse { path: PathBuf },
 
     #[error(
+        "only {free} are free for directory \"{path}\", less than --min-free {min_free} leaves \
+         alone; make space, or give a smaller --min-free",
+        free = in_units(*.free),
+        path = .path.display(),
+        min_free = in_units(*.min_free)
+    )]
+    SpaceTooLow { path: PathBuf, free: u64, min_free: u64 },
+
+    #[error(
+        "only {free} are free in directory \"{path}\", less than --min-free {min_free} leaves \
+         alone; make space, and run it again with --resume",
+        free = in_units(*.free),
+        path = .path.display(),
+        min_free = in_units(*.min_free)
+    )]
+    SpaceLow { path: PathBuf, free: u64, min_free: u64 },
+
+    #[error(
         "file \"{path}\" has {found} bytes, but {expected} had been made durable",
         path = .path.display()
     )]
@@ -51,6 +70,11 @@ impl OutputError {
     /// For `map_err`: says what was being done, and to which file.
     pub(crate) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { doing, path: path.to_owned(), source }
+    }
+
+    /// Whether we stopped ourselves before the disk was full.
+    pub fn is_space_low(&self) -> bool {
+        matches!(self, Self::SpaceLow { .. })
     }
 
     /// Whether the disk, or our share of it, is full: no fault of the relation

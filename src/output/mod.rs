@@ -8,6 +8,7 @@ pub mod error;
 
 pub mod dir;
 pub mod names;
+pub mod space;
 
 pub mod codec;
 mod frame;

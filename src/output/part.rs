@@ -9,6 +9,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest, Sha256};
@@ -17,6 +18,7 @@ use super::codec::Codec;
 use super::error::OutputError;
 use super::fault_point::{fault_point, is_durable, torn_write};
 use super::frame::Frame;
+use super::space::Space;
 
 /// Files are written in pieces of at least this size.
 const WRITE_BYTES: usize = 512 * 1024;
@@ -34,6 +36,7 @@ pub(super) struct PartFile {
     synced: u64,
     /// Of all that is written and pending.
     sha256: Sha256,
+    space: Option<Arc<Space>>,
 }
 
 impl PartFile {
@@ -105,7 +108,13 @@ impl PartFile {
             written: 0,
             synced: 0,
             sha256: Sha256::new(),
+            space: None,
         }
+    }
+
+    /// Takes in rows only as long as there is space.
+    pub(super) fn within(self, space: Arc<Space>) -> Self {
+        Self { space: Some(space), ..self }
     }
 
     /// Waits for a writer that was dropped in the middle of its work. Where
@@ -129,6 +138,7 @@ impl PartFile {
 
     /// Compresses `bytes` into the open frame, or into a new one.
     pub(super) fn feed(&mut self, bytes: &[u8]) -> Result<(), OutputError> {
+        self.space.as_ref().map_or(Ok(()), |space| space.allow())?;
         let start = self.pending.len();
         let frame = self.frame.get_or_insert_with(|| Frame::new(self.codec));
         frame.feed(bytes, &mut self.pending).map_err(OutputError::io("compress", &self.path))?;
@@ -195,9 +205,17 @@ impl PartFile {
     /// Writes what is pending to the file.
     pub(super) fn write(&mut self) -> Result<(), OutputError> {
         let write = |bytes: &[u8]| self.file.write_all_at(bytes, self.written);
-        torn_write("write rows", &self.pending, write)
-            .and_then(|()| write(&self.pending))
-            .map_err(OutputError::io("write file", &self.path))?;
+        let written =
+            torn_write("write rows", &self.pending, write).and_then(|()| write(&self.pending));
+        if let Err(error) = written {
+            // Where the disk is full, half a write would take the room that the
+            // manifest needs. If this fails, too, it is no worse than before.
+            let _ = self.file.set_len(self.written);
+            return Err(OutputError::io("write file", &self.path)(error));
+        }
+        if let Some(space) = &self.space {
+            space.wrote(self.pending.len() as u64);
+        }
         self.written = self.len();
         self.pending.clear();
         Ok(())

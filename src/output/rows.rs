@@ -133,7 +133,7 @@ impl RowWriter {
             frame_is_open: false,
             rows: 0,
             bytes: 0,
-            part: Part::Idle { file: Box::new(file), spare: Vec::new() },
+            part: Part::Idle { file: Box::new(file.within(dir.space())), spare: Vec::new() },
             failed: None,
         }
     }

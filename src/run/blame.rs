@@ -7,7 +7,7 @@
 use super::generation::{Lost, Numbered};
 use super::job::{After, How, Job, TRIES_MAX};
 use super::{Run, RunError, locked};
-use crate::dump::convict;
+use crate::dump::{convict, cut_off};
 use crate::server::fault::{Ended, Words, ended};
 use std::collections::HashMap;
 
@@ -62,20 +62,9 @@ impl Run {
     ) -> Result<Option<After>, RunError> {
         let lost = self.generations.after_loss(snapshot).await?;
         self.stop_over_the_limit().await;
-        job.tries += 1;
-        if lost == Lost::Session && why == Ended::Told && job.tries > TRIES_MAX {
-            // Somebody ends it again and again, and says so: that is no damage.
-            job.relation.fail(words.one_line()).await;
-            return Ok(Some(After::Done));
-        }
-        let guilty = match (lost, why) {
-            (Lost::Server, Ended::Silently) => true,
-            (Lost::Server | Lost::ServerTold, _) => false,
-            // A session that is lost again and again, with the server well.
-            (Lost::Session, _) => job.tries > TRIES_MAX,
-        };
-        if !guilty {
-            return Ok(None);
+        job.count_loss();
+        if lost != Lost::Server || why != Ended::Silently {
+            return self.lost_without_crash(job, lost, words, why).await;
         }
         job.accused_in = Some(snapshot);
         match &mut job.stretch {
@@ -93,6 +82,36 @@ impl Run {
             _ => {}
         }
         Ok(Some(After::Accused))
+    }
+
+    /// The server is well, or has ended its sessions and said why: that is no
+    /// damage, and it is read on, unless it happens again and again in one place.
+    async fn lost_without_crash(
+        &self,
+        job: &mut Job,
+        lost: Lost,
+        words: &Words,
+        why: Ended,
+    ) -> Result<Option<After>, RunError> {
+        if job.tries <= TRIES_MAX || lost == Lost::Server {
+            return Ok(None);
+        }
+        match &mut job.stretch {
+            Some(stretch)
+                if lost == Lost::Session
+                    && why == Ended::Silently
+                    && job.relation.can_be_narrowed() =>
+            {
+                cut_off(stretch, words).await?;
+                Ok(None)
+            }
+            _ => {
+                let told = self.generations.last_words().await;
+                let all = lost == Lost::ServerTold && !told.message.is_empty();
+                job.relation.fail(if all { told.one_line() } else { words.one_line() }).await;
+                Ok(Some(After::Done))
+            }
+        }
     }
 
     /// When the server has gone down once more than it may, nothing at all is

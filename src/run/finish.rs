@@ -8,8 +8,19 @@ use crate::output::manifest::{self, Manifest, RelationStatus, RunStatus};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+/// The run could not be done.
+const EXIT_TROUBLE: u8 = 1;
+
 impl Run {
     pub(super) async fn finish(self: Arc<Self>, missing: &Missing) -> Result<Manifest, RunError> {
+        self.write_manifest(missing, exit_code).await
+    }
+
+    async fn write_manifest(
+        self: Arc<Self>,
+        missing: &Missing,
+        exit_code: fn(RunStatus) -> u8,
+    ) -> Result<Manifest, RunError> {
         self.derive_sequences(missing);
         let (snapshots, crashes) = self.generations.history().await;
         let server = self.generations.server().await;
@@ -68,9 +79,15 @@ impl Run {
 }
 
 impl Run {
-    /// The run could not be done to its end (our disk is full, say): the
-    /// manifest of what is finished is worth a try all the same.
-    pub(super) async fn finish_after(self: Arc<Self>, error: &RunError, missing: &Missing) {
+    /// The run could not be done to its end: the manifest of what is finished
+    /// is worth a try all the same. Where we stopped before the disk was full,
+    /// it is a run that can be gone on with; else (the disk is full, say) it is
+    /// an error.
+    pub(super) async fn finish_after(
+        self: Arc<Self>,
+        error: RunError,
+        missing: &Missing,
+    ) -> Result<Manifest, RunError> {
         self.progress.stop();
         self.warn(format!("the run ended: {error}"));
         let read = locked(&self.read).clone();
@@ -81,9 +98,14 @@ impl Run {
             ..described(r, false)
         });
         locked(&self.entries).extend(left);
-        if let Err(e) = self.finish(missing).await {
+        if matches!(&error, RunError::Output(e) if e.is_space_low()) {
+            tracing::error!("{error}");
+            return self.finish(missing).await;
+        }
+        if let Err(e) = self.write_manifest(missing, |_| EXIT_TROUBLE).await {
             tracing::debug!("{e}");
         }
+        Err(error)
     }
 }
 
@@ -101,8 +123,7 @@ fn status_of(relations: &[manifest::Relation], stopped: bool) -> RunStatus {
     }
 }
 
-/// 0 all clean, 2 damage was found, 3 incomplete. (1: it could not be done, and
-/// there is no manifest.)
+/// 0 all clean, 2 damage was found, 3 incomplete.
 pub(super) fn exit_code(status: RunStatus) -> u8 {
     match status {
         RunStatus::Clean => 0,

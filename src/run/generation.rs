@@ -5,11 +5,16 @@
 //! whoever notices first waits until connections are accepted again, and a new
 //! generation begins.
 
+use super::RunError;
+use super::job::TRIES_MAX;
 use crate::output::journal::{self, Journal, Record};
 use crate::output::{OutputError, manifest};
 use crate::progress::Progress;
+use crate::server::catalog;
 use crate::server::connect::Target;
-use crate::server::fault::Ended;
+use crate::server::fault::{Ended, Words};
+use crate::server::inventory::Inventory;
+use crate::server::life::Life;
 use crate::server::session::{OpenError, ServerFacts, Session, Snapshot, Timeouts};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -38,7 +43,8 @@ pub struct ServerGone(pub OpenError);
 pub(super) enum Lost {
     /// The server is well: this session alone is gone.
     Session,
-    /// All sessions are gone, and the server has said why: it is no crash.
+    /// All sessions are gone, but it was no crash: the server has said why, or
+    /// has not gone down at all.
     ServerTold,
     /// All sessions are gone: a crash, as far as one can tell.
     Server,
@@ -69,12 +75,15 @@ struct Current {
     snapshot: String,
     /// What the snapshot can see, as the server writes it.
     sees: String,
+    life: Life,
     /// The number of the first snapshot that sees the same.
     data: u32,
     taken: Vec<manifest::Snapshot>,
     /// Of each snapshot that has ended: whether the server said why.
     told: Vec<bool>,
     crashes: u32,
+    /// What the server said when it last ended all sessions.
+    last_words: Words,
 }
 
 impl Current {
@@ -100,16 +109,18 @@ impl Generations {
         patience: Duration,
         progress: Arc<Progress>,
     ) -> Result<Self, OpenError> {
-        let (holder, snapshot, sees) = hold(&target, timeouts).await?;
+        let (holder, snapshot, sees, life) = hold(&target, timeouts).await?;
         let taken = vec![described(&holder, &snapshot, 1)];
         let current = Mutex::new(Current {
             holder,
             snapshot,
             sees,
+            life,
             data: 1,
             taken,
             told: Vec::new(),
             crashes: 0,
+            last_words: Words::default(),
         });
         let journal = OnceLock::new();
         Ok(Self { target, timeouts, patience, progress, current, journal })
@@ -192,6 +203,23 @@ impl Generations {
         }
     }
 
+    /// The first session, and the catalogs that it has read. It is lost as any
+    /// other may be.
+    pub(super) async fn inventory(&self) -> Result<(Numbered, Inventory), RunError> {
+        let mut tries = 1;
+        loop {
+            let first = self.session(true).await?;
+            match catalog::read(&first.session).await {
+                Ok(inventory) => return Ok((first, inventory)),
+                Err(e) if first.session.is_closed() && tries < TRIES_MAX => {
+                    tracing::info!("{e}; reading the catalogs again");
+                    tries += 1;
+                }
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+
     /// A session without the shared snapshot, which sees the database as it is
     /// now.
     pub(super) async fn session_of_now(&self) -> Result<Session, OpenError> {
@@ -215,7 +243,9 @@ impl Generations {
 
     /// Waits for the server, and takes a new snapshot.
     async fn renew(&self, current: &mut Current) -> Result<(), ServerGone> {
-        let told = current.holder.ended().await == Ended::Told;
+        let (ended, last_words) = current.holder.ended().await;
+        let told = ended == Ended::Told;
+        current.last_words = last_words;
         current.told.push(told);
         current.crashes += u32::from(!told);
         tracing::warn!("the server has ended all sessions; waiting until it accepts connections");
@@ -223,7 +253,14 @@ impl Generations {
         let mut pause = RETRY_FIRST;
         loop {
             match hold(&self.target, self.timeouts).await {
-                Ok((holder, snapshot, sees)) => {
+                Ok((holder, snapshot, sees, life)) => {
+                    if !told && current.life.is_same(&life) {
+                        current.crashes -= 1;
+                        current.told.pop();
+                        current.told.push(true);
+                        tracing::warn!("the server is well: only the connections were lost");
+                    }
+                    current.life = life;
                     let number = current.number() + 1;
                     current.taken.push(described(&holder, &snapshot, number));
                     if !same_data(&current.sees, &sees) {
@@ -248,6 +285,12 @@ impl Generations {
         }
     }
 
+    /// What the server said when it last ended all sessions: those that were
+    /// busy have often not heard it.
+    pub(super) async fn last_words(&self) -> Words {
+        self.current.lock().await.last_words.clone()
+    }
+
     pub(super) async fn crashes(&self) -> u32 {
         self.current.lock().await.crashes
     }
@@ -265,11 +308,15 @@ fn write_down(journal: &Journal, current: &Current) -> Result<(), OutputError> {
     journal.append(&Record::Snapshot(journal::Snapshot { snapshot, sees, data }))
 }
 
-async fn hold(target: &Target, timeouts: Timeouts) -> Result<(Session, String, String), OpenError> {
+async fn hold(
+    target: &Target,
+    timeouts: Timeouts,
+) -> Result<(Session, String, String, Life), OpenError> {
     let holder = Session::open(target, timeouts, None).await?;
     let sees = holder.snapshot_sees().await?;
+    let life = Life::of(&holder).await?;
     let snapshot = holder.export_snapshot().await?;
-    Ok((holder, snapshot, sees))
+    Ok((holder, snapshot, sees, life))
 }
 
 fn described(holder: &Session, id: &str, number: u32) -> manifest::Snapshot {

@@ -8,7 +8,7 @@ use super::generation::{Numbered, ServerGone};
 use super::relation::RelationRun;
 use super::{Run, RunError};
 use crate::dump::{Cause, End, Reading, Stretch, read_stretch};
-use crate::heap::BlockRange;
+use crate::heap::{BlockRange, Read};
 use crate::server::fault::{Fault, Words};
 use crate::server::inventory::Relation;
 use crate::server::relation::{OnDisk, Refused, enter};
@@ -26,6 +26,8 @@ pub(super) struct Job {
     /// How far it was read before something came in between.
     pub stretch: Option<Box<Stretch>>,
     pub tries: u32,
+    /// What was to be read next when a session was last lost under it.
+    pub lost_at: Option<Read>,
     /// The snapshot that was lost under it, if the server went down.
     pub accused_in: Option<u32>,
     /// Blocks that it counts for in the progress.
@@ -220,6 +222,10 @@ impl Run {
             return Ok(false);
         }
         stretch.undo_what_came().await?;
+        // It may be lost again, and of a tagged read what came is not.
+        if job.lost_at.is_some() && relation.can_be_narrowed() {
+            stretch.salvage.tag_all();
+        }
         if how.alone && stretch.salvage.is_untouched() {
             stretch.salvage.accuse();
         }
@@ -314,6 +320,19 @@ impl Run {
             self.finished(&job.relation, entry).await?;
         }
         Ok(())
+    }
+}
+
+impl Job {
+    /// A session was lost under it. Where something came before that, it is not
+    /// the same once more.
+    pub(super) fn count_loss(&mut self) {
+        let next = self.stretch.as_ref().and_then(|s| s.salvage.next_read());
+        if next != self.lost_at {
+            self.tries = 0;
+        }
+        self.tries += 1;
+        self.lost_at = next;
     }
 }
 

@@ -22,9 +22,9 @@ pub use generation::ServerGone;
 pub use silent::CheckCounts;
 
 use crate::output::journal::{Journal, Record};
-use crate::output::{Codec, DumpDir, OutputError, manifest};
+use crate::output::{Codec, DumpDir, OutputError, manifest, space};
 use crate::progress::Progress;
-use crate::server::catalog::{self, CatalogError};
+use crate::server::catalog::CatalogError;
 use crate::server::connect::Target;
 use crate::server::inventory::{Inventory, Relation, Selection};
 use crate::server::session::{OpenError, ReadError, Timeouts};
@@ -47,6 +47,8 @@ pub struct RunOptions {
     pub dir: Option<PathBuf>,
     /// Go on with what an earlier run has left there.
     pub resume: bool,
+    /// Bytes that are left free where the dump goes.
+    pub min_free: u64,
     /// Whether files are synced.
     pub sync: bool,
     pub jobs: usize,
@@ -114,11 +116,13 @@ pub async fn run(
     let started = jiff::Timestamp::now();
     let generations =
         Generations::begin(target, options.timeouts, options.crash_wait, progress.clone()).await?;
-    let first = generations.session(true).await?;
-    let inventory = catalog::read(&first.session).await?;
+    let (first, inventory) = generations.inventory().await?;
     check_selection(&options, &inventory, &first.session.server().database)?;
     let output = match &options.dir {
-        Some(path) => Some(resume::open(path, &options, first.session.server())?),
+        Some(path) => {
+            space::check(path, options.min_free)?;
+            Some(resume::open(path, &options, first.session.server())?)
+        }
         None => None,
     };
     let (dir, journal, earlier) = match output {
@@ -148,14 +152,12 @@ pub async fn run(
         run.warn(warning.clone());
     }
     let selected = run.select(inventory);
-    let missing = run.read_sequences(&first.session, &selected).await?;
-    run.plan(&first.session, selected, &missing).await?;
+    let (first, missing) = run.prepare(first, selected).await?;
     // Its number was given before earlier runs were known.
     let (snapshot, data) = run.generations.now().await;
     let first = Numbered { snapshot, data, ..first };
     if let Err(e) = run.read_all(first).await {
-        run.finish_after(&e, &missing).await;
-        return Err(e);
+        return run.finish_after(e, &missing).await;
     }
     run.look_for_silent_loss().await;
     run.finish(&missing).await

@@ -2,7 +2,8 @@
 
 use super::earlier::EarlierRelation;
 use super::entry::described;
-use super::job::Job;
+use super::generation::Numbered;
+use super::job::{Job, TRIES_MAX};
 use super::relation::{Plan, RelationRun};
 use super::resume::{Kept, fits, has_files, sweep, take_up};
 use super::sequences::Missing;
@@ -26,8 +27,35 @@ impl Run {
         inventory.relations.into_iter().filter(|r| selection.takes(r)).collect()
     }
 
+    /// Reads the sequences and fills the queue: again, where the session is lost
+    /// meanwhile.
+    pub(super) async fn prepare(
+        &self,
+        mut first: Numbered,
+        selected: Vec<Relation>,
+    ) -> Result<(Numbered, Missing), RunError> {
+        let mut tries = 1;
+        loop {
+            let prepared = async {
+                let missing = self.read_sequences(&first.session, &selected).await?;
+                self.plan(&first.session, selected.clone(), &missing).await?;
+                Ok(missing)
+            };
+            match prepared.await {
+                Ok(missing) => return Ok((first, missing)),
+                Err(e) if !first.session.is_closed() || tries == TRIES_MAX => return Err(e),
+                Err(e) => tracing::info!("{e}; beginning again"),
+            }
+            tries += 1;
+            locked(&self.entries).clear();
+            locked(&self.queue).clear();
+            self.progress.relations.store(0, Relaxed);
+            first = self.generations.session(true).await?;
+        }
+    }
+
     /// Fills the queue. What has no rows gets its entry at once.
-    pub(super) async fn plan(
+    async fn plan(
         &self,
         session: &Session,
         selected: Vec<Relation>,
@@ -49,14 +77,31 @@ impl Run {
             .collect();
         order.sort_by_key(|(weight, r)| (Reverse(r.unlogged), Reverse(*weight), r.oid));
         *locked(&self.read) = Arc::new(order.iter().map(|(_, r)| (r.oid, r.clone())).collect());
+        // All that needs the session first: what follows is done once.
+        let mut cuts = Vec::new();
+        for (_, relation) in order {
+            let length = blocks.get(&relation.oid).copied();
+            let readable = readable(session, &relation);
+            let cut = match &readable {
+                Ok(readable) => self.cut(session, &relation, readable, length).await?,
+                Err(_) => Vec::new(),
+            };
+            cuts.push((relation, length, readable, cut));
+        }
         self.take_over_done()?;
         let mut wanted = HashSet::new();
-        for (_, relation) in order {
-            let stem = stems.get(&relation.oid).cloned().unwrap_or_default();
+        for (relation, length, readable, cut) in cuts {
             if self.is_done(&relation) {
                 continue;
             }
-            self.enqueue(session, relation, stem, &blocks, missing, &mut wanted).await?;
+            match readable {
+                Ok(readable) => {
+                    let stem = stems.get(&relation.oid).cloned().unwrap_or_default();
+                    let plan = (relation, readable, stem);
+                    self.enqueue(plan, length, cut, missing, &mut wanted).await?;
+                }
+                Err(reason) => self.unreadable(&relation, reason),
+            }
         }
         if let (Some(dir), Some(journal)) = (&self.dir, &self.journal) {
             journal.sync().await?;
@@ -108,43 +153,40 @@ impl Run {
         relation.kind.is_large_objects() && pages == 0
     }
 
+    fn unreadable(&self, relation: &Relation, reason: String) {
+        self.progress.relations.fetch_add(1, Relaxed);
+        let mut entry = described(relation, false);
+        entry.status = manifest::RelationStatus::Failed;
+        entry.reason = Some(reason);
+        locked(&self.entries).push(entry);
+    }
+
+    /// Puts a relation into the queue, with what earlier runs have left of it.
     async fn enqueue(
         &self,
-        session: &Session,
-        relation: Relation,
-        stem: String,
-        blocks: &HashMap<u32, u32>,
+        (relation, readable, stem): (Relation, Readable, String),
+        mut length: Option<u32>,
+        mut cut: Vec<BlockRange>,
         missing: &Missing,
         wanted: &mut HashSet<String>,
     ) -> Result<(), RunError> {
         self.progress.relations.fetch_add(1, Relaxed);
-        let mut length = blocks.get(&relation.oid).copied();
-        let readable = match readable(session, &relation) {
-            Ok(readable) => readable,
-            Err(reason) => {
-                let mut entry = described(&relation, false);
-                entry.status = manifest::RelationStatus::Failed;
-                entry.reason = Some(reason);
-                locked(&self.entries).push(entry);
-                return Ok(());
-            }
-        };
         let earlier = locked(&self.earlier).relations.remove(&relation.oid).unwrap_or_default();
         let (watch, accused) = (watch(&relation, missing), earlier.is_accused());
         let kept = self.keep(&relation, &stem, &watch, &earlier).await?;
-        let (is_kept, data) = (kept.is_some(), self.generations.now().await);
-        let data = kept.as_ref().map(|k| if k.stretches.is_empty() { None } else { Some(data.1) });
-        let cut = match is_kept {
-            true => earlier.ranges(),
-            false => self.cut(session, &relation, &readable, length).await?,
+        let is_kept = kept.is_some();
+        let data = match &kept {
+            Some(kept) if !kept.stretches.is_empty() => Some(self.generations.now().await.1),
+            _ => None,
         };
-        if let Some(planned) = earlier.planned.filter(|_| is_kept) {
-            length = length.max(Some(planned.blocks));
+        if is_kept {
+            cut = earlier.ranges();
+            length = length.max(earlier.planned.map(|p| p.blocks));
         }
         let (kept, files, killers) = (kept.unwrap_or_default(), self.files(), earlier.killers);
         wanted.extend(kept.parts(&stem, &files));
         let plan = Plan { relation, readable, stem, files, watch, cut, killers, accused };
-        let relation = Arc::new(RelationRun::new(plan, kept, data.flatten())?);
+        let relation = Arc::new(RelationRun::new(plan, kept, data)?);
         if !is_kept {
             relation.write_plan(length.unwrap_or(0))?;
         }
@@ -159,6 +201,7 @@ impl Run {
                 range,
                 stretch: None,
                 tries: 0,
+                lost_at: None,
                 accused_in: None,
                 blocks,
             };

@@ -176,6 +176,11 @@ impl RelationRun {
         index + 1 == self.stretches()
     }
 
+    /// Whether a part of it can be read without reading, or listing, all of it.
+    pub(super) fn can_be_narrowed(&self) -> bool {
+        self.relation.heap && self.readable.tid_ranges
+    }
+
     /// Whether it was given up: what is left of it need not be read.
     pub(super) async fn has_failed(&self) -> bool {
         self.state.lock().await.failed.is_some()

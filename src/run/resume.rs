@@ -49,7 +49,8 @@ pub(super) fn open(
     let dir = match goes_on {
         true => DumpDir::open(path, options.sync)?,
         false => DumpDir::create(path, options.sync)?,
-    };
+    }
+    .keep_free(options.min_free);
     let mut earlier = Earlier::default();
     let (journal, harmed) = Journal::open(&dir, |record| earlier.record(record))?;
     if harmed {

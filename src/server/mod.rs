@@ -6,6 +6,7 @@ pub mod connect;
 pub mod copy_text;
 pub mod fault;
 pub mod inventory;
+pub mod life;
 pub mod pattern;
 pub mod relation;
 pub mod session;

@@ -137,6 +137,9 @@ impl Session {
         let mut tries = 1;
         loop {
             let connected = connect::connect(target).await?;
+            if snapshot.is_none() {
+                connect::refuse_shared_sessions(target, &connected).await?;
+            }
             let mut session = Self { connected, server: Arc::default() };
             match session.prepare(timeouts, snapshot.clone()).await {
                 Ok(()) => return Ok(session),
@@ -222,7 +225,7 @@ impl Session {
     }
 
     /// One value that is good to have: an error of the server leaves it out.
-    async fn wish(&self, sql: &str) -> Result<Option<String>, ReadError> {
+    pub(super) async fn wish(&self, sql: &str) -> Result<Option<String>, ReadError> {
         self.execute("SAVEPOINT wish").await?;
         let value = match self.value(sql).await {
             Err(e) if e.sqlstate().is_empty() => return Err(e),
@@ -278,14 +281,14 @@ impl Session {
     /// What the server said when it ended this session, if it has: idle
     /// sessions are told, busy ones often not (a backend that is blocked in
     /// sending rows ends without a word).
-    pub async fn ended(&mut self) -> Ended {
+    pub async fn ended(&mut self) -> (Ended, Words) {
         let closed = tokio::time::timeout(LAST_WORDS, &mut self.connected.closed).await;
         let words = match closed {
             Ok(Ok(Some(error))) => Words::of(&error),
             _ => Words::default(),
         };
         let warnings: Vec<String> = self.notices().into_iter().map(|n| n.sqlstate).collect();
-        ended(&words, &warnings)
+        (ended(&words, &warnings), words)
     }
 
     /// Warnings of the server since the last call.

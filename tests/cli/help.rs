@@ -124,6 +124,9 @@ fn help_of_dump() {
                       zstd]
                   --no-sync
                       Do not wait for files to be written safely to disk
+                  --min-free <SIZE>
+                      Leave so much of the file system free: do not begin where there is
+                      less, and stop before; 0: fill it [default: 100MB]
 
             Examples:
               pg_salvage dump -d shop -f /backup/shop -j 4

@@ -81,6 +81,11 @@ impl Server {
         standby
     }
 
+    /// A server of a copy of these files, not yet started.
+    pub(super) fn of_files(version: &Version, options: ServerOptions, data: &Path) -> Server {
+        Server::prepare(version, options, data)
+    }
+
     fn prepare(version: &Version, options: ServerOptions, data: &Path) -> Server {
         let folder = place::new_folder(options.on_disk);
         let guard = Guard::over(folder.path());
@@ -235,7 +240,7 @@ impl Server {
         self.folder.path()
     }
 
-    fn socket(&self) -> PathBuf {
+    pub fn socket(&self) -> PathBuf {
         self.folder.path().join(format!(".s.PGSQL.{}", self.port))
     }
 

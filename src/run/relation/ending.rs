@@ -97,6 +97,10 @@ impl RelationRun {
             let reason = "blocks were not tried, lest the server went down";
             state.failed.get_or_insert(reason.to_owned());
         }
+        if list.iter().any(|f| f.cause == Cause::ConnectionLost) {
+            let reason = "the connection was lost each time that some of it was read";
+            state.failed.get_or_insert(reason.to_owned());
+        }
         // An error that came only once was one all the same.
         let unharmed = list.is_empty() && counts.damaged == 0 && errors.count == 0;
         let status = match (&state.failed, unharmed) {
@@ -140,7 +144,8 @@ impl RelationRun {
             [empty(manifest::RowClass::Clean), empty(manifest::RowClass::Suspect)],
         );
         let [clean, suspect] = lanes;
-        let (clean, clean_file) = clean.finish(true).await?;
+        // Of what was not read there is no file, not an empty one.
+        let (clean, clean_file) = clean.finish(state.failed.is_none()).await?;
         let (suspect, suspect_file) = suspect.finish(false).await?;
         let rows = manifest::Rows { clean, suspect, partial: 0 };
         Ok((rows, clean_file.into_iter().chain(suspect_file).collect()))

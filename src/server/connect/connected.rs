@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use tokio_postgres::error::{DbError, Severity};
 use tokio_postgres::{AsyncMessage, CancelToken, Client, Connection, Error};
 
+use super::pooler;
 use super::stream::{AsIs, Encryption, Route, Stream};
 use super::{ConnectError, ConnectErrorKind};
 use crate::server::words;
@@ -92,6 +93,11 @@ impl Connected {
     /// Which host of a list it is: `on host "h", port 5432`.
     pub fn on(&self) -> String {
         self.cancel.route.host.on()
+    }
+
+    /// The process id that the server, or a pooler in between, has told.
+    pub(super) async fn process_id(&self) -> Option<i32> {
+        pooler::process_id(&self.cancel.token).await
     }
 
     /// Asks the server to cancel what the session runs.

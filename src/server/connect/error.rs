@@ -4,6 +4,11 @@ use std::io;
 
 use crate::server::words;
 
+/// PgBouncer's words; PostgreSQL has others.
+const NO_SUCH_OPTION: &str = "unsupported startup parameter";
+const POOLER: &str = "a connection pooler in between does not take it: leave it out, or connect to \
+                      the server itself";
+
 /// What kind of trouble it is, for those who decide whether to try again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ConnectErrorKind {
@@ -94,6 +99,10 @@ impl From<&tokio_postgres::Error> for ConnectError {
         let message = words::words(error);
         let kind = kind_of(sqlstate.as_deref(), &message);
         let (detail, hint) = (words::detail(error), words::hint(error));
+        let message = match message.contains(NO_SUCH_OPTION) {
+            true => format!("{message} ({POOLER})"),
+            false => message,
+        };
         ConnectError { sqlstate, detail, hint, ..ConnectError::new(kind, message) }
     }
 }

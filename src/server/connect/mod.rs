@@ -14,6 +14,7 @@ mod hosts;
 mod keywords;
 mod params;
 mod passfile;
+mod pooler;
 mod servicefile;
 mod session;
 mod settings;
@@ -25,6 +26,7 @@ mod uri;
 pub use attempt::connect;
 pub use connected::{CancelHandle, Connected, Notice, Notices};
 pub use error::{ConnectError, ConnectErrorKind};
+pub use pooler::refuse_shared_sessions;
 pub use target::Target;
 
 /// What the command line says about connecting, unread.
