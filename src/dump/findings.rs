@@ -21,8 +21,12 @@ pub enum Cause {
     StoredElsewhere,
     /// Reading it took the server down.
     ServerCrash,
-    /// It was not read, lest the server went down.
+    /// It was not read, lest the server went down, or since too much hung.
     NotTried,
+    /// A read of it alone did not come to an end.
+    Hung,
+    /// The server has not the memory to send it.
+    TooLarge,
     /// The relation's file is gone.
     MissingFile,
     /// What the catalogs say of it is damaged: it cannot be opened.
@@ -34,6 +38,19 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// Why a relation with these findings was not read to its end, if it was
+    /// not: for something that is no damage.
+    pub fn why_incomplete(findings: &[Finding]) -> Option<&'static str> {
+        let has = |cause| findings.iter().any(|f| f.cause == cause);
+        if has(Self::Hung) {
+            Some("reads of it hung, and were ended: what they were to read is missing")
+        } else if has(Self::TooLarge) {
+            Some("it has rows that the server has not the memory to send")
+        } else {
+            has(Self::NotTried).then_some("blocks were not tried, lest the server went down")
+        }
+    }
+
     /// As it is called in the manifest.
     pub fn name(self) -> &'static str {
         match self {
@@ -42,6 +59,8 @@ impl Cause {
             Self::StoredElsewhere => "stored_elsewhere",
             Self::ServerCrash => "server_crash",
             Self::NotTried => "not_tried",
+            Self::Hung => "hung",
+            Self::TooLarge => "too_large",
             Self::MissingFile => "missing_file",
             Self::Catalog => "catalog",
             Self::EmptiedByCrash => "emptied_by_crash",
@@ -154,6 +173,15 @@ impl Findings {
         }
     }
 
+    /// Something that is no damage kept a read from its end. Only what is lost
+    /// by it is an error.
+    pub fn hindered(&mut self, cause: Cause, read: &Read, words: &Words, recorded: &Recorded) {
+        if let Some(loss) = recorded.loss {
+            self.log_error(Some(read), None, words, "given up");
+            self.lost(loss, cause, words);
+        }
+    }
+
     /// Whether reading it is known to take the server down.
     pub fn has_crash(&self) -> bool {
         self.crashed
@@ -205,16 +233,15 @@ impl Findings {
     }
 
     fn log_error(&self, read: Option<&Read>, place: Option<Place>, words: &Words, action: &str) {
-        let (blocks, offset, text) = match read {
+        let text = read.map_or_else(|| "relation".to_owned(), Read::to_string);
+        let (blocks, offset) = match read {
             Some(Read::Blocks { range, .. }) => {
-                (Some((range.start, range.end.saturating_sub(1))), None, range.to_string())
+                (Some((range.start, range.end.saturating_sub(1))), None)
             }
             Some(Read::Tuples { block, first, last }) => {
-                let offset = (first == last).then_some(*first);
-                let text = format!("block {block}, offsets {first}..{last}");
-                (Some((*block, *block)), offset, text)
+                (Some((*block, *block)), (first == last).then_some(*first))
             }
-            None => (None, None, "relation".to_owned()),
+            None => (None, None),
         };
         let blocks = match place {
             Some(Place::Page(block)) => Some((block, block)),

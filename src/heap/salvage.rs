@@ -16,94 +16,16 @@
 //!    could not read its page; else its tuples are read by exact TIDs.
 //! 5. The rows of such a block are held back until all of it is settled. They
 //!    are clean if all that failed was stored elsewhere (TOAST), else suspect.
-//! 6. A read under which the server went down is read again in single places
+//! 6. A read that hung is no damage, and each wrong guess costs a timeout: the
+//!    places from the last row on are read alone. A block that hangs before its
+//!    first row came is lost as a whole, else its tuples are read.
+//! 7. A read under which the server went down is read again in single places
 //!    (blocks, then tuples), each alone.
 
 use super::ctid::{BlockNumber, BlockRange, Ctid, OffsetNumber};
 use super::map::{Status, TidMap};
 use super::narrow::Narrow;
-
-/// One COPY of a part of the heap.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Read {
-    /// Whole blocks, in heap order. With `tagged`, each row says its ctid.
-    Blocks { range: BlockRange, tagged: bool },
-    /// Tuples of one block by exact TIDs, `first` to `last`, both included.
-    /// Always tagged.
-    Tuples { block: BlockNumber, first: OffsetNumber, last: OffsetNumber },
-}
-
-/// Where the server says that the damage is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// It could not read the page of this block of this relation's main fork.
-    Page(BlockNumber),
-    /// In another relation: its TOAST, an index of that, a catalog.
-    Elsewhere,
-    /// The words name no place.
-    Unknown,
-}
-
-/// What came of a read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    Complete,
-    /// The server reported an error. `last` is the ctid of the last row that
-    /// came, if the read was tagged and a row came.
-    Failed {
-        last: Option<Ctid>,
-        place: Place,
-    },
-    /// The server went down under this read, and this read alone is to blame.
-    Crashed {
-        last: Option<Ctid>,
-    },
-}
-
-/// How far the rows of a block can be trusted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum RowClass {
-    /// From a block in which no damage was seen.
-    Clean,
-    /// From a block in which damage was seen.
-    Suspect,
-}
-
-/// What becomes of the rows of the read just recorded, and of those held back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rows {
-    /// All are clean.
-    Clean,
-    /// Of an untagged read: none counts. Of a tagged one: the rows of the last
-    /// block do not count, those of the blocks before are clean.
-    Undo,
-    /// All are of one block that is not settled: hold them back.
-    Hold,
-    /// That block is settled: everything held back is of this class.
-    Settled(RowClass),
-}
-
-/// A place given up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Loss {
-    Block(BlockNumber),
-    Tuple(Ctid),
-    /// What was left of a block when its page could not be read any more.
-    Tuples(BlockNumber, OffsetNumber, OffsetNumber),
-}
-
-/// The answer to a recorded read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Recorded {
-    pub rows: Rows,
-    pub loss: Option<Loss>,
-}
-
-impl Recorded {
-    const fn rows(rows: Rows) -> Self {
-        Self { rows, loss: None }
-    }
-}
+use super::outcome::{Loss, Outcome, Place, Read, Recorded, RowClass, Rows};
 
 /// The block whose tuples are being read.
 #[derive(Clone, Debug)]
@@ -258,7 +180,10 @@ impl Salvage {
                         self.map.mark_blocks(range, Status::Lost);
                         Recorded { rows: Rows::Undo, loss: Some(Loss::Block(block)) }
                     }
-                    place => self.open(range.start, last, place != Place::Elsewhere, false),
+                    place => {
+                        let blamed = place != Place::Elsewhere;
+                        self.open(range.start, last, blamed, Narrow::new)
+                    }
                 }
             }
             Outcome::Failed { last, place: Place::Page(block) }
@@ -279,13 +204,14 @@ impl Salvage {
                 self.blocks.failed_from(bound);
                 Recorded::rows(Rows::Undo)
             }
+            Outcome::Hung { last } => self.record_hung(range, tagged, last),
             Outcome::Crashed { .. } if range.len() == 1 && !tagged => {
                 self.accuse();
                 Recorded::rows(Rows::Undo)
             }
             Outcome::Crashed { last } if range.len() == 1 => {
                 self.blocks.crashed(range.start);
-                self.open(range.start, last, false, true)
+                self.open(range.start, last, false, Narrow::careful)
             }
             Outcome::Crashed { last } => {
                 self.tagged = true;
@@ -294,6 +220,26 @@ impl Salvage {
                 Recorded::rows(Rows::Undo)
             }
         }
+    }
+
+    /// A read of blocks hung.
+    fn record_hung(&mut self, range: BlockRange, tagged: bool, last: Option<Ctid>) -> Recorded {
+        if !tagged {
+            self.tagged = true;
+            self.map.mark_blocks(range, Status::Failed);
+            return Recorded::rows(Rows::Undo);
+        }
+        if range.len() > 1 {
+            let bound = self.done_before(range, last);
+            self.blocks.hung(bound);
+            return Recorded::rows(Rows::Undo);
+        }
+        self.blocks.hung(range.start);
+        if last.is_some() {
+            return self.open(range.start, last, false, Narrow::hanging);
+        }
+        self.map.mark_blocks(range, Status::Lost);
+        Recorded { rows: Rows::Undo, loss: Some(Loss::Block(range.start)) }
     }
 
     /// The blocks before the one of the last row are done; what follows failed.
@@ -312,12 +258,11 @@ impl Salvage {
         block: BlockNumber,
         last: Option<Ctid>,
         blamed: bool,
-        careful: bool,
+        narrow: fn(std::ops::Range<u32>) -> Narrow,
     ) -> Recorded {
         self.map.mark_blocks(BlockRange::new(block, block + 1), Status::Broken);
         let first = last.filter(|l| l.block == block).map_or(0, |l| u32::from(l.offset)) + 1;
-        let offsets = first..u32::from(self.tuples_max) + 1;
-        let tuples = if careful { Narrow::careful(offsets) } else { Narrow::new(offsets) };
+        let tuples = narrow(first..u32::from(self.tuples_max) + 1);
         self.open = Some(OpenBlock { block, tuples, lost: Vec::new(), damaged: false, blamed });
         self.settle_if_read(None)
     }
@@ -348,6 +293,7 @@ impl Salvage {
                 open.damaged |= place != Place::Elsewhere;
                 open.tuples.failed_from(bound(last))
             }
+            Outcome::Hung { last } => open.tuples.hung(bound(last)),
             Outcome::Crashed { last } => {
                 open.damaged = true;
                 open.tuples.crashed(bound(last))

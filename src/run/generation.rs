@@ -175,7 +175,12 @@ impl Generations {
         let told = current.holder.ended().await == Ended::Told;
         current.told.push(told);
         current.crashes += u32::from(!told);
-        tracing::warn!("the server has ended all sessions; waiting until it accepts connections");
+        match current.holder.is_given_up() {
+            true => tracing::warn!("the session that holds the snapshot hangs; taking a new one"),
+            false => tracing::warn!(
+                "the server has ended all sessions; waiting until it accepts connections"
+            ),
+        }
         let begun = Instant::now();
         let mut pause = RETRY_FIRST;
         loop {

@@ -139,6 +139,7 @@ impl Run {
                 path: &on_disk.path,
                 progress: &self.progress,
                 perishable: relation.relation.unlogged,
+                hangs: &relation.hangs,
             };
             let end = read_stretch(&reading, stretch).await?;
             relation.took_in(stretch, snapshot, ready.data_of(&relation.relation)).await;
@@ -156,6 +157,8 @@ impl Run {
                     leave(session).await;
                     return Ok(self.later(job, &words, how.alone).await);
                 }
+                // With another session; how often is limited.
+                End::Hung => *session = None,
                 End::SessionLost(words) => {
                     let why = why_ended(ready, &words);
                     *session = None;
@@ -249,6 +252,10 @@ impl Run {
             return self.lost(job, ready.snapshot, &words, why, how.alone).await;
         }
         let left = ready.session.leave_relation().await;
+        if fault == Fault::Hung {
+            // A session that was given up is not used again, and that is known.
+            return Ok(Some(self.later(job, &words, how.alone).await));
+        }
         if left.is_err() {
             return Ok(None);
         }

@@ -10,6 +10,7 @@ use crate::server::inventory::Relation;
 use crate::server::relation::OnDisk;
 use crate::server::sql::Readable;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use tokio::sync::Mutex;
 
@@ -29,6 +30,8 @@ pub(super) struct RelationRun {
     /// What each stretch begins to watch with.
     watch: Watch,
     stretches: usize,
+    /// How often a read of it has hung.
+    pub(super) hangs: AtomicU32,
     /// How far its rows say that sequences are, when it is done.
     furthest: StdMutex<Vec<(u32, i64)>>,
     state: Mutex<State>,
@@ -89,7 +92,8 @@ impl RelationRun {
         };
         let state = Mutex::new(state);
         let furthest = StdMutex::default();
-        Ok(Self { relation, readable, stem, files, log, watch, stretches, furthest, state })
+        let hangs = AtomicU32::new(0);
+        Ok(Self { relation, readable, stem, files, log, watch, stretches, hangs, furthest, state })
     }
 
     /// Whether no stretch follows this one.
@@ -230,8 +234,7 @@ impl RelationRun {
                           FULL, CLUSTER or ALTER TABLE): what it held then cannot be read";
             state.failed.get_or_insert(reason.to_owned());
         }
-        if list.iter().any(|f| f.cause == Cause::NotTried) {
-            let reason = "blocks were not tried, lest the server went down";
+        if let Some(reason) = Cause::why_incomplete(&list) {
             state.failed.get_or_insert(reason.to_owned());
         }
         // An error that came only once was one all the same.

@@ -4,10 +4,12 @@
 pub mod catalog;
 pub mod connect;
 pub mod copy_text;
+mod error;
 pub mod fault;
 pub mod inventory;
 pub mod pattern;
 pub mod relation;
 pub mod session;
+mod silence;
 pub mod sql;
 pub mod words;
