@@ -173,6 +173,31 @@ async fn a_statement_timeout_narrows_and_loses_nothing() {
     }
 }
 
+/// Its value is had from the column that it feeds; but it was not read.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sequence_that_sticks_keeps_nothing_else_from_being_read() {
+    let ill = Ill::with(&Version::major(15), &["t"]).await;
+    let sql = "CREATE SEQUENCE well; CREATE SEQUENCE stuck OWNED BY t.i; SELECT setval('stuck', 7)";
+    ill.server.execute(DB, sql).await;
+    let truth = ill.truth("t").await;
+    ill.restart();
+    let healing = Healing(&ill.disk);
+    ill.disk.does(&[(&ill.file("stuck").await, 0..1, "stick")]);
+    let dumped = dump(PROGRAM, &ill.server, DB, &["--read-timeout", "1s"]);
+    drop(healing);
+    assert_all_but_blocks(&dumped, "t", &truth, &[]).await;
+    assert_eq!(dumped.relation("well").status, RelationStatus::Clean);
+    let stuck = dumped.relation("stuck");
+    assert_eq!(
+        (stuck.status, dumped.manifest.exit_code),
+        (RelationStatus::Failed, 3),
+        "{stuck:#?}"
+    );
+    assert_eq!(stuck.lost[0].cause, "hung");
+    let value = stuck.sequence.as_ref().map(|s| (s.last_value, s.derived));
+    assert_eq!(value, Some((i64::from(ROWS), true)));
+}
+
 /// A process that is stopped with SIGSTOP, until this goes.
 struct Stopped(Pid);
 

@@ -103,7 +103,7 @@ pub async fn run(
     let started = jiff::Timestamp::now();
     let generations =
         Generations::begin(target, options.timeouts, options.crash_wait, progress.clone()).await?;
-    let first = generations.session(true).await?;
+    let mut first = generations.session(true).await?;
     let inventory = catalog::read(&first.session).await?;
     check_selection(&options, &inventory, &first.session.server().database)?;
     let dir = match &options.dir {
@@ -128,8 +128,8 @@ pub async fn run(
         run.warn(warning.clone());
     }
     let selected = run.select(inventory);
-    let missing = run.read_sequences(&first.session, &selected).await?;
-    run.plan(&first.session, selected, &missing).await?;
+    let missing = run.read_sequences(&mut first, &selected).await?;
+    run.plan(&mut first, selected, &missing).await?;
     if let Err(e) = run.read_all(first).await {
         run.finish_after(&e, &missing).await;
         return Err(e);
@@ -185,6 +185,19 @@ impl Run {
             Arc::clone(self).work(Some(session)).await?;
         }
         self.work_on_accused().await
+    }
+
+    /// Makes the first session ready again, or gets another in its place where it
+    /// hung and was given up. Without a session at all it cannot be done.
+    async fn after_failure(&self, first: &mut Numbered, error: ReadError) -> Result<(), RunError> {
+        if error.is_hung() && first.session.leave_relation().await.is_err() {
+            *first = self.generations.session(true).await?;
+        } else if error.sqlstate().is_empty() {
+            return Err(error.into());
+        } else {
+            first.session.leave_relation().await?;
+        }
+        Ok(())
     }
 
     fn next_job(&self) -> Option<Job> {

@@ -1,6 +1,7 @@
 //! What is read, and in which order.
 
 use super::entry::described;
+use super::generation::Numbered;
 use super::job::Job;
 use super::relation::RelationRun;
 use super::sequences::Missing;
@@ -10,7 +11,6 @@ use crate::heap::{BlockRange, stretches};
 use crate::output::{manifest, names};
 use crate::server::inventory::{Inventory, Relation, RelationKind};
 use crate::server::relation::{readable, sizes};
-use crate::server::session::Session;
 use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -26,20 +26,26 @@ impl Run {
     /// Fills the queue. What has no rows gets its entry at once.
     pub(super) async fn plan(
         &self,
-        session: &Session,
+        first: &mut Numbered,
         selected: Vec<Relation>,
         missing: &Missing,
     ) -> Result<(), RunError> {
         let stems =
             names::assign(selected.iter().map(|r| (r.oid, r.schema.as_slice(), r.name.as_slice())));
-        let in_recovery = session.server().in_recovery;
+        let in_recovery = first.session.server().in_recovery;
         let (read, rest): (Vec<_>, Vec<_>) = selected
             .into_iter()
             .filter(|r| r.kind != RelationKind::Sequence)
             .partition(|r| r.kind.has_rows() && r.not_read(in_recovery).is_none());
         locked(&self.entries).extend(rest.iter().map(|r| described(r, in_recovery)));
         let oids: Vec<u32> = read.iter().map(|r| r.oid).collect();
-        let blocks: HashMap<u32, u32> = sizes(session, &oids).await?.into_iter().collect();
+        let blocks = match sizes(&first.session, &oids).await {
+            Ok(sizes) => sizes.into_iter().collect(),
+            Err(e) => {
+                self.after_failure(first, e).await?;
+                HashMap::new()
+            }
+        };
         let mut order: Vec<(u64, Relation)> = read
             .into_iter()
             .filter(|r| !self.is_empty_large_objects(r, &blocks))
@@ -50,7 +56,7 @@ impl Run {
         let mut queue = VecDeque::new();
         for (_, relation) in order {
             let stem = stems.get(&relation.oid).cloned().unwrap_or_default();
-            self.enqueue(session, relation, stem, &blocks, missing, &mut queue).await?;
+            self.enqueue(first, relation, stem, &blocks, missing, &mut queue).await?;
         }
         self.progress.blocks.store(queue.iter().map(|j| j.blocks).sum(), Relaxed);
         *locked(&self.queue) = queue;
@@ -66,7 +72,7 @@ impl Run {
 
     async fn enqueue(
         &self,
-        session: &Session,
+        first: &mut Numbered,
         relation: Relation,
         stem: String,
         blocks: &HashMap<u32, u32>,
@@ -75,7 +81,7 @@ impl Run {
     ) -> Result<(), RunError> {
         self.progress.relations.fetch_add(1, Relaxed);
         let length = blocks.get(&relation.oid).copied();
-        let readable = match readable(session, &relation) {
+        let readable = match readable(&first.session, &relation) {
             Ok(readable) => readable,
             Err(reason) => {
                 let mut entry = described(&relation, false);
@@ -85,11 +91,12 @@ impl Run {
                 return Ok(());
             }
         };
-        let whole_max = self.options.split_bytes / u64::from(session.server().block_size.max(1));
+        let whole_max =
+            self.options.split_bytes / u64::from(first.session.server().block_size.max(1));
         let whole_max = u32::try_from(whole_max).unwrap_or(u32::MAX);
         let cut = match length {
             Some(length) if relation.heap && readable.tid_ranges && length > whole_max => {
-                if self.can_plan(session, &readable.probe()).await? {
+                if self.can_plan(first, &readable.probe()).await? {
                     stretches(length, whole_max)
                 } else {
                     Vec::new()
@@ -121,17 +128,16 @@ impl Run {
 
     /// Whether a read of a part can be planned at all: not where pg_statistic
     /// is damaged, and then plain COPY of everything is all there is.
-    async fn can_plan(&self, session: &Session, probe: &str) -> Result<bool, RunError> {
+    async fn can_plan(&self, first: &mut Numbered, probe: &str) -> Result<bool, RunError> {
         let tried = async {
-            let mut copy = session.copy(probe).await?;
+            let mut copy = first.session.copy(probe).await?;
             while copy.next().await?.is_some() {}
             Ok(())
         };
         match tried.await {
             Ok(()) => Ok(true),
-            Err(e) if crate::server::session::ReadError::sqlstate(&e).is_empty() => Err(e.into()),
-            Err(_) => {
-                session.leave_relation().await?;
+            Err(e) => {
+                self.after_failure(first, e).await?;
                 Ok(false)
             }
         }

@@ -38,6 +38,11 @@ impl ReadError {
         &self.words().sqlstate
     }
 
+    /// Whether the statement hung, and was ended.
+    pub fn is_hung(&self) -> bool {
+        matches!(self, Self::Hung { .. })
+    }
+
     /// What it means.
     pub fn fault(&self, phase: Phase, path: Option<&str>) -> Fault {
         match self {

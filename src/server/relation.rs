@@ -110,7 +110,7 @@ pub async fn sizes(session: &Session, oids: &[u32]) -> Result<Vec<(u32, u32)>, R
                     u32::try_from(blocks).unwrap_or(u32::MAX),
                 ))
             })),
-            Err(e) if e.sqlstate().is_empty() => return Err(e),
+            Err(e) if e.sqlstate().is_empty() || e.is_hung() => return Err(e),
             Err(_) => {
                 session.leave_relation().await?;
                 if batch.len() > 1 {
