@@ -76,7 +76,7 @@ fn failed(relation: &Relation) -> Option<String> {
                 .to_owned(),
         );
     }
-    if reason.contains("lock timeout") {
+    if reason.contains("could not lock") || reason.contains("lock timeout") {
         return Some(
             "run again when nobody holds a lock on it, or with a longer --lock-timeout".to_owned(),
         );

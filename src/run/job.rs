@@ -9,7 +9,8 @@ use super::relation::RelationRun;
 use super::{Run, RunError};
 use crate::dump::{Cause, End, Reading, Stretch, read_stretch};
 use crate::heap::BlockRange;
-use crate::server::fault::{Fault, Words};
+use crate::server::blocking::why_locked;
+use crate::server::fault::{Fault, Words, is_lock_timeout};
 use crate::server::inventory::Relation;
 use crate::server::relation::{OnDisk, Refused, enter};
 use std::sync::Arc;
@@ -155,6 +156,7 @@ impl Run {
                 }
                 End::Environment(words) => {
                     leave(session).await;
+                    let words = in_the_way(session.as_ref(), job, words).await;
                     return Ok(self.later(job, &words, how.alone).await);
                 }
                 // With another session; how often is limited.
@@ -260,7 +262,10 @@ impl Run {
             return Ok(None);
         }
         Ok(Some(match fault {
-            Fault::Environment => self.later(job, &words, how.alone).await,
+            Fault::Environment => {
+                let words = in_the_way(Some(ready), job, words).await;
+                self.later(job, &words, how.alone).await
+            }
             Fault::Damage(_) => {
                 // It cannot be opened: no part of it can be read (any more).
                 let mut stretch = match job.stretch.take() {
@@ -318,6 +323,16 @@ impl Run {
             self.finished(&job.relation, entry);
         }
         Ok(())
+    }
+}
+
+/// What keeps a relation from being read; of a lock, who holds it.
+async fn in_the_way(ready: Option<&Numbered>, job: &Job, words: Words) -> Words {
+    let (Some(ready), true) = (ready, is_lock_timeout(&words.sqlstate)) else { return words };
+    let relation = &job.relation.relation;
+    match why_locked(&ready.session, relation.oid, &relation.display_name()).await {
+        Some(message) => Words { message, severity: String::new(), ..words },
+        None => words,
     }
 }
 

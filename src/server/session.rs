@@ -68,6 +68,10 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// is longer.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(60);
 
+/// A statement that reads all of a relation may be silent for so many times
+/// `--read-timeout`.
+const READS_OF_ALL: u32 = 12;
+
 /// Statements of the transaction that every session is in.
 const BEGIN: &str = "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY";
 const SAVE: &str = "SAVEPOINT relation";
@@ -292,9 +296,25 @@ impl Session {
         Ok(self.rows(sql).await?.into_iter().next().unwrap_or_default())
     }
 
+    /// One value for which the server reads all of a relation, and is silent
+    /// until it has.
+    pub async fn value_of_all(&self, sql: &str) -> Result<Option<String>, ReadError> {
+        let limit = self.timeouts.read().map(|read| read * READS_OF_ALL);
+        let rows = self.rows_within(sql, limit).await?;
+        Ok(rows.into_iter().flatten().next().flatten())
+    }
+
     /// All rows, as text. For results of a few thousand rows at most.
     pub async fn rows(&self, sql: &str) -> Result<Vec<Vec<Option<String>>>, ReadError> {
-        let mut silence = Silence::after(self.timeouts.read());
+        self.rows_within(sql, self.timeouts.read()).await
+    }
+
+    async fn rows_within(
+        &self,
+        sql: &str,
+        limit: Option<Duration>,
+    ) -> Result<Vec<Vec<Option<String>>>, ReadError> {
+        let mut silence = Silence::after(limit);
         let query = pin!(self.connected.client.simple_query(sql));
         let messages = self.answer(query, &mut silence, Instant::now()).await?;
         let rows = messages.into_iter().filter_map(|message| match message {

@@ -78,9 +78,14 @@ impl Outside {
     /// that nobody can be asked about is one.)
     async fn waits_for_lock(&self) -> bool {
         let Some(Backend { pid, .. }) = &self.backend else { return false };
-        let sql =
-            format!("SELECT 1 FROM pg_catalog.pg_locks WHERE pid = {pid} AND NOT granted LIMIT 1");
-        self.ask(&sql).await
+        let sql = format!(
+            "SELECT pg_catalog.array_to_string(pg_catalog.pg_blocking_pids({pid}), ', ') WHERE EXISTS \
+             (SELECT FROM pg_catalog.pg_locks WHERE pid = {pid} AND NOT granted)"
+        );
+        let Some(blocking) = self.ask(&sql).await else { return false };
+        // 0 is a prepared transaction.
+        tracing::warn!("process {pid}, which reads, waits for a lock of process {blocking}");
+        true
     }
 
     async fn cancel(&self) {
@@ -100,19 +105,24 @@ impl Outside {
              FROM pg_catalog.pg_stat_get_activity({pid}) WHERE \
              pg_catalog.to_char(backend_start AT TIME ZONE 'UTC', 'YYYYMMDDHH24MISSUS') = '{begun}'"
         );
-        if !self.ask(&sql).await {
+        if self.ask(&sql).await.is_none() {
             tracing::debug!(pid, "the backend could not be terminated");
         }
     }
 
-    /// Whether the answer has a row.
-    async fn ask(&self, sql: &str) -> bool {
+    /// The first value of the answer, if it has a row.
+    async fn ask(&self, sql: &str) -> Option<String> {
         let asking = async {
             let beside = connect::connect(&self.target).await.ok()?;
             let answer = beside.client.simple_query(sql).await.ok()?;
-            answer.iter().any(|m| matches!(m, SimpleQueryMessage::Row(_))).then_some(())
+            answer.iter().find_map(|message| match message {
+                SimpleQueryMessage::Row(row) => {
+                    Some(row.try_get(0).ok().flatten().unwrap_or_default().to_owned())
+                }
+                _ => None,
+            })
         };
-        matches!(timeout(OUTSIDE_PATIENCE, asking).await, Ok(Some(())))
+        timeout(OUTSIDE_PATIENCE, asking).await.ok().flatten()
     }
 }
 
