@@ -24,17 +24,11 @@ pub use watch::{ColumnWatch, LargeObjectWatch, Watch};
 use crate::heap::{BlockRange, Ctid, Outcome, Place, Read, Rows, Salvage};
 use crate::output::OutputError;
 use crate::progress::Progress;
-use crate::server::fault::{Fault, Phase, Words, is_bad_compression, is_out_of_memory};
+use crate::server::fault::{Fault, Phase, Words, is_bad_compression, is_out_of_memory, wait_after};
 use crate::server::session::{ReadError, Session};
 use crate::server::sql::Readable;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
-
-/// How often a read waits for what is short on the server, each time twice as
-/// long as before.
-const WAITS_MAX: u32 = 5;
-const WAIT_FIRST: Duration = Duration::from_millis(200);
 
 /// A value of more bytes than this cannot be inside a heap tuple that was
 /// toasted: `TOAST_TUPLE_THRESHOLD` at 8 kB pages (`heaptoast.h`).
@@ -201,7 +195,7 @@ async fn react(
     let (words, last) = (failed.error.words().clone(), failed.last);
     let mut fault = failed.error.fault(failed.phase, Some(at.path));
     let of_memory = is_out_of_memory(&words.sqlstate);
-    if fault == Fault::Environment && of_memory && waits.memory == WAITS_MAX {
+    if fault == Fault::Environment && of_memory && wait_after(waits.memory).is_none() {
         // It is not the server that is short of memory, but a value that is long.
         fault = Fault::TooLarge;
     }
@@ -219,11 +213,11 @@ async fn react(
             cut_short(at, stretch, last, failed.mark.as_ref()).await?;
             let so_far = if of_memory { &mut waits.memory } else { &mut waits.others };
             let back = back_to_the_relation(at, &failed.error).await;
-            if back.is_err() || *so_far == WAITS_MAX {
+            let (Ok(()), Some(pause)) = (back, wait_after(*so_far)) else {
                 return Ok(Some(End::Environment(words)));
-            }
+            };
             tracing::info!("waiting: {}", words.one_line());
-            tokio::time::sleep(WAIT_FIRST * 2u32.pow(*so_far)).await;
+            tokio::time::sleep(pause).await;
             *so_far += 1;
             return Ok(None);
         }

@@ -8,7 +8,7 @@
 use crate::output::manifest;
 use crate::progress::Progress;
 use crate::server::connect::Target;
-use crate::server::fault::Ended;
+use crate::server::fault::{Ended, wait_after};
 use crate::server::session::{OpenError, ServerFacts, Session, Snapshot, Timeouts};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -79,15 +79,25 @@ pub(super) struct Numbered {
 }
 
 impl Generations {
-    /// The first one. Nothing is waited for: a server that is not there is the
-    /// user's to know.
+    /// The first one. A server that is short of something is waited for a little;
+    /// one that is not there is the user's to know.
     pub(super) async fn begin(
         target: Target,
         timeouts: Timeouts,
         patience: Duration,
         progress: Arc<Progress>,
     ) -> Result<Self, OpenError> {
-        let (holder, snapshot, sees) = hold(&target, timeouts).await?;
+        let mut waits = 0;
+        let (holder, snapshot, sees) = loop {
+            let error = match hold(&target, timeouts).await {
+                Err(e) if e.is_shortage() => e,
+                held => break held?,
+            };
+            let Some(pause) = wait_after(waits) else { return Err(error) };
+            tracing::info!("waiting: {error}");
+            sleep(pause).await;
+            waits += 1;
+        };
         let taken = vec![described(&holder, &snapshot, 1)];
         let current = Mutex::new(Current {
             holder,

@@ -6,8 +6,9 @@ use super::generation::Numbered;
 use super::{Run, RunError, locked};
 use crate::dump::Cause;
 use crate::output::manifest;
-use crate::server::fault::{Words, is_refusal};
+use crate::server::fault::{Words, is_refusal, wait_after};
 use crate::server::inventory::{Relation, RelationKind};
+use crate::server::session::{ReadError, Session};
 use crate::server::sql::ident;
 
 /// So many sequences are read by one statement; where it fails, one by one.
@@ -81,7 +82,7 @@ impl Run {
             self.sequence_missing(sequence, words, Some(Cause::NotTried), missing);
             return Ok(());
         }
-        let error = match first.session.row(&select(0, sequence)).await {
+        let error = match row_patiently(&first.session, &select(0, sequence)).await {
             Ok(row) if row.len() == 3 => {
                 self.sequence_read(sequence, &row);
                 return Ok(());
@@ -180,6 +181,21 @@ fn value(
         min: None,
         max: None,
         cycle: None,
+    }
+}
+
+/// The one row; a server that is short of something is waited for.
+async fn row_patiently(session: &Session, sql: &str) -> Result<Vec<Option<String>>, ReadError> {
+    let mut waits = 0;
+    loop {
+        let error = match session.row(sql).await {
+            Err(e) if e.is_shortage() => e,
+            other => return other,
+        };
+        let Some(pause) = wait_after(waits) else { return Err(error) };
+        session.leave_relation().await?;
+        tokio::time::sleep(pause).await;
+        waits += 1;
     }
 }
 

@@ -21,8 +21,9 @@ fn who(oid: u32) -> String {
          p.gid, pg_catalog.array_to_string(pg_catalog.pg_blocking_pids(l.pid), ', ') \
          FROM pg_catalog.pg_locks l \
          LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid \
-         LEFT JOIN pg_catalog.pg_prepared_xacts p ON l.pid IS NULL \
-         AND l.virtualtransaction = '-1/' || p.transaction::pg_catalog.text \
+         LEFT JOIN pg_catalog.pg_prepared_xacts p ON l.pid IS NULL AND p.transaction = \
+         (SELECT x.transactionid FROM pg_catalog.pg_locks x WHERE x.pid IS NULL \
+         AND x.locktype = 'transactionid' AND x.virtualtransaction = l.virtualtransaction) \
          WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock' \
          AND l.database = (SELECT oid FROM pg_catalog.pg_database \
          WHERE datname = pg_catalog.current_database()) \

@@ -43,6 +43,11 @@ impl ReadError {
         matches!(self, Self::Hung { .. })
     }
 
+    /// Whether the server is short of something.
+    pub fn is_shortage(&self) -> bool {
+        fault::is_shortage(self.sqlstate())
+    }
+
     /// What it means.
     pub fn fault(&self, phase: Phase, path: Option<&str>) -> Fault {
         match self {
@@ -79,12 +84,20 @@ impl OpenError {
         matches!(self, Self::Connect(e) if e.kind() == ConnectErrorKind::TooManyConnections)
     }
 
+    /// Whether a session was had, and the server is short of something else.
+    pub fn is_shortage(&self) -> bool {
+        matches!(self, Self::Begin(e) if e.is_shortage())
+    }
+
     /// Whether it may work a little later.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Connect(e) => e.is_transient(),
             // Just after a crash a connection can be accepted and ended again.
-            Self::Begin(e) => e.sqlstate().is_empty() || fault::is_not_ready(e.sqlstate()),
+            Self::Begin(e) => {
+                let code = e.sqlstate();
+                code.is_empty() || fault::is_not_ready(code) || fault::is_shortage(code)
+            }
         }
     }
 }

@@ -5,6 +5,7 @@
 //! which no translation touches.
 
 use crate::heap::{BlockNumber, Place};
+use std::time::Duration;
 use tokio_postgres::Error;
 use tokio_postgres::error::{DbError, Severity};
 
@@ -113,6 +114,21 @@ fn meaning(words: &Words, phase: Phase, path: Option<&str>) -> Fault {
         }
         _ => Fault::Damage(place(words, path)),
     }
+}
+
+/// How often what is short, or in the way, is waited for, each time twice as long
+/// as before.
+const WAITS_MAX: u32 = 5;
+const WAIT_FIRST: Duration = Duration::from_millis(200);
+
+/// How long to wait for the server after so many waits. None: no more.
+pub fn wait_after(waits: u32) -> Option<Duration> {
+    (waits < WAITS_MAX).then(|| WAIT_FIRST * 2u32.pow(waits))
+}
+
+/// The server is short of something: memory, disk, connections.
+pub fn is_shortage(sqlstate: &str) -> bool {
+    sqlstate.starts_with("53")
 }
 
 /// Whether these words, before any row, tell of no damage: something may not be
