@@ -56,13 +56,27 @@ fn failed(relation: &Relation) -> Option<String> {
     if reason.contains("permission denied") || reason.contains("row-level security") {
         return Some("run again as a superuser, or as a role with the right to read it".to_owned());
     }
+    if relation.lost.iter().any(|l| l.cause == "hung") {
+        return Some(
+            "look at the disk of the server, and into its kernel's log; read the rest from a copy \
+             or a standby"
+                .to_owned(),
+        );
+    }
+    if relation.lost.iter().any(|l| l.cause == "too_large") {
+        return Some(
+            "read the rows that are too large in a server with more memory, or by \
+             COPY ... (FORMAT binary)"
+                .to_owned(),
+        );
+    }
     if relation.lost.iter().any(|l| l.cause == "not_tried") {
         return Some(
             "reading it takes the server down: run again on a copy, with a higher --max-crashes"
                 .to_owned(),
         );
     }
-    if reason.contains("lock timeout") {
+    if reason.contains("could not lock") || reason.contains("lock timeout") {
         return Some(
             "run again when nobody holds a lock on it, or with a longer --lock-timeout".to_owned(),
         );

@@ -194,9 +194,13 @@ struct ReadingArgs {
     /// Read larger relations in ranges of blocks, by several connections
     #[arg(long, value_name = "SIZE", default_value = "1GB", value_parser = size)]
     split_size: u64,
-    /// Give up a statement after so long; 0: never
+    /// End a read after so long, and read less at a time; 0: never
     #[arg(long, value_name = "DURATION", default_value = "0", value_parser = duration)]
     statement_timeout: Duration,
+    /// End a read when no byte came for so long, and read less at a time; 0:
+    /// never. A gigabyte of dead rows is silent for minutes on a slow disk
+    #[arg(long, value_name = "DURATION", default_value = "5min", value_parser = duration)]
+    read_timeout: Duration,
     /// Wait for a lock for so long at a time; 0: for ever
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     lock_timeout: Duration,
@@ -292,7 +296,11 @@ impl ReadingArgs {
     fn timeouts(&self) -> Timeouts {
         let ms =
             |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX).min(i32::MAX as u64);
-        Timeouts { statement_ms: ms(self.statement_timeout), lock_ms: ms(self.lock_timeout) }
+        Timeouts {
+            statement_ms: ms(self.statement_timeout),
+            lock_ms: ms(self.lock_timeout),
+            read_ms: ms(self.read_timeout),
+        }
     }
 
     fn options(&self, selection: &SelectionArgs, counts: When) -> Result<RunOptions, UsageError> {

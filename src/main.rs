@@ -60,7 +60,7 @@ async fn command(command: Command) -> Result<u8, Failure> {
         Command::List(args) => {
             Shown::begin(&args.showing, false);
             let (target, selection) = args.meant()?;
-            let timeouts = Timeouts { statement_ms: 0, lock_ms: 1000 };
+            let timeouts = Timeouts { statement_ms: 0, lock_ms: 1000, read_ms: 60_000 };
             print(&list::list(&target, &selection, timeouts).await?);
             Ok(0)
         }

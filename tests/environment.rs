@@ -1,14 +1,16 @@
-//! Trouble around the reading, on healthy data: too few connections, a
-//! standby. None of it is damage, and none of it loses a row that could be
+//! Trouble around the reading, on healthy data: too few connections, a standby,
+//! locks, too little memory, full disks. None of it is damage, and none of it
+//! loses a row that could be
 //! had.
 
 #[path = "kit/mod.rs"]
 mod kit;
 
+use kit::disk::Healing;
 use kit::dumped::{dump, dump_with};
-use kit::{Server, ServerOptions, Stop, Version, oracle, sample};
+use kit::{Disk, Server, ServerOptions, Stop, Version, oracle, sample};
 use pg_salvage::output::manifest::{RelationStatus, RowClass};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_pg_salvage");
 const DB: &str = "postgres";
@@ -112,4 +114,151 @@ async fn a_conflict_with_recovery_is_no_crash_and_no_damage() {
     assert_eq!(entry.rows.clean, 600_000 - 600_000 / 7);
     let down = dumped.manifest.warnings.iter().any(|w| w.contains("went down"));
     assert!(!down, "{:?}", dumped.manifest.warnings);
+}
+
+/// A transaction that was prepared and forgotten holds its locks for ever, and
+/// no process with them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_of_a_prepared_transaction_is_named() {
+    for version in two() {
+        let options = ServerOptions::checksums(true).set("max_prepared_transactions", "2");
+        let server = Server::start(&version, options);
+        server.execute(DB, "CREATE TABLE t AS SELECT 1 AS i; CREATE TABLE u (i int)").await;
+        let client = server.connect(DB).await;
+        for sql in ["BEGIN", "LOCK TABLE t", "PREPARE TRANSACTION 'it''s mine'"] {
+            client.batch_execute(sql).await.unwrap();
+        }
+        drop(client);
+        let dumped = dump(PROGRAM, &server, DB, &["--lock-timeout", "100ms"]);
+        let entry = dumped.relation("t");
+        let reason = entry.reason.as_deref().unwrap_or_default();
+        let begin = "could not lock relation \"public.t\": prepared transaction 'it''s mine' \
+                     (role \"postgres\", since ";
+        assert!(reason.starts_with(begin), "{reason}");
+        let end = "UTC) holds AccessExclusiveLock; COMMIT PREPARED or ROLLBACK PREPARED ends it";
+        assert!(reason.ends_with(end), "{reason}");
+        assert_eq!((entry.status, entry.lost.len()), (RelationStatus::Failed, 0));
+        assert_eq!(dumped.relation("u").status, RelationStatus::Clean);
+        assert_eq!(dumped.manifest.exit_code, 3);
+    }
+}
+
+/// Who waits for somebody is silent, and does not hang.
+#[tokio::test(flavor = "multi_thread")]
+async fn waiting_for_a_lock_is_not_hanging() {
+    let server = Server::start(&Version::newest(), ServerOptions::checksums(true));
+    server.execute(DB, "CREATE TABLE t AS SELECT 1 AS i").await;
+    let (locker, watcher) = (server.connect(DB).await, server.connect(DB).await);
+    locker.batch_execute("BEGIN; LOCK TABLE t").await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let child = Command::new(PROGRAM)
+        .args(["dump", "--no-sync", "--lock-timeout", "0", "--read-timeout", "500ms", "-d"])
+        .arg(server.conninfo(DB))
+        .arg("-f")
+        .arg(dir.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It has asked whom it waits for more than once.
+    let sql =
+        "SELECT FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE relation = 't'::regclass
+        AND NOT granted AND clock_timestamp() - query_start > interval '2 s'";
+    let begun = std::time::Instant::now();
+    while watcher.query_opt(sql, &[]).await.unwrap().is_none() {
+        assert!(begun.elapsed().as_secs() < 60, "nobody waits for the lock");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    locker.batch_execute("ROLLBACK").await.unwrap();
+    let out = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(0), "{said}");
+    assert!(said.contains("waits for a lock of process"), "{said}");
+    assert!(!server.log().contains("due to user request"), "{}", server.log());
+}
+
+/// A server that may have little memory, and one long value.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_for_which_the_server_has_no_memory_is_lost_alone_and_is_no_damage() {
+    let mut server = Server::start(&Version::major(15), ServerOptions::checksums(true));
+    let sql = "CREATE TABLE t (i int, v text); ALTER TABLE t ALTER v SET STORAGE EXTERNAL;
+        INSERT INTO t SELECT i, md5(i::text) FROM generate_series(1, 2000) i;
+        UPDATE t SET v = repeat('x', 100000000) WHERE i = 777";
+    server.execute(DB, sql).await;
+    let client = oracle::session(&server, DB).await;
+    let columns = ["i".to_owned(), "v".to_owned()];
+    let mut rows = oracle::rows(&client, "public.t", &columns).await;
+    drop(client);
+    assert_eq!(server.stop(), Stop::Clean);
+    server.options.memory_kb = Some(300_000);
+    server.start_again();
+    let dumped = dump(PROGRAM, &server, DB, &[]);
+    let entry = dumped.relation("t");
+    let [lost] = entry.lost.as_slice() else { panic!("{entry:#?}\n{}", dumped.said) };
+    assert_eq!((lost.cause.as_str(), lost.sqlstate.as_deref()), ("too_large", Some("53200")));
+    let long = rows.iter().position(|r| r.line.starts_with(b"777\t")).unwrap();
+    let long = rows.remove(long);
+    assert_eq!(lost.ctid.clone(), Some(format!("({},{})", long.block, long.offset)));
+    let lines = dumped.lines(entry, RowClass::Clean).await;
+    assert!(lines.iter().eq(rows.iter().map(|r| &r.line)), "all other rows");
+    assert_eq!((entry.status, dumped.manifest.exit_code), (RelationStatus::Failed, 3));
+}
+
+/// To read a page the server must first write another, which it cannot: as where
+/// a file system is full that has to copy what is changed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_of_the_server_is_waited_for_and_is_no_damage() {
+    for (version, heals) in [(Version::newest(), true), (Version::major(15), false)] {
+        let disk = Disk::new();
+        let options = ServerOptions::checksums(true)
+            .set("shared_buffers", "1MB")
+            .set("bgwriter_lru_maxpages", "0");
+        let server = Server::start(&version, disk.under(options));
+        let create = "SELECT i, md5(i::text) m FROM generate_series(1, 20000) i";
+        server.execute(DB, &format!("CREATE TABLE t AS {create}")).await;
+        let client = server.connect(DB).await;
+        client.batch_execute("CHECKPOINT").await.unwrap();
+        let columns = ["i".to_owned(), "m".to_owned()];
+        let rows = oracle::rows(&client, "public.t", &columns).await;
+        let sql = "CREATE TABLE changed AS SELECT i FROM generate_series(1, 20000) i;
+            SELECT pg_relation_filepath('changed')";
+        let answer = client.simple_query(sql).await.unwrap();
+        let file = answer.iter().find_map(|m| match m {
+            tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+            _ => None,
+        });
+        let healing = Healing(&disk);
+        disk.does(&[(&file.unwrap(), 0..1000, "full")]);
+        // So that all of the server's memory has been changed.
+        client.batch_execute("UPDATE changed SET i = i + 1").await.unwrap_err();
+        drop(client);
+        let log = server.log().len();
+        let dir = tempfile::tempdir().unwrap();
+        let mut child = Command::new(PROGRAM);
+        child.args(["dump", "--no-sync", "-v", "-t", "t", "-Z", "none", "-d"]);
+        let child = child.arg(server.conninfo(DB)).arg("-f").arg(dir.path());
+        let child = child.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        if heals {
+            let begun = std::time::Instant::now();
+            while !server.log()[log..].contains("No space left on device") {
+                assert!(begun.elapsed().as_secs() < 60, "it was never full");
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+            disk.heal();
+        }
+        let out = child.wait_with_output().unwrap();
+        drop(healing);
+        let said = String::from_utf8_lossy(&out.stderr);
+        assert!(said.contains("No space left on device"), "{said}");
+        let read = std::fs::read(dir.path().join("data/public.t.copy"));
+        if heals {
+            assert_eq!(out.status.code(), Some(0), "{said}");
+            let read = read.unwrap();
+            assert!(oracle::lines(&read).eq(rows.iter().map(|r| r.line.as_slice())));
+        } else {
+            // Not even a session can be begun without a page in memory.
+            assert_eq!(out.status.code(), Some(1), "{said}");
+            assert!(read.is_err(), "{said}");
+        }
+    }
 }

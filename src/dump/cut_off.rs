@@ -3,7 +3,7 @@
 //! not let it through. The read is narrowed, as if it failed, so that it costs
 //! what does not come through and nothing else. It is no damage.
 
-use super::{Stretch, flush};
+use super::{Cause, Stretch, flush};
 use crate::heap::{Outcome, Place, Rows};
 use crate::output::OutputError;
 use crate::server::fault::Words;
@@ -15,7 +15,7 @@ pub async fn cut_off(stretch: &mut Stretch, words: &Words) -> Result<(), OutputE
     // Nothing is wrong with the block: its other rows are clean.
     let outcome = Outcome::Failed { last: None, place: Place::Elsewhere };
     let recorded = stretch.salvage.record(outcome);
-    stretch.findings.cut_off(&read, words, &recorded);
+    stretch.findings.hindered(Cause::ConnectionLost, &read, words, &recorded);
     match recorded.rows {
         Rows::Settled(class) => flush(stretch, class).await,
         _ => Ok(()),

@@ -21,10 +21,14 @@ pub enum Cause {
     StoredElsewhere,
     /// Reading it took the server down.
     ServerCrash,
-    /// It was not read, lest the server went down.
+    /// It was not read, lest the server went down, or since too much hung.
     NotTried,
     /// The connection is lost each time that it is read; the server is well.
     ConnectionLost,
+    /// A read of it alone did not come to an end.
+    Hung,
+    /// The server has not the memory to send it.
+    TooLarge,
     /// The relation's file is gone.
     MissingFile,
     /// What the catalogs say of it is damaged: it cannot be opened.
@@ -36,18 +40,35 @@ pub enum Cause {
 }
 
 impl Cause {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 12] = [
         Self::Page,
         Self::Tuple,
         Self::StoredElsewhere,
         Self::ServerCrash,
         Self::NotTried,
+        Self::ConnectionLost,
+        Self::Hung,
+        Self::TooLarge,
         Self::MissingFile,
         Self::Catalog,
         Self::EmptiedByCrash,
         Self::SilentLoss,
-        Self::ConnectionLost,
     ];
+
+    /// Why a relation with these findings was not read to its end, if it was
+    /// not: for something that is no damage.
+    pub fn why_incomplete(findings: &[Finding]) -> Option<&'static str> {
+        let has = |cause| findings.iter().any(|f| f.cause == cause);
+        if has(Self::Hung) {
+            Some("reads of it hung, and were ended: what they were to read is missing")
+        } else if has(Self::TooLarge) {
+            Some("it has rows that the server has not the memory to send")
+        } else if has(Self::ConnectionLost) {
+            Some("the connection was lost each time that some of it was read")
+        } else {
+            has(Self::NotTried).then_some("blocks were not tried, lest the server went down")
+        }
+    }
 
     /// As it is called in the manifest.
     pub fn name(self) -> &'static str {
@@ -58,6 +79,8 @@ impl Cause {
             Self::ServerCrash => "server_crash",
             Self::NotTried => "not_tried",
             Self::ConnectionLost => "connection_lost",
+            Self::Hung => "hung",
+            Self::TooLarge => "too_large",
             Self::MissingFile => "missing_file",
             Self::Catalog => "catalog",
             Self::EmptiedByCrash => "emptied_by_crash",
@@ -187,12 +210,12 @@ impl Findings {
         }
     }
 
-    /// The connection was lost under a read, again and again. As long as
-    /// nothing is lost for it, it is no error of the relation.
-    pub fn cut_off(&mut self, read: &Read, words: &Words, recorded: &Recorded) {
+    /// Something that is no damage kept a read from its end. Only what is lost
+    /// by it is an error.
+    pub fn hindered(&mut self, cause: Cause, read: &Read, words: &Words, recorded: &Recorded) {
         if let Some(loss) = recorded.loss {
             self.log_error(Some(read), None, words, "given up");
-            self.lost(loss, Cause::ConnectionLost, words);
+            self.lost(loss, cause, words);
         }
     }
 
@@ -254,16 +277,15 @@ impl Findings {
     }
 
     fn log_error(&self, read: Option<&Read>, place: Option<Place>, words: &Words, action: &str) {
-        let (blocks, offset, text) = match read {
+        let text = read.map_or_else(|| "relation".to_owned(), Read::to_string);
+        let (blocks, offset) = match read {
             Some(Read::Blocks { range, .. }) => {
-                (Some((range.start, range.end.saturating_sub(1))), None, range.to_string())
+                (Some((range.start, range.end.saturating_sub(1))), None)
             }
             Some(Read::Tuples { block, first, last }) => {
-                let offset = (first == last).then_some(*first);
-                let text = format!("block {block}, offsets {first}..{last}");
-                (Some((*block, *block)), offset, text)
+                (Some((*block, *block)), (first == last).then_some(*first))
             }
-            None => (None, None, "relation".to_owned()),
+            None => (None, None),
         };
         let blocks = match place {
             Some(Place::Page(block)) => Some((block, block)),

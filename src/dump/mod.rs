@@ -9,32 +9,30 @@
 mod cut_off;
 mod findings;
 mod held;
+mod hindered;
 mod lane;
 mod rows;
 mod save;
+mod unplannable;
 mod watch;
 
 pub use cut_off::cut_off;
 pub use findings::{Cause, Finding, Findings, Log, Lost};
 pub use held::Held;
 pub use lane::{Begun, Lane, LaneMark, LaneWriter, piece_path};
-use rows::{flush, read_once, settle};
+use rows::{Got, flush, read_once, settle};
 pub use save::Saving;
+use unplannable::{read_unplannable, unplannable};
 pub use watch::{ColumnWatch, LargeObjectWatch, Watch};
 
 use crate::heap::{BlockRange, Ctid, Loss, Outcome, Place, Read, Rows, Salvage};
 use crate::output::OutputError;
 use crate::progress::Progress;
-use crate::server::fault::{Fault, Words, fault, is_bad_compression, is_refusal};
+use crate::server::fault::{Fault, Phase, Words, is_bad_compression, is_out_of_memory, wait_after};
 use crate::server::session::{ReadError, Session};
 use crate::server::sql::Readable;
+use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
-
-/// How often a read waits for what is short on the server, each time twice as
-/// long as before.
-const WAITS_MAX: u32 = 5;
-const WAIT_FIRST: Duration = Duration::from_millis(200);
 
 /// A value of more bytes than this cannot be inside a heap tuple that was
 /// toasted: `TOAST_TUPLE_THRESHOLD` at 8 kB pages (`heaptoast.h`).
@@ -122,6 +120,8 @@ pub enum End {
     Settled,
     /// The session is gone.
     SessionLost(Words),
+    /// The session hung, and was given up: go on with another.
+    Hung,
     /// The server will not have this relation read.
     Refused(Words),
     /// The server was short of something, or somebody in the way, too long.
@@ -139,6 +139,8 @@ pub struct Reading<'a> {
     pub progress: &'a Progress,
     /// A crash of the server empties the relation: what came is all there is.
     pub perishable: bool,
+    /// How often a read of the relation has hung.
+    pub hangs: &'a AtomicU32,
 }
 
 /// Reads a stretch to its end, and writes down how far it came. `Err` means that
@@ -156,7 +158,8 @@ async fn read_on(at: &Reading<'_>, stretch: &mut Stretch) -> Result<End, OutputE
     if stretch.whole && stretch.salvage.map().extents().is_empty() {
         return read_empty(at, stretch).await;
     }
-    let mut waits = 0;
+    hindered::stop_over_the_limit(at, stretch);
+    let mut waits = Waits::default();
     while let Some(read) = stretch.salvage.next_read() {
         if at.progress.stopped() {
             return Ok(End::Stopped);
@@ -165,122 +168,120 @@ async fn read_on(at: &Reading<'_>, stretch: &mut Stretch) -> Result<End, OutputE
             Read::Blocks { tagged: false, .. } => Some(stretch.clean.mark().await?),
             _ => None,
         };
-        let got = read_once(at, stretch, &read).await?;
-        let Some((error, phase)) = got.error else {
+        let Got { last, error } = read_once(at, stretch, &read).await?;
+        let Some((error, phase)) = error else {
             stretch.plans |= !is_whole(stretch);
             let recorded = stretch.salvage.record(Outcome::Complete);
             settle(at, stretch, recorded, mark.as_ref()).await?;
             stretch.save_sometimes().await?;
-            waits = 0;
+            waits.others = 0;
             continue;
         };
-        match fault(error.source(), phase, Some(at.path)) {
-            Fault::Damage(place) => {
-                if back_to_the_relation(at, &error).await.is_err() {
-                    cut_short(at, stretch, got.last, mark.as_ref()).await?;
-                    return Ok(End::SessionLost(error.words().clone()));
-                }
-                stretch.plans |= got.last.is_some();
-                if !matches!(place, Place::Page(_))
-                    && let Some(words) = unplannable(at, stretch).await
-                {
-                    cut_short(at, stretch, None, mark.as_ref()).await?;
-                    return read_unplannable(at, stretch, words).await;
-                }
-                let place = refined(at, &read, place, error.words()).await;
-                note(at, stretch, &read, got.last, place, error.words(), mark.as_ref()).await?;
-                stretch.save_sometimes().await?;
-            }
-            Fault::SessionLost => {
-                match mark {
-                    Some(mark) if at.perishable => stretch.came = Some(mark),
-                    mark => cut_short(at, stretch, got.last, mark.as_ref()).await?,
-                }
-                return Ok(End::SessionLost(error.words().clone()));
-            }
-            Fault::Environment => {
-                cut_short(at, stretch, got.last, mark.as_ref()).await?;
-                let back = back_to_the_relation(at, &error).await;
-                if back.is_err() || waits == WAITS_MAX {
-                    return Ok(End::Environment(error.words().clone()));
-                }
-                tracing::info!("waiting: {}", error.words().one_line());
-                tokio::time::sleep(WAIT_FIRST * 2u32.pow(waits)).await;
-                waits += 1;
-            }
-            Fault::Pointless => {
-                cut_short(at, stretch, None, mark.as_ref()).await?;
-                return Ok(End::Refused(error.words().clone()));
-            }
+        let failed = Failed { read, last, error, phase, mark };
+        if let Some(end) = react(at, stretch, failed, &mut waits).await? {
+            return Ok(end);
         }
+        stretch.save_sometimes().await?;
     }
     Ok(End::Settled)
+}
+
+/// A read that did not come to its end.
+struct Failed {
+    read: Read,
+    /// The last row that came.
+    last: Option<Ctid>,
+    error: ReadError,
+    phase: Phase,
+    /// What an untagged read is undone to.
+    mark: Option<LaneMark>,
+}
+
+/// How often something was waited for: memory in the whole stretch, anything
+/// else since the last read that came to its end.
+#[derive(Default)]
+struct Waits {
+    memory: u32,
+    others: u32,
+}
+
+/// Does what the failure of a read asks for. None: go on reading.
+async fn react(
+    at: &Reading<'_>,
+    stretch: &mut Stretch,
+    failed: Failed,
+    waits: &mut Waits,
+) -> Result<Option<End>, OutputError> {
+    let (words, last) = (failed.error.words().clone(), failed.last);
+    let mut fault = failed.error.fault(failed.phase, Some(at.path));
+    let of_memory = is_out_of_memory(&words.sqlstate);
+    if fault == Fault::Environment && of_memory && wait_after(waits.memory).is_none() {
+        // It is not the server that is short of memory, but a value that is long.
+        fault = Fault::TooLarge;
+    }
+    match fault {
+        Fault::SessionLost => match failed.mark {
+            Some(mark) if at.perishable => stretch.came = Some(mark),
+            mark => cut_short(at, stretch, last, mark.as_ref()).await?,
+        },
+        Fault::Hung => {
+            hindered::hung(at, stretch, &failed).await?;
+            let back = back_to_the_relation(at, &failed.error).await;
+            return Ok(back.is_err().then_some(End::Hung));
+        }
+        Fault::Environment => {
+            cut_short(at, stretch, last, failed.mark.as_ref()).await?;
+            let so_far = if of_memory { &mut waits.memory } else { &mut waits.others };
+            let back = back_to_the_relation(at, &failed.error).await;
+            let (Ok(()), Some(pause)) = (back, wait_after(*so_far)) else {
+                return Ok(Some(End::Environment(words)));
+            };
+            tracing::info!("waiting: {}", words.one_line());
+            tokio::time::sleep(pause).await;
+            *so_far += 1;
+            return Ok(None);
+        }
+        Fault::Pointless => {
+            cut_short(at, stretch, None, failed.mark.as_ref()).await?;
+            return Ok(Some(End::Refused(words)));
+        }
+        Fault::Damage(_) | Fault::TooLarge
+            if back_to_the_relation(at, &failed.error).await.is_err() =>
+        {
+            cut_short(at, stretch, last, failed.mark.as_ref()).await?;
+        }
+        Fault::TooLarge => {
+            hindered::too_large(at, stretch, &failed).await?;
+            return Ok(None);
+        }
+        Fault::Damage(place) => return damage(at, stretch, failed, place).await,
+    }
+    Ok(Some(End::SessionLost(words)))
+}
+
+/// A read failed for damage, and the session is ready for the next.
+async fn damage(
+    at: &Reading<'_>,
+    stretch: &mut Stretch,
+    failed: Failed,
+    place: Place,
+) -> Result<Option<End>, OutputError> {
+    stretch.plans |= failed.last.is_some();
+    if !matches!(place, Place::Page(_))
+        && let Some(words) = unplannable(at, stretch).await
+    {
+        cut_short(at, stretch, None, failed.mark.as_ref()).await?;
+        return read_unplannable(at, stretch, words).await.map(Some);
+    }
+    let place = refined(at, &failed.read, place, failed.error.words()).await;
+    note(at, stretch, &failed, place).await?;
+    Ok(None)
 }
 
 /// A session in an aborted transaction is of no use until it is rolled back.
 async fn back_to_the_relation(at: &Reading<'_>, error: &ReadError) -> Result<(), ReadError> {
     tracing::debug!("{}", error.words().one_line());
     at.session.undo_reading().await
-}
-
-/// Before many narrower reads are tried: can anything of this relation be
-/// planned at all? A damaged pg_statistic says no, and plain COPY is then all
-/// there is.
-async fn unplannable(at: &Reading<'_>, stretch: &mut Stretch) -> Option<Words> {
-    if stretch.plans || (is_whole(stretch) && at.readable.plain) {
-        return None;
-    }
-    let probe = async {
-        let mut copy = at.session.copy(&at.readable.probe()).await?;
-        while copy.next().await?.is_some() {}
-        Ok::<(), ReadError>(())
-    };
-    match probe.await {
-        Ok(()) => {
-            stretch.plans = true;
-            None
-        }
-        Err(e) => {
-            at.session.undo_reading().await.ok()?;
-            // Somebody in the way is no reason to give up.
-            Some(e.words().clone()).filter(|words| !is_refusal(words))
-        }
-    }
-}
-
-/// Nothing but plain COPY can read this relation, and that fails at a place
-/// which nobody knows: what comes before it is suspect, and better than nothing.
-async fn read_unplannable(
-    at: &Reading<'_>,
-    stretch: &mut Stretch,
-    words: Words,
-) -> Result<End, OutputError> {
-    let mark = stretch.suspect.mark().await?;
-    if !stretch.whole || stretch.clean.rows() > 0 || !at.readable.plain {
-        return Ok(End::Refused(words));
-    }
-    let Ok(mut copy) = at.session.copy(&at.readable.whole()).await else {
-        return Ok(End::Refused(words));
-    };
-    loop {
-        match copy.next().await {
-            Ok(Some(bytes)) => {
-                let count = memchr::memchr_iter(b'\n', &bytes).count() as u64;
-                at.progress.rows.fetch_add(count, Relaxed);
-                stretch.suspect.write(&bytes, count).await?;
-            }
-            Ok(None) => return Ok(End::Refused(words)),
-            Err(e) if e.sqlstate().is_empty() => {
-                stretch.suspect.rollback(&mark).await?;
-                return Ok(End::SessionLost(words));
-            }
-            Err(_) => {
-                // An error here would be said by the next statement, too.
-                let _ = at.session.undo_reading().await;
-                return Ok(End::Refused(words));
-            }
-        }
-    }
 }
 
 /// Whether the next read is the first, and of everything.
@@ -301,11 +302,11 @@ async fn read_empty(at: &Reading<'_>, stretch: &mut Stretch) -> Result<End, Outp
     stretch.watch.forget();
     stretch.clean.rollback(&mark).await?;
     let words = error.words().clone();
-    Ok(match fault(error.source(), phase, Some(at.path)) {
+    Ok(match error.fault(phase, Some(at.path)) {
         Fault::SessionLost => End::SessionLost(words),
-        Fault::Environment => End::Environment(words),
+        Fault::Environment | Fault::Hung => End::Environment(words),
         Fault::Pointless => End::Refused(words),
-        Fault::Damage(_) => match at.session.undo_reading().await {
+        Fault::Damage(_) | Fault::TooLarge => match at.session.undo_reading().await {
             Err(_) => End::SessionLost(words),
             Ok(()) => {
                 stretch.findings.whole(Cause::MissingFile, &words);
@@ -341,18 +342,15 @@ async fn refined(at: &Reading<'_>, read: &Read, place: Place, words: &Words) -> 
 async fn note(
     at: &Reading<'_>,
     stretch: &mut Stretch,
-    read: &Read,
-    last: Option<Ctid>,
+    failed: &Failed,
     place: Place,
-    words: &Words,
-    mark: Option<&LaneMark>,
 ) -> Result<(), OutputError> {
-    let recorded = stretch.salvage.record(Outcome::Failed { last, place });
-    stretch.findings.error(read, place, words, &recorded);
+    let recorded = stretch.salvage.record(Outcome::Failed { last: failed.last, place });
+    stretch.findings.error(&failed.read, place, failed.error.words(), &recorded);
     if recorded.loss.is_some() {
         at.progress.damaged.fetch_add(1, Relaxed);
     }
-    settle(at, stretch, recorded, mark).await
+    settle(at, stretch, recorded, failed.mark.as_ref()).await
 }
 
 /// The server went down under this read, and it was the only one. The tuple

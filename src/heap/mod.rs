@@ -7,10 +7,10 @@
 pub mod ctid;
 pub mod map;
 pub mod narrow;
-pub mod read;
+pub mod outcome;
 pub mod salvage;
 
 pub use ctid::{BlockNumber, BlockRange, Ctid, OffsetNumber, stretches, tuples_per_page_max};
 pub use map::{Extent, Status, TidMap};
-pub use read::{Loss, Outcome, Place, Read, Recorded, RowClass, Rows};
+pub use outcome::{Loss, Outcome, Place, Read, Recorded, RowClass, Rows};
 pub use salvage::Salvage;

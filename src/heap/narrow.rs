@@ -2,7 +2,7 @@
 //!
 //! The places are numbers: blocks of a relation, or line pointers of a page;
 //! the search is the same. `next` says what to read, and one of `complete`,
-//! `failed_at`, `failed_from` and `crashed` says what came of it.
+//! `failed_at`, `failed_from`, `hung` and `crashed` says what came of it.
 //!
 //! 1. What nobody complained about is read in one go.
 //! 2. When a read fails and the place is known, everything before it was read;
@@ -13,7 +13,10 @@
 //!    treated likewise.
 //! 4. After two bad neighbours places are read alone until a good one comes:
 //!    damage comes in runs.
-//! 5. Where a read took the server down, everything is read alone: nothing else
+//! 5. Where a read hung, each wrong guess costs a timeout, and the server holds
+//!    back the last rows before the place: some places from the bound on are read
+//!    alone, then two, four, ... at a time until it hangs again.
+//! 6. Where a read took the server down, everything is read alone: nothing else
 //!    says exactly which place it was, and each wrong guess is one more crash.
 //!
 //! A place is given up only after a read of it alone has failed.
@@ -26,6 +29,10 @@ const PIECES: u32 = 8;
 /// So many bad neighbours, and the next place is read alone.
 const RUN_MIN: u32 = 2;
 
+/// After a read that hung so many places are read alone: what a backend holds
+/// back (8 kB of rows, `PQ_SEND_BUFFER_SIZE`) may be of so many pages.
+const LONE_AFTER_HUNG: u32 = 16;
+
 /// What is known of a part that is still to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Known {
@@ -34,6 +41,10 @@ enum Known {
     /// alone already.
     Fails {
         first_tried: bool,
+    },
+    /// A read hung, in it or right before it, so many good reads ago.
+    Hangs {
+        reads: u32,
     },
     /// The server went down under it.
     Crashes,
@@ -67,7 +78,15 @@ impl Narrow {
 
     /// Places in parts, given in order: no read reaches over the end of one.
     pub fn of(parts: &[Range<u32>], careful: bool) -> Self {
-        let known = if careful { Known::Crashes } else { Known::Nothing };
+        Self::with(parts, if careful { Known::Crashes } else { Known::Nothing })
+    }
+
+    /// A read hung in these places.
+    pub fn hanging(places: Range<u32>) -> Self {
+        Self::with(&[places], Known::Hangs { reads: 0 })
+    }
+
+    fn with(parts: &[Range<u32>], known: Known) -> Self {
         let mut narrow = Self { todo: Vec::new(), bad_run: 0, bad_end: 0 };
         for part in parts.iter().rev() {
             narrow.push(part.clone(), known);
@@ -90,6 +109,10 @@ impl Narrow {
             Known::Nothing => len,
             Known::Fails { first_tried: false } | Known::Crashes => 1,
             Known::Fails { first_tried: true } => len.div_ceil(PIECES),
+            Known::Hangs { reads } => {
+                let doubled = reads.saturating_sub(LONE_AFTER_HUNG - 1).min(u32::BITS - 1);
+                len.min(1 << doubled)
+            }
         };
         Some(places.start..places.start + width)
     }
@@ -104,6 +127,7 @@ impl Narrow {
         let Some((read, part)) = self.take() else { return };
         let known = match part.known {
             Known::Fails { .. } => Known::Fails { first_tried: true },
+            Known::Hangs { reads } => Known::Hangs { reads: reads.saturating_add(1) },
             other => other,
         };
         self.push(read.end..part.places.end, known);
@@ -125,6 +149,20 @@ impl Narrow {
         self.failed(bound, |narrow, read| {
             narrow.push(bound.max(read.start)..read.end, Known::Fails { first_tried: false });
         })
+    }
+
+    /// The read hung, at `bound` or later, and everything before it in this read
+    /// was read. Returns the place if it was read alone.
+    pub fn hung(&mut self, bound: u32) -> Option<u32> {
+        let (read, part) = self.take()?;
+        let known = match part.known {
+            Known::Crashes => Known::Crashes,
+            _ => Known::Hangs { reads: 0 },
+        };
+        let alone = read.end - read.start == 1;
+        let from = if alone { read.end } else { bound.clamp(read.start, read.end - 1) };
+        self.push(from..part.places.end, known);
+        alone.then_some(read.start)
     }
 
     /// The server went down under the read, at `bound` or later. Returns the
@@ -159,6 +197,7 @@ impl Narrow {
         let after = match part.known {
             Known::Crashes => Known::Crashes,
             Known::Nothing | Known::Fails { .. } => Known::Nothing,
+            Known::Hangs { .. } => Known::Hangs { reads: 0 },
         };
         self.push(read.end..part.places.end, after);
         if read.end - read.start > 1 && bound < read.end {
@@ -243,6 +282,34 @@ mod tests {
                 Telling::Nothing => 2 + (PIECES as usize + 1) * 4, // 600 places are less than 8^4
             };
             prop_assert!(reads.len() <= 1 + per_bad * bad.len(), "{} reads", reads.len());
+        }
+    }
+
+    proptest! {
+        /// What is known of the place lies up to `held` places before it.
+        #[test]
+        fn what_hangs_is_found_in_few_reads(
+            len in 1u32..200_000,
+            bad in prop::collection::btree_set(0u32..200_000, 0..6),
+            held in 0u32..8,
+        ) {
+            let bad: BTreeSet<u32> = bad.into_iter().filter(|&b| b < len).collect();
+            let mut narrow = Narrow::new(0..len);
+            let (mut good, mut lost, mut hung) = (0, Vec::new(), 0);
+            while let Some(read) = narrow.next_read() {
+                let Some(&at) = bad.range(read.clone()).next() else {
+                    good += read.end - read.start;
+                    narrow.complete();
+                    continue;
+                };
+                hung += 1;
+                let bound = at.saturating_sub(held).max(read.start);
+                good += bound - read.start;
+                lost.extend(narrow.hung(bound));
+            }
+            prop_assert_eq!(good, len - u32::try_from(bad.len()).unwrap());
+            prop_assert_eq!(&lost, &bad.iter().copied().collect::<Vec<_>>());
+            prop_assert!(hung <= 2 * bad.len(), "{} reads hung", hung);
         }
     }
 

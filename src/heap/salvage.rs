@@ -16,14 +16,17 @@
 //!    could not read its page; else its tuples are read by exact TIDs.
 //! 5. The rows of such a block are held back until all of it is settled. They
 //!    are clean if all that failed was stored elsewhere (TOAST), else suspect.
-//! 6. A read under which the server went down is read again in single places
+//! 6. A read that hung is no damage, and each wrong guess costs a timeout: the
+//!    places from the last row on are read alone. A block that hangs before its
+//!    first row came is lost as a whole, else its tuples are read.
+//! 7. A read under which the server went down is read again in single places
 //!    (blocks, then tuples), each alone. A tuple that is known to take the server
 //!    down is never read again.
 
 use super::ctid::{BlockNumber, BlockRange, Ctid, OffsetNumber};
 use super::map::{Status, TidMap};
 use super::narrow::Narrow;
-use super::read::{Loss, Outcome, Place, Read, Recorded, RowClass, Rows};
+use super::outcome::{Loss, Outcome, Place, Read, Recorded, RowClass, Rows};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -228,7 +231,10 @@ impl Salvage {
                         self.map.mark_blocks(range, Status::Lost);
                         Recorded { rows: Rows::Undo, loss: Some(Loss::Block(block)) }
                     }
-                    place => self.open(range.start, last, place != Place::Elsewhere, false),
+                    place => {
+                        let blamed = place != Place::Elsewhere;
+                        self.open(range.start, last, blamed, Narrow::new)
+                    }
                 }
             }
             Outcome::Failed { last, place: Place::Page(block) }
@@ -249,13 +255,14 @@ impl Salvage {
                 self.blocks.failed_from(bound);
                 Recorded::rows(Rows::Undo)
             }
+            Outcome::Hung { last } => self.record_hung(range, tagged, last),
             Outcome::Crashed { .. } if range.len() == 1 && !tagged => {
                 self.accuse();
                 Recorded::rows(Rows::Undo)
             }
             Outcome::Crashed { last } if range.len() == 1 => {
                 self.blocks.crashed(range.start);
-                self.open(range.start, last, false, true)
+                self.open(range.start, last, false, Narrow::careful)
             }
             Outcome::Crashed { last } => {
                 self.tagged = true;
@@ -264,6 +271,26 @@ impl Salvage {
                 Recorded::rows(Rows::Undo)
             }
         }
+    }
+
+    /// A read of blocks hung.
+    fn record_hung(&mut self, range: BlockRange, tagged: bool, last: Option<Ctid>) -> Recorded {
+        if !tagged {
+            self.tagged = true;
+            self.map.mark_blocks(range, Status::Failed);
+            return Recorded::rows(Rows::Undo);
+        }
+        if range.len() > 1 {
+            let bound = self.done_before(range, last);
+            self.blocks.hung(bound);
+            return Recorded::rows(Rows::Undo);
+        }
+        self.blocks.hung(range.start);
+        if last.is_some() {
+            return self.open(range.start, last, false, Narrow::hanging);
+        }
+        self.map.mark_blocks(range, Status::Lost);
+        Recorded { rows: Rows::Undo, loss: Some(Loss::Block(range.start)) }
     }
 
     /// The blocks before the one of the last row are done; what follows failed.
@@ -282,12 +309,11 @@ impl Salvage {
         block: BlockNumber,
         last: Option<Ctid>,
         blamed: bool,
-        careful: bool,
+        narrow: fn(std::ops::Range<u32>) -> Narrow,
     ) -> Recorded {
         self.map.mark_blocks(BlockRange::new(block, block + 1), Status::Broken);
         let first = last.filter(|l| l.block == block).map_or(0, |l| u32::from(l.offset)) + 1;
-        let offsets = first..u32::from(self.tuples_max) + 1;
-        let tuples = if careful { Narrow::careful(offsets) } else { Narrow::new(offsets) };
+        let tuples = narrow(first..u32::from(self.tuples_max) + 1);
         self.open = Some(OpenBlock { block, tuples, lost: Vec::new(), damaged: false, blamed });
         self.settle_if_read(None)
     }
@@ -318,6 +344,7 @@ impl Salvage {
                 open.damaged |= place != Place::Elsewhere;
                 open.tuples.failed_from(bound(last))
             }
+            Outcome::Hung { last } => open.tuples.hung(bound(last)),
             Outcome::Crashed { last } => {
                 open.damaged = true;
                 open.tuples.crashed(bound(last))

@@ -12,7 +12,7 @@ use crate::output::{OutputError, manifest};
 use crate::progress::Progress;
 use crate::server::catalog;
 use crate::server::connect::Target;
-use crate::server::fault::{Ended, Words};
+use crate::server::fault::{Ended, Words, wait_after};
 use crate::server::inventory::Inventory;
 use crate::server::life::Life;
 use crate::server::session::{OpenError, ServerFacts, Session, Snapshot, Timeouts};
@@ -101,15 +101,25 @@ pub(super) struct Numbered {
 }
 
 impl Generations {
-    /// The first one. Nothing is waited for: a server that is not there is the
-    /// user's to know.
+    /// The first one. A server that is short of something is waited for a little;
+    /// one that is not there is the user's to know.
     pub(super) async fn begin(
         target: Target,
         timeouts: Timeouts,
         patience: Duration,
         progress: Arc<Progress>,
     ) -> Result<Self, OpenError> {
-        let (holder, snapshot, sees, life) = hold(&target, timeouts).await?;
+        let mut waits = 0;
+        let (holder, snapshot, sees, life) = loop {
+            let error = match hold(&target, timeouts).await {
+                Err(e) if e.is_shortage() => e,
+                held => break held?,
+            };
+            let Some(pause) = wait_after(waits) else { return Err(error) };
+            tracing::info!("waiting: {error}");
+            sleep(pause).await;
+            waits += 1;
+        };
         let taken = vec![described(&holder, &snapshot, 1)];
         let current = Mutex::new(Current {
             holder,
@@ -248,7 +258,12 @@ impl Generations {
         current.last_words = last_words;
         current.told.push(told);
         current.crashes += u32::from(!told);
-        tracing::warn!("the server has ended all sessions; waiting until it accepts connections");
+        match current.holder.is_given_up() {
+            true => tracing::warn!("the session that holds the snapshot hangs; taking a new one"),
+            false => tracing::warn!(
+                "the server has ended all sessions; waiting until it accepts connections"
+            ),
+        }
         let begun = Instant::now();
         let mut pause = RETRY_FIRST;
         loop {

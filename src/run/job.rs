@@ -9,7 +9,8 @@ use super::relation::RelationRun;
 use super::{Run, RunError};
 use crate::dump::{Cause, End, Reading, Stretch, read_stretch};
 use crate::heap::{BlockRange, Read};
-use crate::server::fault::{Fault, Words};
+use crate::server::blocking::why_locked;
+use crate::server::fault::{Fault, Words, is_lock_timeout};
 use crate::server::inventory::Relation;
 use crate::server::relation::{OnDisk, Refused, enter};
 use std::sync::Arc;
@@ -141,6 +142,7 @@ impl Run {
                 path: &on_disk.path,
                 progress: &self.progress,
                 perishable: relation.relation.unlogged,
+                hangs: &relation.hangs,
             };
             let end = read_stretch(&reading, stretch).await?;
             relation.took_in(stretch, snapshot, ready.data_of(&relation.relation)).await;
@@ -156,8 +158,11 @@ impl Run {
                 }
                 End::Environment(words) => {
                     leave(session).await;
+                    let words = in_the_way(session.as_ref(), job, words).await;
                     return Ok(self.later(job, &words, how.alone).await);
                 }
+                // With another session; how often is limited.
+                End::Hung => *session = None,
                 End::SessionLost(words) => {
                     let why = why_ended(ready, &words);
                     *session = None;
@@ -258,11 +263,18 @@ impl Run {
             return self.lost(job, ready.snapshot, &words, why, how.alone).await;
         }
         let left = ready.session.leave_relation().await;
+        if fault == Fault::Hung {
+            // A session that was given up is not used again, and that is known.
+            return Ok(Some(self.later(job, &words, how.alone).await));
+        }
         if left.is_err() {
             return Ok(None);
         }
         Ok(Some(match fault {
-            Fault::Environment => self.later(job, &words, how.alone).await,
+            Fault::Environment => {
+                let words = in_the_way(Some(ready), job, words).await;
+                self.later(job, &words, how.alone).await
+            }
             Fault::Damage(_) => {
                 // It cannot be opened: no part of it can be read (any more).
                 let mut stretch = match job.stretch.take() {
@@ -333,6 +345,16 @@ impl Job {
         }
         self.tries += 1;
         self.lost_at = next;
+    }
+}
+
+/// What keeps a relation from being read; of a lock, who holds it.
+async fn in_the_way(ready: Option<&Numbered>, job: &Job, words: Words) -> Words {
+    let (Some(ready), true) = (ready, is_lock_timeout(&words.sqlstate)) else { return words };
+    let relation = &job.relation.relation;
+    match why_locked(&ready.session, relation.oid, &relation.display_name()).await {
+        Some(message) => Words { message, severity: String::new(), ..words },
+        None => words,
     }
 }
 

@@ -212,6 +212,19 @@ impl Run {
         self.work_on_accused().await
     }
 
+    /// Makes the first session ready again, or gets another in its place where it
+    /// hung and was given up. Without a session at all it cannot be done.
+    async fn after_failure(&self, first: &mut Numbered, error: ReadError) -> Result<(), RunError> {
+        if error.is_hung() && first.session.leave_relation().await.is_err() {
+            *first = self.generations.session(true).await?;
+        } else if error.sqlstate().is_empty() {
+            return Err(error.into());
+        } else {
+            first.session.leave_relation().await?;
+        }
+        Ok(())
+    }
+
     fn next_job(&self) -> Option<Job> {
         locked(&self.queue).pop_front()
     }

@@ -13,7 +13,6 @@ use crate::heap::{BlockRange, stretches};
 use crate::output::{manifest, names};
 use crate::server::inventory::{Inventory, Relation, RelationKind};
 use crate::server::relation::{readable, sizes};
-use crate::server::session::Session;
 use crate::server::sql::Readable;
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -37,8 +36,8 @@ impl Run {
         let mut tries = 1;
         loop {
             let prepared = async {
-                let missing = self.read_sequences(&first.session, &selected).await?;
-                self.plan(&first.session, selected.clone(), &missing).await?;
+                let missing = self.read_sequences(&mut first, &selected).await?;
+                self.plan(&mut first, selected.clone(), &missing).await?;
                 Ok(missing)
             };
             match prepared.await {
@@ -57,19 +56,25 @@ impl Run {
     /// Fills the queue. What has no rows gets its entry at once.
     async fn plan(
         &self,
-        session: &Session,
+        first: &mut Numbered,
         selected: Vec<Relation>,
         missing: &Missing,
     ) -> Result<(), RunError> {
         let stems = self.stems(&selected);
-        let in_recovery = session.server().in_recovery;
+        let in_recovery = first.session.server().in_recovery;
         let (read, rest): (Vec<_>, Vec<_>) = selected
             .into_iter()
             .filter(|r| r.kind != RelationKind::Sequence)
             .partition(|r| r.kind.has_rows() && r.not_read(in_recovery).is_none());
         locked(&self.entries).extend(rest.iter().map(|r| described(r, in_recovery)));
         let oids: Vec<u32> = read.iter().map(|r| r.oid).collect();
-        let blocks: HashMap<u32, u32> = sizes(session, &oids).await?.into_iter().collect();
+        let blocks = match sizes(&first.session, &oids).await {
+            Ok(sizes) => sizes.into_iter().collect(),
+            Err(e) => {
+                self.after_failure(first, e).await?;
+                HashMap::new()
+            }
+        };
         let mut order: Vec<(u64, Relation)> = read
             .into_iter()
             .filter(|r| !self.is_empty_large_objects(r, &blocks))
@@ -81,9 +86,9 @@ impl Run {
         let mut cuts = Vec::new();
         for (_, relation) in order {
             let length = blocks.get(&relation.oid).copied();
-            let readable = readable(session, &relation);
+            let readable = readable(&first.session, &relation);
             let cut = match &readable {
-                Ok(readable) => self.cut(session, &relation, readable, length).await?,
+                Ok(readable) => self.cut(first, &relation, readable, length).await?,
                 Err(_) => Vec::new(),
             };
             cuts.push((relation, length, readable, cut));
@@ -254,16 +259,17 @@ impl Run {
     /// Where a large relation is cut; not at all, if it is not large.
     async fn cut(
         &self,
-        session: &Session,
+        first: &mut Numbered,
         relation: &Relation,
         readable: &Readable,
         length: Option<u32>,
     ) -> Result<Vec<BlockRange>, RunError> {
-        let whole_max = self.options.split_bytes / u64::from(session.server().block_size.max(1));
+        let block_size = first.session.server().block_size.max(1);
+        let whole_max = self.options.split_bytes / u64::from(block_size);
         let whole_max = u32::try_from(whole_max).unwrap_or(u32::MAX);
         match length {
             Some(length) if relation.heap && readable.tid_ranges && length > whole_max => {
-                let can = self.can_plan(session, &readable.probe()).await?;
+                let can = self.can_plan(first, &readable.probe()).await?;
                 Ok(if can { stretches(length, whole_max) } else { Vec::new() })
             }
             _ => Ok(Vec::new()),
@@ -272,17 +278,16 @@ impl Run {
 
     /// Whether a read of a part can be planned at all: not where pg_statistic
     /// is damaged, and then plain COPY of everything is all there is.
-    async fn can_plan(&self, session: &Session, probe: &str) -> Result<bool, RunError> {
+    async fn can_plan(&self, first: &mut Numbered, probe: &str) -> Result<bool, RunError> {
         let tried = async {
-            let mut copy = session.copy(probe).await?;
+            let mut copy = first.session.copy(probe).await?;
             while copy.next().await?.is_some() {}
             Ok(())
         };
         match tried.await {
             Ok(()) => Ok(true),
-            Err(e) if crate::server::session::ReadError::sqlstate(&e).is_empty() => Err(e.into()),
-            Err(_) => {
-                session.leave_relation().await?;
+            Err(e) => {
+                self.after_failure(first, e).await?;
                 Ok(false)
             }
         }

@@ -15,6 +15,7 @@ use crate::server::inventory::Relation;
 use crate::server::relation::OnDisk;
 use crate::server::sql::Readable;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use tokio::sync::Mutex;
 
@@ -36,6 +37,8 @@ pub(super) struct RelationRun {
     watch: Watch,
     /// How it was cut; empty: it is read as one.
     cut: Vec<BlockRange>,
+    /// How often a read of it has hung.
+    pub(super) hangs: AtomicU32,
     /// Whether its statements can begin at a block, so that it can be gone on
     /// with.
     resumable: bool,
@@ -133,6 +136,7 @@ impl RelationRun {
             cut,
             resumable,
             accused,
+            hangs: AtomicU32::new(0),
             furthest,
             state,
         })

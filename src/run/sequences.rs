@@ -2,21 +2,29 @@
 //! read, its value is derived from the column it feeds, when that was read.
 
 use super::entry::described;
+use super::generation::Numbered;
 use super::{Run, RunError, locked};
+use crate::dump::Cause;
 use crate::output::manifest;
-use crate::server::fault::{Words, is_refusal};
+use crate::server::fault::{Words, is_refusal, wait_after};
 use crate::server::inventory::{Relation, RelationKind};
-use crate::server::session::Session;
+use crate::server::session::{ReadError, Session};
 use crate::server::sql::ident;
 
 /// So many sequences are read by one statement; where it fails, one by one.
 const BATCH: usize = 100;
+
+/// So many sequences may hang, each for `--read-timeout`; the others are then
+/// not tried.
+const HANGS_MAX: usize = 12;
 
 /// A sequence that could not be read.
 pub(super) struct MissingSequence {
     pub oid: u32,
     pub owner: Option<(u32, i16)>,
     pub descending: bool,
+    /// Its read hung, or was not tried: that is no damage.
+    undamaged: Option<Cause>,
     entry: manifest::Relation,
     value: manifest::Sequence,
     words: Words,
@@ -28,10 +36,10 @@ impl Run {
     /// Reads all sequences; returns those that could not be read.
     pub(super) async fn read_sequences(
         &self,
-        session: &Session,
+        first: &mut Numbered,
         selected: &[Relation],
     ) -> Result<Missing, RunError> {
-        let in_recovery = session.server().in_recovery;
+        let in_recovery = first.session.server().in_recovery;
         let (sequences, not_here): (Vec<&Relation>, Vec<&Relation>) = selected
             .iter()
             .filter(|r| r.kind == RelationKind::Sequence)
@@ -40,7 +48,7 @@ impl Run {
         let mut missing = Vec::new();
         for batch in sequences.chunks(BATCH) {
             let sql: Vec<String> = batch.iter().enumerate().map(|(i, s)| select(i, s)).collect();
-            match session.rows(&sql.join(" UNION ALL ")).await {
+            match first.session.rows(&sql.join(" UNION ALL ")).await {
                 Ok(rows) if rows.len() == batch.len() => {
                     for row in rows {
                         let number =
@@ -52,11 +60,10 @@ impl Run {
                     continue;
                 }
                 Ok(_) => {}
-                Err(e) if e.sqlstate().is_empty() => return Err(e.into()),
-                Err(_) => session.leave_relation().await?,
+                Err(e) => self.after_failure(first, e).await?,
             }
             for sequence in batch {
-                self.read_sequence(session, sequence, &mut missing).await?;
+                self.read_sequence(first, sequence, &mut missing).await?;
             }
         }
         Ok(missing)
@@ -64,22 +71,33 @@ impl Run {
 
     async fn read_sequence(
         &self,
-        session: &Session,
+        first: &mut Numbered,
         sequence: &Relation,
         missing: &mut Missing,
     ) -> Result<(), RunError> {
-        let words = match session.row(&select(0, sequence)).await {
+        let hung = missing.iter().filter(|m| m.undamaged == Some(Cause::Hung)).count();
+        if hung == HANGS_MAX {
+            let message = format!("not tried, since {hung} sequences have hung");
+            let words = Words { message, ..Words::default() };
+            self.sequence_missing(sequence, words, Some(Cause::NotTried), missing);
+            return Ok(());
+        }
+        let error = match row_patiently(&first.session, &select(0, sequence)).await {
             Ok(row) if row.len() == 3 => {
                 self.sequence_read(sequence, &row);
                 return Ok(());
             }
-            Ok(_) => Words { message: "the sequence has no row".to_owned(), ..Words::default() },
-            Err(e) if e.sqlstate().is_empty() => return Err(e.into()),
-            Err(e) => e.words().clone(),
+            Ok(_) => {
+                let message = "the sequence has no row".to_owned();
+                let words = Words { message, ..Words::default() };
+                self.sequence_missing(sequence, words, None, missing);
+                return Ok(first.session.leave_relation().await?);
+            }
+            Err(e) => e,
         };
-        session.leave_relation().await?;
-        self.sequence_missing(sequence, words, missing);
-        Ok(())
+        let undamaged = error.is_hung().then_some(Cause::Hung);
+        self.sequence_missing(sequence, error.words().clone(), undamaged, missing);
+        self.after_failure(first, error).await
     }
 
     fn sequence_read(&self, sequence: &Relation, row: &[Option<String>]) {
@@ -91,9 +109,15 @@ impl Run {
         locked(&self.entries).push(entry);
     }
 
-    fn sequence_missing(&self, sequence: &Relation, words: Words, missing: &mut Missing) {
+    fn sequence_missing(
+        &self,
+        sequence: &Relation,
+        words: Words,
+        undamaged: Option<Cause>,
+        missing: &mut Missing,
+    ) {
         let mut entry = described(sequence, false);
-        if is_refusal(&words) {
+        if undamaged.is_none() && is_refusal(&words) {
             entry.status = manifest::RelationStatus::Failed;
             entry.reason = Some(words.one_line());
             locked(&self.entries).push(entry);
@@ -103,7 +127,8 @@ impl Run {
         let (owner, descending) =
             sequence.sequence.as_ref().map_or((None, false), |s| (s.owner, s.increment < 0));
         let value = value(sequence, 0, true, true);
-        missing.push(MissingSequence { oid: sequence.oid, owner, descending, entry, value, words });
+        let oid = sequence.oid;
+        missing.push(MissingSequence { oid, owner, descending, undamaged, entry, value, words });
     }
 
     /// When all rows are read: what the missing sequences must be.
@@ -116,7 +141,7 @@ impl Run {
                 last_block: Some(0),
                 ctid: None,
                 column: None,
-                cause: "sequence".to_owned(),
+                cause: sequence.undamaged.map_or("sequence", Cause::name).to_owned(),
                 sqlstate: Some(sequence.words.sqlstate.clone()).filter(|s| !s.is_empty()),
                 message: sequence.words.one_line(),
             }];
@@ -130,6 +155,10 @@ impl Run {
                     "set its value by hand after the restore: no column that it feeds was read"
                         .to_owned(),
                 );
+            }
+            if sequence.undamaged.is_some() {
+                entry.status = manifest::RelationStatus::Failed;
+                entry.reason = Some(sequence.words.one_line());
             }
             locked(&self.entries).push(entry);
         }
@@ -152,6 +181,21 @@ fn value(
         min: None,
         max: None,
         cycle: None,
+    }
+}
+
+/// The one row; a server that is short of something is waited for.
+async fn row_patiently(session: &Session, sql: &str) -> Result<Vec<Option<String>>, ReadError> {
+    let mut waits = 0;
+    loop {
+        let error = match session.row(sql).await {
+            Err(e) if e.is_shortage() => e,
+            other => return other,
+        };
+        let Some(pause) = wait_after(waits) else { return Err(error) };
+        session.leave_relation().await?;
+        tokio::time::sleep(pause).await;
+        waits += 1;
     }
 }
 

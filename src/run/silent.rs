@@ -202,14 +202,14 @@ impl Run {
             session.leave_relation().await?;
             return Ok(None);
         };
-        let known = number(session.value(&count).await?);
+        let known = number(session.value_of_all(&count).await?);
         session.leave_relation().await?;
         let read = match read {
             Some(read) => Some(read),
             None => {
                 let heap = "SET LOCAL enable_seqscan TO on";
                 session.execute(heap).await?;
-                let read = number(session.value(&count).await?);
+                let read = number(session.value_of_all(&count).await?);
                 session.leave_relation().await?;
                 read
             }

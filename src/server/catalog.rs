@@ -6,7 +6,7 @@
 //! catalog still works. The catalogs' rows come in the snapshot of the session.
 
 use super::copy_text::fields;
-use super::fault::is_untranslatable;
+use super::fault::{is_untranslatable, wait_after};
 use super::session::{ReadError, Session};
 use bstr::{BString, ByteSlice};
 use std::collections::HashMap;
@@ -106,6 +106,7 @@ async fn rows_if_possible<T>(
         Err(e) if e.source.sqlstate().is_empty() || is_untranslatable(e.source.sqlstate()) => {
             Err(e)
         }
+        Err(e) if e.source.is_shortage() => Err(e),
         Err(e) => {
             warnings.push(format!("{e}; what it says of some relations is not known"));
             let failed = |source| CatalogError { catalog, source };
@@ -120,7 +121,25 @@ async fn rows_if_possible<T>(
 /// Names go into statements, which are sent in UTF-8, so they are asked for in
 /// the same; but not where the server does not know what its bytes mean, or
 /// where some that are damaged mean nothing.
+///
+/// A server that is short of something is waited for.
 pub async fn read(session: &Session) -> Result<Inventory, CatalogError> {
+    let mut waits = 0;
+    loop {
+        let error = match read_now(session).await {
+            Err(e) if e.source.is_shortage() => e,
+            other => return other,
+        };
+        let Some(pause) = wait_after(waits) else { return Err(error) };
+        tracing::info!("waiting: {error}");
+        let failed = |source| CatalogError { catalog: error.catalog, source };
+        session.leave_relation().await.map_err(failed)?;
+        tokio::time::sleep(pause).await;
+        waits += 1;
+    }
+}
+
+async fn read_now(session: &Session) -> Result<Inventory, CatalogError> {
     let own = session.server().encoding.as_str();
     if !matches!(own, "SQL_ASCII" | "MULE_INTERNAL") {
         match read_from(Catalogs { session, encoding: "UTF8" }).await {

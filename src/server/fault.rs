@@ -5,6 +5,7 @@
 //! which no translation touches.
 
 use crate::heap::{BlockNumber, Place};
+use std::time::Duration;
 use tokio_postgres::Error;
 use tokio_postgres::error::{DbError, Severity};
 
@@ -73,6 +74,11 @@ pub enum Fault {
     /// The server is short of something, or somebody is in the way: wait, and
     /// read the same again. Never damage.
     Environment,
+    /// The server was silent, or slow, for too long, and the read was ended: read
+    /// less at a time. Never damage.
+    Hung,
+    /// A row is larger, as text, than the server can send. Never damage.
+    TooLarge,
     /// No other read of this relation will do better.
     Pointless,
 }
@@ -99,6 +105,7 @@ fn meaning(words: &Words, phase: Phase, path: Option<&str>) -> Fault {
         // 40P01: a conflict with recovery, a deadlock. 72000: snapshot too old.
         ("53", _) | (_, "55P03" | "57014" | "40001" | "40P01") => Fault::Environment,
         (_, "72000") => Fault::Pointless,
+        (_, "54000") if words.routine.as_deref() == Some("enlargeStringInfo") => Fault::TooLarge,
         // Only before the first row: damaged values can raise these, too.
         ("0A" | "26" | "3F" | "55", _) | (_, "42501" | "42P01" | "42703" | "42809" | "22023")
             if phase == Phase::Start =>
@@ -107,6 +114,21 @@ fn meaning(words: &Words, phase: Phase, path: Option<&str>) -> Fault {
         }
         _ => Fault::Damage(place(words, path)),
     }
+}
+
+/// How often what is short, or in the way, is waited for, each time twice as long
+/// as before.
+const WAITS_MAX: u32 = 5;
+const WAIT_FIRST: Duration = Duration::from_millis(200);
+
+/// How long to wait for the server after so many waits. None: no more.
+pub fn wait_after(waits: u32) -> Option<Duration> {
+    (waits < WAITS_MAX).then(|| WAIT_FIRST * 2u32.pow(waits))
+}
+
+/// The server is short of something: memory, disk, connections.
+pub fn is_shortage(sqlstate: &str) -> bool {
+    sqlstate.starts_with("53")
 }
 
 /// Whether these words, before any row, tell of no damage: something may not be
@@ -158,6 +180,27 @@ pub fn is_untranslatable(sqlstate: &str) -> bool {
 /// that is idle.
 pub fn is_timeout(sqlstate: &str) -> bool {
     matches!(sqlstate, "57014" | "25P04" | "57P05" | "25P03")
+}
+
+/// A statement that was cancelled, by a timeout or by somebody.
+pub fn is_cancellation(sqlstate: &str) -> bool {
+    sqlstate == "57014"
+}
+
+/// What is heard of a backend that was terminated: that, or that the connection
+/// is closed.
+pub fn is_termination(sqlstate: &str) -> bool {
+    matches!(sqlstate, "57P01" | "57014" | "")
+}
+
+/// The server has no memory left, for this or for anything.
+pub fn is_out_of_memory(sqlstate: &str) -> bool {
+    sqlstate == "53200"
+}
+
+/// A lock was not had in time.
+pub fn is_lock_timeout(sqlstate: &str) -> bool {
+    sqlstate == "55P03"
 }
 
 /// Where the words say that the damage is.
@@ -259,7 +302,7 @@ mod tests {
     /// One line each of docs/errors.md.
     #[test]
     fn each_error_means_what_the_table_says() {
-        use Fault::{Damage, Environment, Pointless};
+        use Fault::{Damage, Environment, Pointless, TooLarge};
         use Place::{Elsewhere, Page, Unknown};
         let table = [
             (
@@ -374,6 +417,7 @@ mod tests {
                 Environment,
             ),
             ("72000", "x", "snapshot too old", Pointless),
+            ("54000", "enlargeStringInfo", "out of memory", TooLarge),
         ];
         for (code, routine, message, meant) in table {
             assert_eq!(

@@ -1,14 +1,17 @@
 //! All that talks to PostgreSQL: connecting, sessions, the catalogs, every SQL
 //! text, and what an error means. `tokio_postgres` is named nowhere else.
 
+pub mod blocking;
 pub mod catalog;
 pub mod connect;
 pub mod copy_text;
+mod error;
 pub mod fault;
 pub mod inventory;
 pub mod life;
 pub mod pattern;
 pub mod relation;
 pub mod session;
+mod silence;
 pub mod sql;
 pub mod words;

@@ -1,6 +1,6 @@
 //! One relation in one session: locked, measured, and what its statements are.
 
-use super::fault::{Fault, Phase, fault};
+use super::fault::{Fault, Phase};
 use super::inventory::{Relation, RelationKind};
 use super::session::{ReadError, Session};
 use super::sql::{Readable, ident, literal};
@@ -66,7 +66,7 @@ pub async fn enter(
          {}::pg_catalog.regclass::pg_catalog.oid",
         literal(&readable.qualified)
     );
-    let failed = |e: ReadError| Refused::Fault(fault(e.source(), Phase::Start, None), e);
+    let failed = |e: ReadError| Refused::Fault(e.fault(Phase::Start, None), e);
     let row = session.row(&sql).await.map_err(failed)?;
     let [Some(path), Some(filenode), Some(size), Some(named)] = row.as_slice() else {
         return Err(Refused::Gone);
@@ -110,7 +110,7 @@ pub async fn sizes(session: &Session, oids: &[u32]) -> Result<Vec<(u32, u32)>, R
                     u32::try_from(blocks).unwrap_or(u32::MAX),
                 ))
             })),
-            Err(e) if e.sqlstate().is_empty() => return Err(e),
+            Err(e) if e.sqlstate().is_empty() || e.is_hung() => return Err(e),
             Err(_) => {
                 session.leave_relation().await?;
                 if batch.len() > 1 {

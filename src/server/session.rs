@@ -4,14 +4,17 @@
 //! An error aborts a transaction, so every read stands behind a savepoint:
 //! rolling back to it keeps the snapshot (and the lock on the relation).
 
-use super::connect::{self, ConnectError, ConnectErrorKind, Connected, Notice, Target};
+use super::connect::{self, Connected, Notice, Target};
+pub use super::error::{Hung, OpenError, ReadError};
 use super::fault::{self, Ended, Words, ended};
+use super::silence::{Outside, Silence};
 use super::sql;
 use bytes::Bytes;
-use futures::{StreamExt, future};
-use std::pin::Pin;
+use futures::{TryStreamExt, future};
+use std::future::Future;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio_postgres::{CopyOutStream, SimpleQueryMessage};
 
 /// What a server says of itself, once for a run.
@@ -39,64 +42,18 @@ pub struct Timeouts {
     /// 0: none.
     pub statement_ms: u64,
     pub lock_ms: u64,
+    /// How long the server may be silent.
+    pub read_ms: u64,
 }
 
-#[derive(Debug, thiserror::Error)]
-pub enum ReadError {
-    /// The server, or the connection, in its words.
-    #[error("{}", .words.one_line())]
-    Server { words: Box<Words>, source: tokio_postgres::Error },
-}
-
-impl ReadError {
-    pub fn words(&self) -> &Words {
-        let Self::Server { words, .. } = self;
-        words
+impl Timeouts {
+    fn read(&self) -> Option<Duration> {
+        (self.read_ms > 0).then(|| Duration::from_millis(self.read_ms))
     }
 
-    pub fn source(&self) -> &tokio_postgres::Error {
-        let Self::Server { source, .. } = self;
-        source
-    }
-
-    pub fn sqlstate(&self) -> &str {
-        &self.words().sqlstate
-    }
-}
-
-impl From<tokio_postgres::Error> for ReadError {
-    fn from(source: tokio_postgres::Error) -> Self {
-        Self::Server { words: Box::new(Words::of(&source)), source }
-    }
-}
-
-/// Why a session could not be begun.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    #[error(transparent)]
-    Connect(#[from] ConnectError),
-    #[error("could not begin a session: {0}")]
-    Begin(#[from] ReadError),
-}
-
-impl OpenError {
-    /// Whether the shared snapshot is gone: whoever exported it is.
-    pub fn is_stale_snapshot(&self) -> bool {
-        matches!(self, Self::Begin(e) if fault::is_stale_snapshot(e.sqlstate()))
-    }
-
-    /// Whether the server has no connection left for us.
-    pub fn is_too_many(&self) -> bool {
-        matches!(self, Self::Connect(e) if e.kind() == ConnectErrorKind::TooManyConnections)
-    }
-
-    /// Whether it may work a little later.
-    pub fn is_transient(&self) -> bool {
-        match self {
-            Self::Connect(e) => e.is_transient(),
-            // Just after a crash a connection can be accepted and ended again.
-            Self::Begin(e) => e.sqlstate().is_empty() || fault::is_not_ready(e.sqlstate()),
-        }
+    /// For statements that read no relation.
+    fn answer(&self) -> Option<Duration> {
+        Some(self.read()?.min(ANSWER_PATIENCE))
     }
 }
 
@@ -106,6 +63,14 @@ const TRIES_MAX: u32 = 5;
 
 /// So long is waited for a connection to be closed that does not answer.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// So long a statement may take that reads no relation, where `--read-timeout`
+/// is longer.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(60);
+
+/// A statement that reads all of a relation may be silent for so many times
+/// `--read-timeout`.
+const READS_OF_ALL: u32 = 12;
 
 /// Statements of the transaction that every session is in.
 const BEGIN: &str = "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY";
@@ -124,6 +89,8 @@ pub struct Snapshot<'a> {
 pub struct Session {
     connected: Connected,
     server: Arc<ServerFacts>,
+    outside: Outside,
+    timeouts: Timeouts,
 }
 
 impl Session {
@@ -140,8 +107,9 @@ impl Session {
             if snapshot.is_none() {
                 connect::refuse_shared_sessions(target, &connected).await?;
             }
-            let mut session = Self { connected, server: Arc::default() };
-            match session.prepare(timeouts, snapshot.clone()).await {
+            let outside = Outside::new(target.clone(), connected.cancel_handle());
+            let mut session = Self { connected, server: Arc::default(), outside, timeouts };
+            match session.prepare(snapshot.clone()).await {
                 Ok(()) => return Ok(session),
                 Err(e) if fault::is_timeout(e.sqlstate()) && tries < TRIES_MAX => tries += 1,
                 Err(e) => return Err(e.into()),
@@ -149,11 +117,8 @@ impl Session {
         }
     }
 
-    async fn prepare(
-        &mut self,
-        timeouts: Timeouts,
-        snapshot: Option<Snapshot<'_>>,
-    ) -> Result<(), ReadError> {
+    async fn prepare(&mut self, snapshot: Option<Snapshot<'_>>) -> Result<(), ReadError> {
+        let timeouts = self.timeouts;
         let version = match &snapshot {
             Some(s) => s.server.version,
             None => {
@@ -168,6 +133,11 @@ impl Session {
             if refused.sqlstate().is_empty() {
                 return Err(refused);
             }
+        }
+        match self.row(Outside::WHO).await {
+            Err(e) if e.sqlstate().is_empty() => return Err(e),
+            // Without it a silent backend is cancelled, and not terminated.
+            who => self.outside.is(&who.unwrap_or_default()),
         }
         let hiding = self.look_at_damage().await?;
         self.execute(BEGIN).await?;
@@ -273,9 +243,14 @@ impl Session {
         self.execute(UNDO_RELATION).await
     }
 
-    /// Whether the connection has ended.
+    /// Whether the connection has ended, or was given up.
     pub fn is_closed(&self) -> bool {
-        self.connected.client.is_closed()
+        self.connected.client.is_closed() || self.is_given_up()
+    }
+
+    /// Whether its backend did not answer, and could not be ended.
+    pub fn is_given_up(&self) -> bool {
+        self.outside.is_given_up()
     }
 
     /// What the server said when it ended this session, if it has: idle
@@ -285,7 +260,9 @@ impl Session {
         let closed = tokio::time::timeout(LAST_WORDS, &mut self.connected.closed).await;
         let words = match closed {
             Ok(Ok(Some(error))) => Words::of(&error),
-            _ => Words::default(),
+            Ok(_) => Words::default(),
+            // The server has not ended it at all: it hangs.
+            Err(_) => return (Ended::Told, Words::default()),
         };
         let warnings: Vec<String> = self.notices().into_iter().map(|n| n.sqlstate).collect();
         (ended(&words, &warnings), words)
@@ -297,13 +274,18 @@ impl Session {
     }
 
     /// Begins a COPY to us.
-    pub async fn copy(&self, sql: &str) -> Result<CopyRows, ReadError> {
+    pub async fn copy(&self, sql: &str) -> Result<CopyRows<'_>, ReadError> {
         tracing::trace!(sql, "read");
-        Ok(CopyRows { stream: Box::pin(self.connected.client.copy_out(sql).await?) })
+        let (begun, mut silence) = (Instant::now(), Silence::after(self.timeouts.read()));
+        let copy = pin!(self.connected.client.copy_out(sql));
+        let stream = Box::pin(self.answer(copy, &mut silence, begun).await?);
+        Ok(CopyRows { stream, session: self, silence, begun })
     }
 
     pub async fn execute(&self, sql: &str) -> Result<(), ReadError> {
-        Ok(self.connected.client.batch_execute(sql).await?)
+        let mut silence = Silence::after(self.timeouts.answer());
+        let statement = pin!(self.connected.client.batch_execute(sql));
+        self.answer(statement, &mut silence, Instant::now()).await
     }
 
     /// The first column of the first row, as text.
@@ -317,9 +299,27 @@ impl Session {
         Ok(self.rows(sql).await?.into_iter().next().unwrap_or_default())
     }
 
+    /// One value for which the server reads all of a relation, and is silent
+    /// until it has.
+    pub async fn value_of_all(&self, sql: &str) -> Result<Option<String>, ReadError> {
+        let limit = self.timeouts.read().map(|read| read * READS_OF_ALL);
+        let rows = self.rows_within(sql, limit).await?;
+        Ok(rows.into_iter().flatten().next().flatten())
+    }
+
     /// All rows, as text. For results of a few thousand rows at most.
     pub async fn rows(&self, sql: &str) -> Result<Vec<Vec<Option<String>>>, ReadError> {
-        let messages = self.connected.client.simple_query(sql).await?;
+        self.rows_within(sql, self.timeouts.read()).await
+    }
+
+    async fn rows_within(
+        &self,
+        sql: &str,
+        limit: Option<Duration>,
+    ) -> Result<Vec<Vec<Option<String>>>, ReadError> {
+        let mut silence = Silence::after(limit);
+        let query = pin!(self.connected.client.simple_query(sql));
+        let messages = self.answer(query, &mut silence, Instant::now()).await?;
         let rows = messages.into_iter().filter_map(|message| match message {
             SimpleQueryMessage::Row(row) => Some(
                 (0..row.len()).map(|i| row.try_get(i).ok().flatten().map(str::to_owned)).collect(),
@@ -328,18 +328,69 @@ impl Session {
         });
         Ok(rows.collect())
     }
+
+    /// Waits for an answer of the server, but not for ever.
+    async fn answer<T>(
+        &self,
+        answer: impl Future<Output = Result<T, tokio_postgres::Error>> + Unpin,
+        silence: &mut Silence,
+        begun: Instant,
+    ) -> Result<T, ReadError> {
+        if self.is_given_up() {
+            let message = "the connection was given up: the server did not answer".to_owned();
+            return Err(ReadError::GivenUp { words: Words { message, ..Words::default() }.into() });
+        }
+        let error = match silence.wait(&self.outside, answer).await {
+            Some(answer) => match answer {
+                Ok(answer) => return Ok(answer),
+                Err(error) => Some(ReadError::from(error)),
+            },
+            None => None,
+        };
+        Err(self.hung(error, silence, begun.elapsed()))
+    }
+
+    /// Tells a statement that was ended since it hung from one that failed.
+    fn hung(&self, error: Option<ReadError>, silence: &Silence, took: Duration) -> ReadError {
+        let silent = |end: &str, sqlstate: &str| {
+            let waited = self.timeouts.read().unwrap_or_default();
+            let message = format!("the server sent nothing for {waited:?}: {end}");
+            let words = Words { message, sqlstate: sqlstate.to_owned(), ..Words::default() };
+            ReadError::Hung { words: Box::new(words), why: Hung::Silent }
+        };
+        let Some(error) = error else {
+            return silent("its backend did not end, and was left alone", "");
+        };
+        let limit = Duration::from_millis(self.timeouts.statement_ms);
+        let cancelled = fault::is_cancellation(error.sqlstate());
+        if silence.has_terminated() && fault::is_termination(error.sqlstate()) {
+            self.outside.give_up();
+            silent("its backend was terminated", "")
+        } else if silence.has_cancelled() && cancelled {
+            silent("the read was cancelled", error.sqlstate())
+        } else if cancelled && !limit.is_zero() && took >= limit {
+            ReadError::Hung { words: Box::new(error.words().clone()), why: Hung::Slow }
+        } else {
+            error
+        }
+    }
 }
 
 /// The rows of one COPY, as the server sends them: whole rows, each with its
 /// newline.
-pub struct CopyRows {
+pub struct CopyRows<'a> {
     stream: Pin<Box<CopyOutStream>>,
+    session: &'a Session,
+    silence: Silence,
+    begun: Instant,
 }
 
-impl CopyRows {
+impl CopyRows<'_> {
     /// The next rows (one, up to PostgreSQL 18); `None` at the end, which the
-    /// server has then said.
+    /// server has then said. What a silent server still sends when it is
+    /// cancelled comes, too: the last row then tells the place.
     pub async fn next(&mut self) -> Result<Option<Bytes>, ReadError> {
-        Ok(self.stream.next().await.transpose()?)
+        let next = self.stream.try_next();
+        self.session.answer(next, &mut self.silence, self.begun).await
     }
 }

@@ -88,7 +88,12 @@ fn help_of_dump() {
                       Read larger relations in ranges of blocks, by several connections
                       [default: 1GB]
                   --statement-timeout <DURATION>
-                      Give up a statement after so long; 0: never [default: 0]
+                      End a read after so long, and read less at a time; 0: never [default:
+                      0]
+                  --read-timeout <DURATION>
+                      End a read when no byte came for so long, and read less at a time; 0:
+                      never. A gigabyte of dead rows is silent for minutes on a slow disk
+                      [default: 5min]
                   --lock-timeout <DURATION>
                       Wait for a lock for so long at a time; 0: for ever [default: 10s]
                   --max-crashes <N>
@@ -184,7 +189,12 @@ fn help_of_verify() {
                       Read larger relations in ranges of blocks, by several connections
                       [default: 1GB]
                   --statement-timeout <DURATION>
-                      Give up a statement after so long; 0: never [default: 0]
+                      End a read after so long, and read less at a time; 0: never [default:
+                      0]
+                  --read-timeout <DURATION>
+                      End a read when no byte came for so long, and read less at a time; 0:
+                      never. A gigabyte of dead rows is silent for minutes on a slow disk
+                      [default: 5min]
                   --lock-timeout <DURATION>
                       Wait for a lock for so long at a time; 0: for ever [default: 10s]
                   --max-crashes <N>

@@ -8,6 +8,7 @@
 #![allow(unused_imports)]
 
 pub mod checksum;
+pub mod disk;
 pub mod dumped;
 pub mod expect;
 pub mod flips;
@@ -34,6 +35,7 @@ pub mod version;
 pub mod victim;
 pub mod ward;
 
+pub use disk::Disk;
 pub use expect::Expect;
 pub use flips::random_flips;
 pub use harm::{ChecksumAfter, Harm, Harmed, Place, harm};

@@ -1,5 +1,6 @@
 //! What a test may wish of its server, and the configuration that makes of it.
 
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -16,6 +17,10 @@ pub struct ServerOptions {
     pub tls: Option<Tls>,
     /// `minimal`, `replica` (the server's default) or `logical`.
     pub wal_level: Option<String>,
+    /// The environment of the server.
+    pub environment: Vec<(String, OsString)>,
+    /// So much memory may each of its processes have (`ulimit -v`), in kB.
+    pub memory_kb: Option<u64>,
     /// Keep the files on a disk, for measurements, where memory would do.
     pub on_disk: bool,
 }

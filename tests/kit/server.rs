@@ -126,9 +126,13 @@ impl Server {
         let home = owner::readable_home(&self.version.home);
         let out = fs::OpenOptions::new().create(true).append(true).open(self.log_file());
         let out = out.expect("the log file");
-        let child = owner::command(&home.join("bin/postgres"))
+        let limit = self.options.memory_kb.map_or("unlimited".to_owned(), |kb| kb.to_string());
+        let child = owner::command(Path::new("sh"))
+            .args(["-c", &format!("ulimit -v {limit} && exec \"$@\""), "sh"])
+            .arg(home.join("bin/postgres"))
             .arg("-D")
             .arg(self.data_dir())
+            .envs(self.options.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(out.try_clone().expect("the log file"))
             .stderr(out)

@@ -93,12 +93,7 @@ impl RelationRun {
                           FULL, CLUSTER or ALTER TABLE): what it held then cannot be read";
             state.failed.get_or_insert(reason.to_owned());
         }
-        if list.iter().any(|f| f.cause == Cause::NotTried) {
-            let reason = "blocks were not tried, lest the server went down";
-            state.failed.get_or_insert(reason.to_owned());
-        }
-        if list.iter().any(|f| f.cause == Cause::ConnectionLost) {
-            let reason = "the connection was lost each time that some of it was read";
+        if let Some(reason) = Cause::why_incomplete(&list) {
             state.failed.get_or_insert(reason.to_owned());
         }
         // An error that came only once was one all the same.

@@ -16,6 +16,10 @@ use super::stream::{AsIs, Encryption, Route, Stream, look_up};
 use super::target::Target;
 use super::{ConnectError, ConnectErrorKind, Password, PasswordPrompt, session};
 
+/// How long an attempt may take where connect_timeout does not say: libpq waits
+/// for ever, but a run must go on.
+const ATTEMPT_PATIENCE: Duration = Duration::from_secs(60);
+
 /// Connects. If the server wants a password, none was found and it may be asked for, it is asked for at the terminal
 /// and remembered in the target and its clones, so that further connections do not ask.
 pub async fn connect(target: &Target) -> Result<Connected, ConnectError> {
@@ -107,12 +111,10 @@ async fn within<T>(
     limit: Option<Duration>,
     attempt: impl Future<Output = Result<T, ConnectError>>,
 ) -> Result<T, ConnectError> {
-    match limit {
-        None => attempt.await,
-        Some(limit) => tokio::time::timeout(limit, attempt).await.unwrap_or_else(|_| {
-            Err(ConnectError::new(ConnectErrorKind::Unreachable, "timeout expired"))
-        }),
-    }
+    let limit = limit.unwrap_or(ATTEMPT_PATIENCE);
+    tokio::time::timeout(limit, attempt).await.unwrap_or_else(|_| {
+        Err(ConnectError::new(ConnectErrorKind::Unreachable, "timeout expired"))
+    })
 }
 
 async fn try_address(

@@ -1,7 +1,8 @@
-//! One read of a part of the heap: what is asked, what comes of it, and what
-//! becomes of its rows.
+//! What the salvage reads, what comes of a read, and what that means for its
+//! rows. Plain data.
 
 use super::ctid::{BlockNumber, BlockRange, Ctid, OffsetNumber};
+use std::fmt;
 
 /// One COPY of a part of the heap.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,6 +12,17 @@ pub enum Read {
     /// Tuples of one block by exact TIDs, `first` to `last`, both included.
     /// Always tagged.
     Tuples { block: BlockNumber, first: OffsetNumber, last: OffsetNumber },
+}
+
+impl fmt::Display for Read {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Blocks { range, .. } => range.fmt(f),
+            Self::Tuples { block, first, last } => {
+                write!(f, "block {block}, offsets {first}..{last}")
+            }
+        }
+    }
 }
 
 /// Where the server says that the damage is.
@@ -33,6 +45,10 @@ pub enum Outcome {
     Failed {
         last: Option<Ctid>,
         place: Place,
+    },
+    /// The server was silent until the read was ended.
+    Hung {
+        last: Option<Ctid>,
     },
     /// The server went down under this read, and this read alone is to blame.
     Crashed {

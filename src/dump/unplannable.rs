@@ -1,0 +1,67 @@
+//! Relations of which nothing can be planned: plain COPY is all there is.
+
+use super::{End, Reading, Stretch, is_whole};
+use crate::output::OutputError;
+use crate::server::fault::{Fault, Phase, Words, is_refusal};
+use crate::server::session::ReadError;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Before many narrower reads are tried: can anything of this relation be
+/// planned at all? A damaged pg_statistic says no, and plain COPY is then all
+/// there is.
+pub(super) async fn unplannable(at: &Reading<'_>, stretch: &mut Stretch) -> Option<Words> {
+    if stretch.plans || (is_whole(stretch) && at.readable.plain) {
+        return None;
+    }
+    let probe = async {
+        let mut copy = at.session.copy(&at.readable.probe()).await?;
+        while copy.next().await?.is_some() {}
+        Ok::<(), ReadError>(())
+    };
+    match probe.await {
+        Ok(()) => {
+            stretch.plans = true;
+            None
+        }
+        Err(e) => {
+            at.session.undo_reading().await.ok()?;
+            // Somebody in the way is no reason to give up.
+            Some(e.words().clone()).filter(|words| !is_refusal(words))
+        }
+    }
+}
+
+/// Nothing but plain COPY can read this relation, and that fails at a place
+/// which nobody knows: what comes before it is suspect, and better than nothing.
+pub(super) async fn read_unplannable(
+    at: &Reading<'_>,
+    stretch: &mut Stretch,
+    words: Words,
+) -> Result<End, OutputError> {
+    let mark = stretch.suspect.mark().await?;
+    if !stretch.whole || stretch.clean.rows() > 0 || !at.readable.plain {
+        return Ok(End::Refused(words));
+    }
+    let Ok(mut copy) = at.session.copy(&at.readable.whole()).await else {
+        return Ok(End::Refused(words));
+    };
+    loop {
+        match copy.next().await {
+            Ok(Some(bytes)) => {
+                let count = memchr::memchr_iter(b'\n', &bytes).count() as u64;
+                at.progress.rows.fetch_add(count, Relaxed);
+                stretch.suspect.write(&bytes, count).await?;
+            }
+            Ok(None) => return Ok(End::Refused(words)),
+            Err(e) if e.fault(Phase::Rows, None) == Fault::SessionLost => {
+                stretch.suspect.rollback(&mark).await?;
+                return Ok(End::SessionLost(words));
+            }
+            Err(_) => {
+                // An error here would be said by the next statement, too.
+                let _ = at.session.undo_reading().await;
+                return Ok(End::Refused(words));
+            }
+        }
+    }
+}

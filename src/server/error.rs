@@ -1,0 +1,103 @@
+//! Why a statement failed, or a session could not be begun.
+
+use super::connect::{ConnectError, ConnectErrorKind};
+use super::fault::{self, Fault, Phase, Words};
+
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The server, or the connection, in its words.
+    #[error("{}", .words.one_line())]
+    Server { words: Box<Words>, source: tokio_postgres::Error },
+    /// The server was silent for too long, or the statement took longer than
+    /// it may: it was ended, or the session was given up.
+    #[error("{}", .words.one_line())]
+    Hung { words: Box<Words>, why: Hung },
+    /// The session was given up before this statement.
+    #[error("{}", .words.one_line())]
+    GivenUp { words: Box<Words> },
+}
+
+/// Which patience was at its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hung {
+    /// No byte came from the server (`--read-timeout`).
+    Silent,
+    /// The statement took too long (`--statement-timeout`).
+    Slow,
+}
+
+impl ReadError {
+    pub fn words(&self) -> &Words {
+        let (Self::Server { words, .. } | Self::Hung { words, .. } | Self::GivenUp { words }) =
+            self;
+        words
+    }
+
+    /// Empty where the session is of no use any more.
+    pub fn sqlstate(&self) -> &str {
+        &self.words().sqlstate
+    }
+
+    /// Whether the statement hung, and was ended.
+    pub fn is_hung(&self) -> bool {
+        matches!(self, Self::Hung { .. })
+    }
+
+    /// Whether the server is short of something.
+    pub fn is_shortage(&self) -> bool {
+        fault::is_shortage(self.sqlstate())
+    }
+
+    /// What it means.
+    pub fn fault(&self, phase: Phase, path: Option<&str>) -> Fault {
+        match self {
+            Self::Server { source, .. } => fault::fault(source, phase, path),
+            Self::Hung { .. } => Fault::Hung,
+            Self::GivenUp { .. } => Fault::SessionLost,
+        }
+    }
+}
+
+impl From<tokio_postgres::Error> for ReadError {
+    fn from(source: tokio_postgres::Error) -> Self {
+        Self::Server { words: Box::new(Words::of(&source)), source }
+    }
+}
+
+/// Why a session could not be begun.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error("could not begin a session: {0}")]
+    Begin(#[from] ReadError),
+}
+
+impl OpenError {
+    /// Whether the shared snapshot is gone: whoever exported it is.
+    pub fn is_stale_snapshot(&self) -> bool {
+        matches!(self, Self::Begin(e) if fault::is_stale_snapshot(e.sqlstate()))
+    }
+
+    /// Whether the server has no connection left for us.
+    pub fn is_too_many(&self) -> bool {
+        matches!(self, Self::Connect(e) if e.kind() == ConnectErrorKind::TooManyConnections)
+    }
+
+    /// Whether a session was had, and the server is short of something else.
+    pub fn is_shortage(&self) -> bool {
+        matches!(self, Self::Begin(e) if e.is_shortage())
+    }
+
+    /// Whether it may work a little later.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Connect(e) => e.is_transient(),
+            // Just after a crash a connection can be accepted and ended again.
+            Self::Begin(e) => {
+                let code = e.sqlstate();
+                code.is_empty() || fault::is_not_ready(code) || fault::is_shortage(code)
+            }
+        }
+    }
+}
