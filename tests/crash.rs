@@ -1,6 +1,11 @@
 //! Tables that take the server down when they are read, among others that do
 //! not: how often the server goes down, and what is had all the same.
 
+// What clippy.toml allows in tests it does not see in their helpers.
+#![allow(clippy::unwrap_used)]
+
+#[path = "crash/blame.rs"]
+mod blame;
 #[path = "kit/mod.rs"]
 mod kit;
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::future::poll_fn;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -57,6 +58,8 @@ pub struct Connected {
     /// under way, if there was one; then this says no more than that the connection was closed.
     pub closed: JoinHandle<Option<Error>>,
     cancel: CancelHandle,
+    // The same socket once more: what became of it can be asked for when the connection has ended.
+    socket: OwnedFd,
     // When this goes, the driving task ends soon after.
     _alive: oneshot::Sender<()>,
 }
@@ -65,6 +68,7 @@ impl Connected {
     pub(super) fn start(
         client: Client,
         connection: Connection<Stream, Stream>,
+        socket: OwnedFd,
         route: Route,
         tls: bool,
     ) -> Connected {
@@ -76,7 +80,7 @@ impl Connected {
         let (alive, gone) = oneshot::channel();
         let closed = tokio::spawn(drive(connection, notices.clone(), gone));
         let cancel = CancelHandle { token: client.cancel_token(), route: Arc::new(route), tls };
-        Connected { client, parameters, notices, closed, cancel, _alive: alive }
+        Connected { client, parameters, notices, closed, cancel, socket, _alive: alive }
     }
 
     /// The server's version as a number: 150018 for 15.18, 90624 for 9.6.24, 0 if it cannot be read.
@@ -92,6 +96,10 @@ impl Connected {
     /// Which host of a list it is: `on host "h", port 5432`.
     pub fn on(&self) -> String {
         self.cancel.route.host.on()
+    }
+
+    pub(super) fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 
     /// Asks the server to cancel what the session runs.
