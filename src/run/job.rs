@@ -64,14 +64,14 @@ impl Run {
             self.warn(format!("one worker less: {gone}"));
             return Ok(());
         }
-        while let Some(mut job) = self.next_job() {
+        while let Some((mut job, _perishable)) = self.queue.next().await {
             match self.do_job(&mut session, &mut job, How { patient, alone: false }).await {
                 Ok(After::Done) => self.finish_job(job).await?,
-                Ok(After::Later) => self.put_back(job),
+                Ok(After::Later) => self.queue.put_back(job),
                 Ok(After::Accused) => self.accuse(job),
                 Err(RunError::ServerGone(gone)) if !patient && gone.0.is_too_many() => {
                     self.warn(format!("one worker less: {gone}"));
-                    self.put_back(job);
+                    self.queue.put_back(job);
                     return Ok(());
                 }
                 Err(RunError::ServerGone(gone)) => self.gone(job, &gone).await?,

@@ -12,6 +12,7 @@ mod finish;
 mod generation;
 mod job;
 mod plan;
+mod queue;
 mod relation;
 mod sequences;
 mod silent;
@@ -27,6 +28,7 @@ use crate::server::inventory::{Inventory, Relation, Selection};
 use crate::server::session::{OpenError, ReadError, Timeouts};
 use generation::{Generations, Numbered};
 use job::Job;
+use queue::Queue;
 use relation::{Files, RelationRun};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::PathBuf;
@@ -82,7 +84,7 @@ pub(crate) struct Run {
     progress: Arc<Progress>,
     generations: Generations,
     dir: Option<Arc<DumpDir>>,
-    queue: Mutex<VecDeque<Job>>,
+    queue: Queue,
     accused: Mutex<VecDeque<Job>>,
     entries: Mutex<Vec<manifest::Relation>>,
     /// How far sequences are, by the rows of the columns they feed.
@@ -115,7 +117,7 @@ pub async fn run(
         progress,
         generations,
         dir,
-        queue: Mutex::default(),
+        queue: Queue::default(),
         accused: Mutex::default(),
         entries: Mutex::default(),
         furthest: Mutex::default(),
@@ -180,19 +182,11 @@ impl Run {
             return Err(e);
         }
         // What a worker without a connection left behind.
-        while !locked(&self.queue).is_empty() {
+        while !self.queue.is_empty() {
             let session = self.generations.session(true).await?;
             Arc::clone(self).work(Some(session)).await?;
         }
         self.work_on_accused().await
-    }
-
-    fn next_job(&self) -> Option<Job> {
-        locked(&self.queue).pop_front()
-    }
-
-    fn put_back(&self, job: Job) {
-        locked(&self.queue).push_back(job);
     }
 
     fn next_accused(&self) -> Option<Job> {

@@ -53,7 +53,7 @@ impl Run {
             self.enqueue(session, relation, stem, &blocks, missing, &mut queue).await?;
         }
         self.progress.blocks.store(queue.iter().map(|j| j.blocks).sum(), Relaxed);
-        *locked(&self.queue) = queue;
+        self.queue.fill(queue);
         Ok(())
     }
 

@@ -1,8 +1,11 @@
 //! Whose crash it was.
 
-use super::kit::{Server, ServerOptions};
-use super::{DB, two};
+use super::kit::dumped::dump;
+use super::kit::{ChecksumAfter, Harm, Place, Places, Server, ServerOptions, Version};
+use super::kit::{harm, oracle, sample};
+use super::{DB, PROGRAM, oracle_name, stopped, two};
 use futures::StreamExt;
+use pg_salvage::output::manifest::{RelationStatus, RowClass};
 use pg_salvage::server::connect::{ConnectArgs, HangUps, PasswordPrompt, Target, connect};
 use rustix::process::{Pid, Signal, kill_process};
 use std::time::Duration;
@@ -74,5 +77,43 @@ async fn an_idle_session_is_told_of_the_crash_of_another() {
         let said: Vec<String> = idle.notices.take().into_iter().map(|n| n.sqlstate).collect();
         assert_eq!(said, ["57P02"], "on {}", version.major);
         assert_eq!(guilty.notices.take(), [], "on {}", version.major);
+    }
+}
+
+/// A killer, read after a larger unlogged table; and the truth of that.
+async fn with_unlogged(version: &Version) -> (Server, Vec<oracle::Row>) {
+    let server = Server::start(version, ServerOptions::checksums(false));
+    sample::victims(&server, DB, &["killer"]).await;
+    let sql =
+        "CREATE UNLOGGED TABLE brief AS SELECT i, md5(i::text) m FROM generate_series(1, 400000) i";
+    server.execute(DB, sql).await;
+    let client = oracle::session(&server, DB).await;
+    let killer = Places::of(&client, &oracle_name("killer")).await;
+    let columns = ["i".to_owned(), "m".to_owned()];
+    let rows = oracle::rows(&client, "public.brief", &columns).await;
+    drop(client);
+    stopped(&server);
+    let at = Place::middle(killer.blocks);
+    harm(&server, &killer, Harm::VarlenaLength, at, ChecksumAfter::Stale);
+    server.start_again();
+    (server, rows)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_begun_while_an_unlogged_table_is_read() {
+    for (version, split) in two().into_iter().zip(["1GB", "4MB"]) {
+        let (server, rows) = with_unlogged(&version).await;
+        let options = ["-j4", "-Z", "zstd:9", "--split-size", split, "--max-crashes", "20"];
+        let dumped = dump(PROGRAM, &server, DB, &options);
+        server.wait_ready();
+        assert!(server.crashes() > 0, "{}", dumped.said);
+        let entry = dumped.relation("brief");
+        assert_eq!(entry.status, RelationStatus::Clean, "{}: {}", version.major, dumped.said);
+        let lines = dumped.lines(entry, RowClass::Clean).await;
+        assert!(lines.iter().eq(rows.iter().map(|r| &r.line)), "{}", version.major);
+        assert_eq!(
+            dumped.relation("killer").rows.clean + dumped.relation("killer").rows.suspect,
+            1499
+        );
     }
 }
