@@ -8,6 +8,8 @@
 mod blame;
 #[path = "kit/mod.rs"]
 mod kit;
+#[path = "crash/ten.rs"]
+mod ten;
 
 use kit::dumped::{Dumped, dump, dump_with};
 use kit::{ChecksumAfter, Harm, Place, Places, Server, ServerOptions, Stop, Version};

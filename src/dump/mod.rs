@@ -6,12 +6,14 @@
 //! stretch can be gone on with, in another session: what it holds and what it
 //! has written agree with its map.
 
+mod again;
 mod findings;
 mod held;
 mod lane;
 mod rows;
 mod watch;
 
+pub use again::{Came, read_alone};
 pub use findings::{Cause, Finding, Findings, Log, Lost};
 pub use held::Held;
 pub use lane::{Lane, LaneMark, LaneWriter};
@@ -52,6 +54,8 @@ pub struct Stretch {
     /// What came of a read of something perishable before the session was lost,
     /// and where it began: kept or undone when it is known what is left.
     came: Option<LaneMark>,
+    /// What came, and was undone, of the read that is to be done next.
+    came_before: Option<Came>,
 }
 
 impl Stretch {
@@ -75,12 +79,18 @@ impl Stretch {
             watch,
             plans: false,
             came: None,
+            came_before: None,
         }
     }
 
     /// Whether any row of it was written.
     pub fn has_rows(&self) -> bool {
         self.clean.rows() + self.suspect.rows() > 0
+    }
+
+    /// Whether rows of it can be read again without any risk.
+    pub fn came_before(&self) -> bool {
+        self.came_before.is_some()
     }
 
     /// Nothing more is read of it, and what came before a session was lost
@@ -131,6 +141,8 @@ pub struct Reading<'a> {
     pub progress: &'a Progress,
     /// A crash of the server empties the relation: what came is all there is.
     pub perishable: bool,
+    /// The number of the data that the session sees.
+    pub data: u32,
 }
 
 /// Reads a stretch to its end. `Err` means that we could not write.
@@ -143,6 +155,8 @@ pub async fn read_stretch(at: &Reading<'_>, stretch: &mut Stretch) -> Result<End
         if at.progress.stopped() {
             return Ok(End::Stopped);
         }
+        stretch.came_before = None;
+        let before = stretch.clean.rows();
         let mark = match read {
             Read::Blocks { tagged: false, .. } => Some(stretch.clean.mark().await?),
             _ => None,
@@ -174,7 +188,11 @@ pub async fn read_stretch(at: &Reading<'_>, stretch: &mut Stretch) -> Result<End
             Fault::SessionLost => {
                 match mark {
                     Some(mark) if at.perishable => stretch.came = Some(mark),
-                    mark => cut_short(at, stretch, got.last, mark.as_ref()).await?,
+                    mark => {
+                        let rows = stretch.clean.rows() - before;
+                        cut_short(at, stretch, got.last, mark.as_ref()).await?;
+                        stretch.came_before = mark.map(|_| Came { rows, data: at.data });
+                    }
                 }
                 return Ok(End::SessionLost(error.words().clone()));
             }

@@ -7,10 +7,11 @@
 
 use crate::output::manifest;
 use crate::progress::Progress;
-use crate::server::connect::Target;
-use crate::server::fault::Ended;
+use crate::server::connect::{HangUps, Target};
+use crate::server::fault::{Ended, Words, ended};
 use crate::server::session::{OpenError, ServerFacts, Session, Snapshot, Timeouts};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 use tokio::time::sleep;
@@ -21,16 +22,31 @@ const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_LAST: Duration = Duration::from_secs(5);
 
 /// Before it is asked whether the server is still there: a crash that took our
-/// session may be a moment away from taking the others.
+/// session may be a moment away from taking the others. So often it is asked of
+/// a session that ended without a word.
 const AFTER_LOSS: Duration = Duration::from_millis(100);
+const ASKED_OF_SILENT: u32 = 5;
 
 /// A server without a free connection is waited for so long.
 const TOO_MANY_PATIENCE: Duration = Duration::from_secs(2);
 
+/// Of a server that does not start again after a crash.
+const BY_HAND: &str = "stays down until somebody starts it (restart_after_crash is off)";
+
 /// The server did not come back, or would not have us.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct ServerGone(pub OpenError);
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{words}")]
+pub struct ServerGone {
+    words: String,
+    /// It has no connection left for us.
+    pub(super) too_many: bool,
+}
+
+impl From<OpenError> for ServerGone {
+    fn from(error: OpenError) -> Self {
+        Self { words: error.to_string(), too_many: error.is_too_many() }
+    }
+}
 
 /// What a lost session means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +64,9 @@ pub(super) struct Generations {
     timeouts: Timeouts,
     patience: Duration,
     progress: Arc<Progress>,
+    hang_ups: HangUps,
+    /// How many sessions were watched.
+    watched: AtomicU64,
     current: Mutex<Current>,
 }
 
@@ -62,11 +81,37 @@ struct Current {
     /// Of each snapshot that has ended: whether the server said why.
     told: Vec<bool>,
     crashes: u32,
+    /// The server was waited for in vain: nobody waits again.
+    gone: Option<ServerGone>,
 }
 
 impl Current {
     fn number(&self) -> u32 {
         u32::try_from(self.taken.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Whether the server still answers, asked so often.
+    async fn is_there(&self, times: u32) -> bool {
+        for _ in 0..times {
+            sleep(AFTER_LOSS).await;
+            if self.holder.execute("SELECT 1").await.is_err() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// With a new holder, in a new snapshot.
+    fn go_on(&mut self, (holder, snapshot, sees): (Session, String, String)) {
+        let number = self.number() + 1;
+        self.taken.push(described(&holder, &snapshot, number));
+        // With a transaction under way in the first, what became of it may be
+        // seen in the second.
+        if sees != self.sees || !sees.ends_with(':') {
+            self.data = number;
+        }
+        (self.holder, self.snapshot, self.sees) = (holder, snapshot, sees);
+        tracing::warn!(number, "connected again, with a new snapshot");
     }
 }
 
@@ -76,6 +121,16 @@ pub(super) struct Numbered {
     pub(super) snapshot: u32,
     /// The number of the first snapshot that sees the same rows.
     pub(super) data: u32,
+    /// Under which number it is noted when it hangs up.
+    pub(super) watched: u64,
+}
+
+/// A session that was lost.
+pub(super) struct LostSession {
+    pub(super) snapshot: u32,
+    watched: u64,
+    pub(super) words: Words,
+    pub(super) why: Ended,
 }
 
 impl Generations {
@@ -97,8 +152,11 @@ impl Generations {
             taken,
             told: Vec::new(),
             crashes: 0,
+            gone: None,
         });
-        Ok(Self { target, timeouts, patience, progress, current })
+        let hang_ups = HangUps::new().map_err(OpenError::from)?;
+        let watched = AtomicU64::new(0);
+        Ok(Self { target, timeouts, patience, progress, hang_ups, watched, current })
     }
 
     /// Where the server is, for people.
@@ -129,14 +187,14 @@ impl Generations {
             };
             let snapshot = Snapshot { id: &id, server };
             match Session::open(&self.target, self.timeouts, Some(snapshot)).await {
-                Ok(session) => return Ok(Numbered { session, snapshot: number, data }),
-                Err(e) if !e.is_transient() && !e.is_stale_snapshot() => return Err(ServerGone(e)),
+                Ok(session) => return self.watch(session, number, data),
+                Err(e) if !e.is_transient() && !e.is_stale_snapshot() => return Err(e.into()),
                 Err(e) if begun.elapsed() > self.patience || self.progress.stopped() => {
-                    return Err(ServerGone(e));
+                    return Err(e.into());
                 }
                 // Another worker has a session, and will do this one's work.
                 Err(e) if !patient && e.is_too_many() && begun.elapsed() > TOO_MANY_PATIENCE => {
-                    return Err(ServerGone(e));
+                    return Err(e.into());
                 }
                 Err(e) => tracing::info!("{e}; trying again"),
             }
@@ -149,6 +207,33 @@ impl Generations {
         }
     }
 
+    fn watch(&self, session: Session, snapshot: u32, data: u32) -> Result<Numbered, ServerGone> {
+        let watched = u64::from(snapshot) << 32 | self.watched.fetch_add(1, Relaxed);
+        session.watch(&self.hang_ups, watched)?;
+        Ok(Numbered { session, snapshot, data, watched })
+    }
+
+    /// What is known of a session that ended with these words. To be asked of
+    /// every session that is lost, before it is dropped.
+    pub(super) fn lost(&self, session: &Numbered, words: &Words) -> LostSession {
+        let Numbered { session, snapshot, watched, .. } = session;
+        let warnings: Vec<String> = session.notices().into_iter().map(|n| n.sqlstate).collect();
+        let mut order = self.hang_ups.order().into_iter();
+        let first = order.find(|n| n >> 32 == u64::from(*snapshot));
+        let why = match ended(words, &warnings) {
+            // Whoever crashed hung up before all others.
+            Ended::Silently if first.is_some_and(|n| n != *watched) => Ended::ByCrashOfAnother,
+            ended => ended,
+        };
+        tracing::debug!(
+            snapshot,
+            ?warnings,
+            first = first == Some(*watched),
+            "session lost: {why:?}"
+        );
+        LostSession { snapshot: *snapshot, watched: *watched, words: words.clone(), why }
+    }
+
     /// A session without the shared snapshot, which sees the database as it is
     /// now.
     pub(super) async fn session_of_now(&self) -> Result<Session, OpenError> {
@@ -156,51 +241,64 @@ impl Generations {
     }
 
     /// Finds out what the loss of a session of this snapshot means.
-    pub(super) async fn after_loss(&self, snapshot: u32) -> Result<Lost, ServerGone> {
+    pub(super) async fn after_loss(
+        &self,
+        LostSession { snapshot, watched, why, .. }: &LostSession,
+    ) -> Result<Lost, ServerGone> {
         let mut current = self.current.lock().await;
-        if current.number() == snapshot {
-            sleep(AFTER_LOSS).await;
-            if current.holder.execute("SELECT 1").await.is_ok() {
+        if current.number() == *snapshot {
+            if current.is_there(if *why == Ended::Silently { ASKED_OF_SILENT } else { 1 }).await {
+                self.hang_ups.forget(*watched);
                 return Ok(Lost::Session);
             }
             self.renew(&mut current).await?;
         }
         // How the snapshot of this session ended.
-        let told = usize::try_from(snapshot).ok().and_then(|n| current.told.get(n.checked_sub(1)?));
+        let told =
+            usize::try_from(*snapshot).ok().and_then(|n| current.told.get(n.checked_sub(1)?));
         Ok(if told == Some(&true) { Lost::ServerTold } else { Lost::Server })
     }
 
     /// Waits for the server, and takes a new snapshot.
     async fn renew(&self, current: &mut Current) -> Result<(), ServerGone> {
+        if let Some(gone) = &current.gone {
+            return Err(gone.clone());
+        }
         let told = current.holder.ended().await == Ended::Told;
         current.told.push(told);
         current.crashes += u32::from(!told);
-        tracing::warn!("the server has ended all sessions; waiting until it accepts connections");
+        let by_hand = !told && !current.holder.server().restart_after_crash;
+        if by_hand {
+            tracing::warn!(
+                "the server went down and {BY_HAND}; waiting for that, at most {:?} (--crash-wait)",
+                self.patience
+            );
+        } else {
+            tracing::warn!(
+                "the server has ended all sessions; waiting until it accepts connections"
+            );
+        }
         let begun = Instant::now();
         let mut pause = RETRY_FIRST;
-        loop {
+        let error = loop {
             match hold(&self.target, self.timeouts).await {
-                Ok((holder, snapshot, sees)) => {
-                    let number = current.number() + 1;
-                    current.taken.push(described(&holder, &snapshot, number));
-                    // With a transaction under way in the first, what became of
-                    // it may be seen in the second.
-                    if sees != current.sees || !sees.ends_with(':') {
-                        current.data = number;
-                    }
-                    (current.holder, current.snapshot, current.sees) = (holder, snapshot, sees);
-                    tracing::warn!(number, "connected again, with a new snapshot");
+                Ok(held) => {
+                    current.go_on(held);
                     return Ok(());
                 }
-                Err(e) if !e.is_transient() => return Err(ServerGone(e)),
-                Err(e) if begun.elapsed() > self.patience || self.progress.stopped() => {
-                    return Err(ServerGone(e));
-                }
+                Err(e) if !e.is_transient() => break e,
+                Err(e) if begun.elapsed() > self.patience || self.progress.stopped() => break e,
                 Err(e) => tracing::debug!("{e}; trying again"),
             }
             sleep(pause).await;
             pause = (pause * 2).min(RETRY_LAST);
+        };
+        let mut gone = ServerGone::from(error);
+        if by_hand {
+            gone.words = format!("{}: it went down and {BY_HAND}", gone.words);
         }
+        current.gone = Some(gone.clone());
+        Err(gone)
     }
 
     pub(super) async fn crashes(&self) -> u32 {

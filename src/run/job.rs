@@ -3,11 +3,10 @@
 //!
 //! What a lost session means is in `blame.rs`.
 
-use super::blame::why_ended;
 use super::generation::{Numbered, ServerGone};
 use super::relation::RelationRun;
 use super::{Run, RunError};
-use crate::dump::{Cause, End, Reading, Stretch, read_stretch};
+use crate::dump::{Cause, End, Reading, Stretch, read_alone, read_stretch};
 use crate::heap::BlockRange;
 use crate::server::fault::{Fault, Words};
 use crate::server::inventory::Relation;
@@ -26,8 +25,6 @@ pub(super) struct Job {
     /// How far it was read before something came in between.
     pub stretch: Option<Box<Stretch>>,
     pub tries: u32,
-    /// The snapshot that was lost under it, if the server went down.
-    pub accused_in: Option<u32>,
     /// Blocks that it counts for in the progress.
     pub blocks: u64,
 }
@@ -37,8 +34,10 @@ pub(super) struct Job {
 pub(super) struct How {
     /// A connection is waited for as long as a server that went down.
     pub patient: bool,
-    /// Nobody else reads.
+    /// Nobody else reads: this may have taken the server down.
     pub alone: bool,
+    /// The server may go down once more.
+    pub risky: bool,
 }
 
 /// What became of a job.
@@ -64,12 +63,13 @@ impl Run {
             self.warn(format!("one worker less: {gone}"));
             return Ok(());
         }
+        let how = How { patient, alone: false, risky: true };
         while let Some((mut job, _perishable)) = self.queue.next().await {
-            match self.do_job(&mut session, &mut job, How { patient, alone: false }).await {
+            match self.do_job(&mut session, &mut job, how).await {
                 Ok(After::Done) => self.finish_job(job).await?,
                 Ok(After::Later) => self.queue.put_back(job),
                 Ok(After::Accused) => self.accuse(job),
-                Err(RunError::ServerGone(gone)) if !patient && gone.0.is_too_many() => {
+                Err(RunError::ServerGone(gone)) if !patient && gone.too_many => {
                     self.warn(format!("one worker less: {gone}"));
                     self.queue.put_back(job);
                     return Ok(());
@@ -126,22 +126,24 @@ impl Run {
                     }
                 },
             };
-            if !self.begin(ready, job, &on_disk, how).await? {
+            if !self.begin(ready, job, &on_disk).await? {
                 leave(session).await;
                 return Ok(After::Done);
             }
-            let (Some(stretch), snapshot) = (&mut job.stretch, ready.snapshot) else {
-                return Ok(After::Done);
-            };
+            let Some(stretch) = &mut job.stretch else { return Ok(After::Done) };
             let reading = Reading {
                 session: &ready.session,
                 readable: &relation.readable,
                 path: &on_disk.path,
                 progress: &self.progress,
                 perishable: relation.relation.unlogged,
+                data: ready.data_of(&relation.relation),
             };
-            let end = read_stretch(&reading, stretch).await?;
-            relation.took_in(stretch, snapshot, ready.data_of(&relation.relation)).await;
+            let end = match how {
+                How { alone: true, risky, .. } => read_alone(&reading, stretch, risky).await?,
+                _ => read_stretch(&reading, stretch).await?,
+            };
+            relation.took_in(stretch, ready.snapshot, ready.data_of(&relation.relation)).await;
             match end {
                 End::Settled | End::Stopped => {
                     leave(session).await;
@@ -157,9 +159,9 @@ impl Run {
                     return Ok(self.later(job, &words, how.alone).await);
                 }
                 End::SessionLost(words) => {
-                    let why = why_ended(ready, &words);
+                    let lost = self.generations.lost(ready, &words);
                     *session = None;
-                    if let Some(after) = self.lost(job, snapshot, &words, why, how.alone).await? {
+                    if let Some(after) = self.lost(job, &lost, how.alone).await? {
                         return Ok(after);
                     }
                 }
@@ -174,7 +176,6 @@ impl Run {
         ready: &Numbered,
         job: &mut Job,
         on_disk: &OnDisk,
-        how: How,
     ) -> Result<bool, RunError> {
         let relation = &job.relation;
         let data = ready.data_of(&relation.relation);
@@ -220,9 +221,6 @@ impl Run {
             return Ok(false);
         }
         stretch.undo_what_came().await?;
-        if how.alone && stretch.salvage.is_untouched() {
-            stretch.salvage.accuse();
-        }
         Ok(true)
     }
 
@@ -245,8 +243,8 @@ impl Run {
         };
         let words = error.words().clone();
         if fault == Fault::SessionLost {
-            let why = why_ended(ready, &words);
-            return self.lost(job, ready.snapshot, &words, why, how.alone).await;
+            let lost = self.generations.lost(ready, &words);
+            return self.lost(job, &lost, how.alone).await;
         }
         let left = ready.session.leave_relation().await;
         if left.is_err() {

@@ -3,8 +3,8 @@
 //!
 //! The queue is filled and sorted before the workers start: unlogged tables
 //! first, since a crash empties them, then the largest, TOAST included. Every
-//! worker owns its session. What was in flight when the server went down is
-//! read at the end, alone.
+//! worker owns its session. What may have taken the server down is read at the
+//! end, alone.
 
 mod blame;
 mod entry;
@@ -207,8 +207,12 @@ impl Run {
 
     /// The run cannot go on; what was not read is said.
     fn stop_for(&self, why: &str) {
-        tracing::error!("{why}");
-        self.warn(format!("the run stopped: {why}"));
+        let warning = format!("the run stopped: {why}");
+        // Every worker comes here, and it is said once.
+        if !locked(&self.warnings).contains(&warning) {
+            tracing::error!("{why}");
+        }
+        self.warn(warning);
         self.progress.stop();
     }
 

@@ -107,7 +107,6 @@ impl Run {
             range,
             stretch: None,
             tries: 0,
-            accused_in: None,
             blocks,
         };
         if cut.is_empty() {

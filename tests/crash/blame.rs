@@ -1,9 +1,9 @@
-//! Whose crash it was.
+//! Whose crash it was, and what is kept when the server stays down.
 
-use super::kit::dumped::dump;
+use super::kit::dumped::{dump, dump_with};
 use super::kit::{ChecksumAfter, Harm, Place, Places, Server, ServerOptions, Version};
 use super::kit::{harm, oracle, sample};
-use super::{DB, PROGRAM, oracle_name, stopped, two};
+use super::{DB, PROGRAM, oracle_name, stopped, two, with_a_slow_table};
 use futures::StreamExt;
 use pg_salvage::output::manifest::{RelationStatus, RowClass};
 use pg_salvage::server::connect::{ConnectArgs, HangUps, PasswordPrompt, Target, connect};
@@ -116,4 +116,110 @@ async fn nothing_is_begun_while_an_unlogged_table_is_read() {
             1499
         );
     }
+}
+
+/// A killer that is read last, beside two that are well, on a server that stays
+/// down after a crash.
+async fn that_stays_down(version: &Version) -> Server {
+    let options = ServerOptions::checksums(false).set("restart_after_crash", "off");
+    let server = Server::start(version, options);
+    sample::victims(&server, DB, &["killer"]).await;
+    for name in ["well1", "well2"] {
+        let sql = format!(
+            "CREATE TABLE {name} AS SELECT i, md5(i::text) FROM generate_series(1, 20000) i"
+        );
+        server.execute(DB, &sql).await;
+    }
+    let client = oracle::session(&server, DB).await;
+    let killer = Places::of(&client, &oracle_name("killer")).await;
+    drop(client);
+    stopped(&server);
+    let at = Place::middle(killer.blocks);
+    harm(&server, &killer, Harm::VarlenaLength, at, ChecksumAfter::Stale);
+    server.start_again();
+    server
+}
+
+const STAYS_DOWN: &str = "stays down until somebody starts it (restart_after_crash is off)";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_stays_down_is_waited_for_and_what_was_read_is_kept() {
+    for version in two() {
+        let server = that_stays_down(&version).await;
+        let dumped = dump(PROGRAM, &server, DB, &["-j4", "--crash-wait", "1s"]);
+        let (at, said) = (version.major, &dumped.said);
+        assert!(server.pid().is_none(), "{at}");
+        assert_eq!(dumped.manifest.exit_code, 3, "{at}: {said}");
+        let waiting = format!(
+            "the server went down and {STAYS_DOWN}; waiting for that, at most 1s (--crash-wait)"
+        );
+        assert_eq!(said.matches(&waiting).count(), 1, "{at}: {said}");
+        let errors: Vec<&str> = said.lines().filter(|l| l.contains("ERROR")).collect();
+        assert_eq!(errors.len(), 1, "{at}: {said}");
+        assert!(errors[0].ends_with(&format!("it went down and {STAYS_DOWN}")), "{at}: {said}");
+        for name in ["well1", "well2"] {
+            let entry = dumped.relation(name);
+            let whole = entry.status == RelationStatus::Clean;
+            assert!(whole || entry.status == RelationStatus::Failed, "{at}: {entry:#?}");
+            assert_eq!(entry.rows.clean, if whole { 20000 } else { 0 }, "{at}: {entry:#?}");
+            assert_eq!(dumped.lines(entry, RowClass::Clean).await.len() as u64, entry.rows.clean);
+        }
+        assert_eq!(dumped.relation("killer").status, RelationStatus::Failed, "{at}: {said}");
+        let down = "the server went down 1 time(s) during the run";
+        assert!(
+            dumped.manifest.warnings.iter().any(|w| w == down),
+            "{:?}",
+            dumped.manifest.warnings
+        );
+        assert_eq!(dumped.leftovers(), Vec::<String>::new(), "{at}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_somebody_starts_by_hand_is_gone_on_with() {
+    let server = that_stays_down(&Version::newest()).await;
+    let dumped = std::thread::scope(|scope| {
+        let run = scope.spawn(|| dump(PROGRAM, &server, DB, &["-j2", "--max-crashes", "1"]));
+        while server.pid().is_some() {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        server.start_again();
+        run.join().unwrap()
+    });
+    let said = &dumped.said;
+    assert_eq!(dumped.manifest.exit_code, 3, "{said}");
+    for name in ["well1", "well2"] {
+        assert_eq!(dumped.relation(name).rows.clean, 20000, "{said}");
+    }
+    let killer = dumped.relation("killer");
+    assert_eq!(killer.lost.len(), 1, "{killer:#?}");
+    assert_eq!(killer.lost[0].cause, "not_tried", "{killer:#?}");
+    assert!(killer.rows.clean > 0, "what came before the crash: {killer:#?}");
+}
+
+/// Between the crash and our coming back its file was replaced: blocks of the
+/// one are not blocks of the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_was_replaced_after_a_crash_is_not_read_on() {
+    let (server, rows) = with_a_slow_table("").await;
+    let runtime = tokio::runtime::Handle::current();
+    let dumped = dump_with(PROGRAM, &server, DB, &["-j2", "--split-size", "1MB"], || {
+        server.stop_now();
+        server.start_again();
+        let replaced = server.execute(DB, "VACUUM FULL slow");
+        tokio::task::block_in_place(|| runtime.block_on(replaced));
+    });
+    let entry = dumped.relation("slow");
+    assert_eq!(
+        (entry.status, dumped.manifest.exit_code),
+        (RelationStatus::Failed, 3),
+        "{entry:#?}"
+    );
+    let reason = entry.reason.clone().unwrap_or_default();
+    assert!(reason.starts_with("its file was replaced while it was read"), "{reason}");
+    let lines = dumped.lines(entry, RowClass::Clean).await;
+    let all: std::collections::BTreeSet<&Vec<u8>> = rows.iter().collect();
+    assert!(lines.iter().all(|l| all.contains(l)));
+    let read: std::collections::BTreeSet<&Vec<u8>> = lines.iter().collect();
+    assert!(read.len() == lines.len() && lines.len() < rows.len(), "{}", lines.len());
 }
