@@ -1,8 +1,15 @@
 //! Tables that take the server down when they are read, among others that do
 //! not: how often the server goes down, and what is had all the same.
 
+// What clippy.toml allows in tests it does not see in their helpers.
+#![allow(clippy::unwrap_used)]
+
+#[path = "crash/blame.rs"]
+mod blame;
 #[path = "kit/mod.rs"]
 mod kit;
+#[path = "crash/ten.rs"]
+mod ten;
 
 use kit::dumped::{Dumped, dump, dump_with};
 use kit::{ChecksumAfter, Harm, Place, Places, Server, ServerOptions, Stop, Version};

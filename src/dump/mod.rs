@@ -6,6 +6,7 @@
 //! stretch can be gone on with, in another session: what it holds and what it
 //! has written agree with its map.
 
+mod again;
 mod cut_off;
 mod findings;
 mod held;
@@ -16,6 +17,7 @@ mod save;
 mod unplannable;
 mod watch;
 
+pub use again::{Came, read_alone};
 pub use cut_off::cut_off;
 pub use findings::{Cause, Finding, Findings, Log, Lost};
 pub use held::Held;
@@ -56,6 +58,8 @@ pub struct Stretch {
     /// What came of a read of something perishable before the session was lost,
     /// and where it began: kept or undone when it is known what is left.
     came: Option<LaneMark>,
+    /// What came, and was undone, of the read that is to be done next.
+    came_before: Option<Came>,
 }
 
 impl Stretch {
@@ -81,12 +85,18 @@ impl Stretch {
             saving,
             plans: false,
             came: None,
+            came_before: None,
         }
     }
 
     /// Whether any row of it was written.
     pub fn has_rows(&self) -> bool {
         self.clean.rows() + self.suspect.rows() > 0
+    }
+
+    /// Whether rows of it can be read again without any risk.
+    pub fn came_before(&self) -> bool {
+        self.came_before.is_some()
     }
 
     /// Nothing more is read of it, and what came before a session was lost
@@ -141,6 +151,8 @@ pub struct Reading<'a> {
     pub perishable: bool,
     /// How often a read of the relation has hung.
     pub hangs: &'a AtomicU32,
+    /// The number of the data that the session sees.
+    pub data: u32,
 }
 
 /// Reads a stretch to its end, and writes down how far it came. `Err` means that
@@ -164,6 +176,8 @@ async fn read_on(at: &Reading<'_>, stretch: &mut Stretch) -> Result<End, OutputE
         if at.progress.stopped() {
             return Ok(End::Stopped);
         }
+        stretch.came_before = None;
+        let before = stretch.clean.rows();
         let mark = match read {
             Read::Blocks { tagged: false, .. } => Some(stretch.clean.mark().await?),
             _ => None,
@@ -177,7 +191,7 @@ async fn read_on(at: &Reading<'_>, stretch: &mut Stretch) -> Result<End, OutputE
             waits.others = 0;
             continue;
         };
-        let failed = Failed { read, last, error, phase, mark };
+        let failed = Failed { read, last, error, phase, mark, before };
         if let Some(end) = react(at, stretch, failed, &mut waits).await? {
             return Ok(end);
         }
@@ -195,6 +209,8 @@ struct Failed {
     phase: Phase,
     /// What an untagged read is undone to.
     mark: Option<LaneMark>,
+    /// Clean rows before the read.
+    before: u64,
 }
 
 /// How often something was waited for: memory in the whole stretch, anything
@@ -222,7 +238,11 @@ async fn react(
     match fault {
         Fault::SessionLost => match failed.mark {
             Some(mark) if at.perishable => stretch.came = Some(mark),
-            mark => cut_short(at, stretch, last, mark.as_ref()).await?,
+            mark => {
+                let rows = stretch.clean.rows() - failed.before;
+                cut_short(at, stretch, last, mark.as_ref()).await?;
+                stretch.came_before = mark.map(|_| Came { rows, data: at.data });
+            }
         },
         Fault::Hung => {
             hindered::hung(at, stretch, &failed).await?;

@@ -137,7 +137,7 @@ async fn pass_on(at: &Reading<'_>, stretch: &mut Stretch, batch: &[u8]) -> Resul
 }
 
 /// Takes in one tagged row.
-async fn take_in(
+pub(super) async fn take_in(
     stretch: &mut Stretch,
     read: &Read,
     row: &[u8],

@@ -1,36 +1,41 @@
 //! Who took the server down.
 //!
-//! When the server goes down, every session dies the same death, so a read
-//! cannot be blamed by its error. What was in flight is accused, waits until
-//! all the innocent is read, and is then read again by one worker alone.
+//! When the server goes down, most sessions die the same silent death, so a
+//! read cannot be blamed by its error. But whoever was told of the crash of
+//! another, or hung up after another, is innocent, and goes on at once. Only
+//! the read whose session hung up first is accused: it waits until all the
+//! innocent is read, and is then read again by one worker alone.
 
-use super::generation::{Lost, Numbered};
+use super::generation::{Lost, LostSession};
 use super::job::{After, How, Job, TRIES_MAX};
 use super::{Run, RunError, locked};
 use crate::dump::{convict, cut_off};
-use crate::server::fault::{Ended, Words, ended};
-use std::collections::HashMap;
+use crate::server::fault::{Ended, Words};
 
 impl Run {
-    /// Reads what was in flight when the server went down, alone, as long as
-    /// it may go down once more.
+    /// Reads what is accused, alone, as long as the server may go down once
+    /// more; then only what came of it before.
     pub(super) async fn work_on_accused(&self) -> Result<(), RunError> {
         let mut session = None;
-        self.sort_accused();
         while let Some(mut job) = self.next_accused() {
-            if self.crashes_left().await == 0 {
-                self.fence(&mut job).await;
-                self.finish_job(job).await?;
-                continue;
-            }
-            if let Some(stretch) = &mut job.stretch {
-                stretch.salvage.accuse();
-            }
+            let risky = self.crashes_left().await > 0;
             job.tries = 0;
-            match self.do_job(&mut session, &mut job, How { patient: true, alone: true }).await {
+            let came = job.stretch.as_ref().is_some_and(|s| s.came_before());
+            let after = if risky || came {
+                let how = How { patient: true, alone: true, risky };
+                self.do_job(&mut session, &mut job, how).await
+            } else {
+                Ok(After::Done)
+            };
+            match after {
                 // Guilty: the others first, as long as the server may go down.
-                Ok(After::Accused) => locked(&self.accused).push_back(job),
-                Ok(_) => self.finish_job(job).await?,
+                Ok(After::Accused) if risky => locked(&self.accused).push_back(job),
+                Ok(_) => {
+                    if !risky {
+                        self.fence(&mut job).await;
+                    }
+                    self.finish_job(job).await?;
+                }
                 Err(RunError::ServerGone(gone)) => self.gone(job, &gone).await?,
                 Err(e) => return Err(e),
             }
@@ -38,35 +43,22 @@ impl Run {
         Ok(())
     }
 
-    /// Those first that were in flight with many others: most of them are
-    /// innocent. Who was alone is guilty.
-    fn sort_accused(&self) {
-        let mut accused = locked(&self.accused);
-        let mut company: HashMap<Option<u32>, usize> = HashMap::new();
-        for job in accused.iter() {
-            *company.entry(job.accused_in).or_default() += 1;
-        }
-        let mut jobs: Vec<Job> = std::mem::take(&mut *accused).into();
-        jobs.sort_by_key(|j| std::cmp::Reverse(company.get(&j.accused_in).copied()));
-        *accused = jobs.into();
-    }
-
     /// The session was lost. None: go on with a new one.
     pub(super) async fn lost(
         &self,
         job: &mut Job,
-        snapshot: u32,
-        words: &Words,
-        why: Ended,
+        session: &LostSession,
         alone: bool,
     ) -> Result<Option<After>, RunError> {
-        let lost = self.generations.after_loss(snapshot).await?;
+        let LostSession { words, why, .. } = session;
+        let lost = self.generations.after_loss(session).await?;
         self.stop_over_the_limit().await;
-        job.count_loss();
-        if lost != Lost::Server || why != Ended::Silently {
-            return self.lost_without_crash(job, lost, words, why).await;
+        if lost != Lost::Server {
+            job.count_loss();
         }
-        job.accused_in = Some(snapshot);
+        if lost != Lost::Server || *why != Ended::Silently {
+            return self.lost_without_crash(job, lost, words, *why).await;
+        }
         match &mut job.stretch {
             Some(stretch) if alone => {
                 stretch.undo_what_came().await?;
@@ -142,10 +134,4 @@ impl Run {
             stretch.findings.not_tried(blocks, &words);
         }
     }
-}
-
-/// What the server said of the end of this session.
-pub(super) fn why_ended(ready: &Numbered, words: &Words) -> Ended {
-    let warnings: Vec<String> = ready.session.notices().into_iter().map(|n| n.sqlstate).collect();
-    ended(words, &warnings)
 }

@@ -11,11 +11,12 @@ use crate::output::journal::{self, Journal, Record};
 use crate::output::{OutputError, manifest};
 use crate::progress::Progress;
 use crate::server::catalog;
-use crate::server::connect::Target;
-use crate::server::fault::{Ended, Words, wait_after};
+use crate::server::connect::{HangUps, Target};
+use crate::server::fault::{Ended, Words, ended, wait_after};
 use crate::server::inventory::Inventory;
 use crate::server::life::Life;
 use crate::server::session::{OpenError, ServerFacts, Session, Snapshot, Timeouts};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
@@ -27,16 +28,31 @@ const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_LAST: Duration = Duration::from_secs(5);
 
 /// Before it is asked whether the server is still there: a crash that took our
-/// session may be a moment away from taking the others.
+/// session may be a moment away from taking the others. So often it is asked of
+/// a session that ended without a word.
 const AFTER_LOSS: Duration = Duration::from_millis(100);
+const ASKED_OF_SILENT: u32 = 5;
 
 /// A server without a free connection is waited for so long.
 const TOO_MANY_PATIENCE: Duration = Duration::from_secs(2);
 
+/// Of a server that does not start again after a crash.
+const BY_HAND: &str = "stays down until somebody starts it (restart_after_crash is off)";
+
 /// The server did not come back, or would not have us.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct ServerGone(pub OpenError);
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{words}")]
+pub struct ServerGone {
+    words: String,
+    /// It has no connection left for us.
+    pub(super) too_many: bool,
+}
+
+impl From<OpenError> for ServerGone {
+    fn from(error: OpenError) -> Self {
+        Self { words: error.to_string(), too_many: error.is_too_many() }
+    }
+}
 
 /// What a lost session means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +71,11 @@ pub(super) struct Generations {
     timeouts: Timeouts,
     patience: Duration,
     progress: Arc<Progress>,
+    hang_ups: HangUps,
+    /// How many sessions were watched.
+    watched: AtomicU64,
+    /// How many snapshots earlier runs had.
+    earlier: AtomicU32,
     current: Mutex<Current>,
     /// Where snapshots are written down, once there is one.
     journal: OnceLock<Arc<Journal>>,
@@ -84,11 +105,42 @@ struct Current {
     crashes: u32,
     /// What the server said when it last ended all sessions.
     last_words: Words,
+    /// The server was waited for in vain: nobody waits again.
+    gone: Option<ServerGone>,
 }
 
 impl Current {
     fn number(&self) -> u32 {
         u32::try_from(self.taken.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Whether the server still answers, asked so often.
+    async fn is_there(&self, times: u32) -> bool {
+        for _ in 0..times {
+            sleep(AFTER_LOSS).await;
+            if self.holder.execute("SELECT 1").await.is_err() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// With a new holder, in a new snapshot. `told`: the server has said why it
+    /// ended the sessions before.
+    fn go_on(&mut self, (holder, snapshot, sees, life): Held, told: bool) {
+        if !told && self.life.is_same(&life) {
+            self.crashes -= 1;
+            self.told.pop();
+            self.told.push(true);
+            tracing::warn!("the server is well: only the connections were lost");
+        }
+        let number = self.number() + 1;
+        self.taken.push(described(&holder, &snapshot, number));
+        if !same_data(&self.sees, &sees) {
+            self.data = number;
+        }
+        (self.holder, self.snapshot, self.sees, self.life) = (holder, snapshot, sees, life);
+        tracing::warn!(number, "connected again, with a new snapshot");
     }
 }
 
@@ -98,6 +150,16 @@ pub(super) struct Numbered {
     pub(super) snapshot: u32,
     /// The number of the first snapshot that sees the same rows.
     pub(super) data: u32,
+    /// Under which number it is noted when it hangs up.
+    pub(super) watched: u64,
+}
+
+/// A session that was lost.
+pub(super) struct LostSession {
+    pub(super) snapshot: u32,
+    watched: u64,
+    pub(super) words: Words,
+    pub(super) why: Ended,
 }
 
 impl Generations {
@@ -131,9 +193,19 @@ impl Generations {
             told: Vec::new(),
             crashes: 0,
             last_words: Words::default(),
+            gone: None,
         });
-        let journal = OnceLock::new();
-        Ok(Self { target, timeouts, patience, progress, current, journal })
+        Ok(Self {
+            target,
+            timeouts,
+            patience,
+            progress,
+            hang_ups: HangUps::new().map_err(OpenError::from)?,
+            watched: AtomicU64::new(0),
+            earlier: AtomicU32::new(0),
+            current,
+            journal: OnceLock::new(),
+        })
     }
 
     /// Goes on where earlier runs have ended, before anything is read. From now
@@ -145,6 +217,7 @@ impl Generations {
     ) -> Result<(), OutputError> {
         let mut current = self.current.lock().await;
         let before: Vec<_> = earlier.iter().map(|t| t.snapshot.clone()).collect();
+        self.earlier.store(u32::try_from(before.len()).unwrap_or(u32::MAX), Relaxed);
         current.told.splice(0..0, before.iter().map(|_| true));
         current.taken.splice(0..0, before);
         let number = current.number();
@@ -193,14 +266,14 @@ impl Generations {
             };
             let snapshot = Snapshot { id: &id, server };
             match Session::open(&self.target, self.timeouts, Some(snapshot)).await {
-                Ok(session) => return Ok(Numbered { session, snapshot: number, data }),
-                Err(e) if !e.is_transient() && !e.is_stale_snapshot() => return Err(ServerGone(e)),
+                Ok(session) => return self.watch(session, number, data),
+                Err(e) if !e.is_transient() && !e.is_stale_snapshot() => return Err(e.into()),
                 Err(e) if begun.elapsed() > self.patience || self.progress.stopped() => {
-                    return Err(ServerGone(e));
+                    return Err(e.into());
                 }
                 // Another worker has a session, and will do this one's work.
                 Err(e) if !patient && e.is_too_many() && begun.elapsed() > TOO_MANY_PATIENCE => {
-                    return Err(ServerGone(e));
+                    return Err(e.into());
                 }
                 Err(e) => tracing::info!("{e}; trying again"),
             }
@@ -230,6 +303,35 @@ impl Generations {
         }
     }
 
+    fn watch(&self, session: Session, snapshot: u32, data: u32) -> Result<Numbered, ServerGone> {
+        // Of which generation of this run it is, and a number of its own.
+        let generation = u64::from(snapshot.saturating_sub(self.earlier.load(Relaxed)));
+        let watched = generation << 32 | self.watched.fetch_add(1, Relaxed);
+        session.watch(&self.hang_ups, watched)?;
+        Ok(Numbered { session, snapshot, data, watched })
+    }
+
+    /// What is known of a session that ended with these words. To be asked of
+    /// every session that is lost, before it is dropped.
+    pub(super) fn lost(&self, session: &Numbered, words: &Words) -> LostSession {
+        let Numbered { session, snapshot, watched, .. } = session;
+        let warnings: Vec<String> = session.notices().into_iter().map(|n| n.sqlstate).collect();
+        let mut order = self.hang_ups.order().into_iter();
+        let first = order.find(|n| n >> 32 == *watched >> 32);
+        let why = match ended(words, &warnings) {
+            // Whoever crashed hung up before all others.
+            Ended::Silently if first.is_some_and(|n| n != *watched) => Ended::ByCrashOfAnother,
+            ended => ended,
+        };
+        tracing::debug!(
+            snapshot,
+            ?warnings,
+            first = first == Some(*watched),
+            "session lost: {why:?}"
+        );
+        LostSession { snapshot: *snapshot, watched: *watched, words: words.clone(), why }
+    }
+
     /// A session without the shared snapshot, which sees the database as it is
     /// now.
     pub(super) async fn session_of_now(&self) -> Result<Session, OpenError> {
@@ -237,67 +339,72 @@ impl Generations {
     }
 
     /// Finds out what the loss of a session of this snapshot means.
-    pub(super) async fn after_loss(&self, snapshot: u32) -> Result<Lost, ServerGone> {
+    pub(super) async fn after_loss(
+        &self,
+        LostSession { snapshot, watched, why, .. }: &LostSession,
+    ) -> Result<Lost, ServerGone> {
         let mut current = self.current.lock().await;
-        if current.number() == snapshot {
-            sleep(AFTER_LOSS).await;
-            if current.holder.execute("SELECT 1").await.is_ok() {
+        if current.number() == *snapshot {
+            if current.is_there(if *why == Ended::Silently { ASKED_OF_SILENT } else { 1 }).await {
+                self.hang_ups.forget(*watched);
                 return Ok(Lost::Session);
             }
             self.renew(&mut current).await?;
         }
         // How the snapshot of this session ended.
-        let told = usize::try_from(snapshot).ok().and_then(|n| current.told.get(n.checked_sub(1)?));
+        let told =
+            usize::try_from(*snapshot).ok().and_then(|n| current.told.get(n.checked_sub(1)?));
         Ok(if told == Some(&true) { Lost::ServerTold } else { Lost::Server })
     }
 
     /// Waits for the server, and takes a new snapshot.
     async fn renew(&self, current: &mut Current) -> Result<(), ServerGone> {
+        if let Some(gone) = &current.gone {
+            return Err(gone.clone());
+        }
         let (ended, last_words) = current.holder.ended().await;
         let told = ended == Ended::Told;
         current.last_words = last_words;
         current.told.push(told);
         current.crashes += u32::from(!told);
-        match current.holder.is_given_up() {
-            true => tracing::warn!("the session that holds the snapshot hangs; taking a new one"),
-            false => tracing::warn!(
+        let by_hand = !told && !current.holder.server().restart_after_crash;
+        if current.holder.is_given_up() {
+            tracing::warn!("the session that holds the snapshot hangs; taking a new one");
+        } else if by_hand {
+            tracing::warn!(
+                "the server went down and {BY_HAND}; waiting for that, at most {:?} (--crash-wait)",
+                self.patience
+            );
+        } else {
+            tracing::warn!(
                 "the server has ended all sessions; waiting until it accepts connections"
-            ),
+            );
         }
         let begun = Instant::now();
         let mut pause = RETRY_FIRST;
-        loop {
+        let error = loop {
             match hold(&self.target, self.timeouts).await {
-                Ok((holder, snapshot, sees, life)) => {
-                    if !told && current.life.is_same(&life) {
-                        current.crashes -= 1;
-                        current.told.pop();
-                        current.told.push(true);
-                        tracing::warn!("the server is well: only the connections were lost");
-                    }
-                    current.life = life;
-                    let number = current.number() + 1;
-                    current.taken.push(described(&holder, &snapshot, number));
-                    if !same_data(&current.sees, &sees) {
-                        current.data = number;
-                    }
-                    (current.holder, current.snapshot, current.sees) = (holder, snapshot, sees);
+                Ok(held) => {
+                    current.go_on(held, told);
                     if let Some(Err(e)) = self.journal.get().map(|j| write_down(j, current)) {
                         // Whoever goes on with this run reads a little more.
                         tracing::error!("{e}");
                     }
-                    tracing::warn!(number, "connected again, with a new snapshot");
                     return Ok(());
                 }
-                Err(e) if !e.is_transient() => return Err(ServerGone(e)),
-                Err(e) if begun.elapsed() > self.patience || self.progress.stopped() => {
-                    return Err(ServerGone(e));
-                }
+                Err(e) if !e.is_transient() => break e,
+                Err(e) if begun.elapsed() > self.patience || self.progress.stopped() => break e,
                 Err(e) => tracing::debug!("{e}; trying again"),
             }
             sleep(pause).await;
             pause = (pause * 2).min(RETRY_LAST);
+        };
+        let mut gone = ServerGone::from(error);
+        if by_hand {
+            gone.words = format!("{}: it went down and {BY_HAND}", gone.words);
         }
+        current.gone = Some(gone.clone());
+        Err(gone)
     }
 
     /// What the server said when it last ended all sessions: those that were
@@ -323,10 +430,11 @@ fn write_down(journal: &Journal, current: &Current) -> Result<(), OutputError> {
     journal.append(&Record::Snapshot(journal::Snapshot { snapshot, sees, data }))
 }
 
-async fn hold(
-    target: &Target,
-    timeouts: Timeouts,
-) -> Result<(Session, String, String, Life), OpenError> {
+/// A session that holds a snapshot, the snapshot, what it sees, and the life of
+/// the server that it is of.
+type Held = (Session, String, String, Life);
+
+async fn hold(target: &Target, timeouts: Timeouts) -> Result<Held, OpenError> {
     let holder = Session::open(target, timeouts, None).await?;
     let sees = holder.snapshot_sees().await?;
     let life = Life::of(&holder).await?;

@@ -3,11 +3,10 @@
 //!
 //! What a lost session means is in `blame.rs`.
 
-use super::blame::why_ended;
 use super::generation::{Numbered, ServerGone};
 use super::relation::RelationRun;
 use super::{Run, RunError};
-use crate::dump::{Cause, End, Reading, Stretch, read_stretch};
+use crate::dump::{Cause, End, Reading, Stretch, read_alone, read_stretch};
 use crate::heap::{BlockRange, Read};
 use crate::server::blocking::why_locked;
 use crate::server::fault::{Fault, Words, is_lock_timeout};
@@ -29,8 +28,6 @@ pub(super) struct Job {
     pub tries: u32,
     /// What was to be read next when a session was last lost under it.
     pub lost_at: Option<Read>,
-    /// The snapshot that was lost under it, if the server went down.
-    pub accused_in: Option<u32>,
     /// Blocks that it counts for in the progress.
     pub blocks: u64,
 }
@@ -40,8 +37,10 @@ pub(super) struct Job {
 pub(super) struct How {
     /// A connection is waited for as long as a server that went down.
     pub patient: bool,
-    /// Nobody else reads.
+    /// Nobody else reads: this may have taken the server down.
     pub alone: bool,
+    /// The server may go down once more.
+    pub risky: bool,
 }
 
 /// What became of a job.
@@ -67,14 +66,15 @@ impl Run {
             self.warn(format!("one worker less: {gone}"));
             return Ok(());
         }
-        while let Some(mut job) = self.next_job() {
-            match self.do_job(&mut session, &mut job, How { patient, alone: false }).await {
+        let how = How { patient, alone: false, risky: true };
+        while let Some((mut job, _perishable)) = self.queue.next().await {
+            match self.do_job(&mut session, &mut job, how).await {
                 Ok(After::Done) => self.finish_job(job).await?,
-                Ok(After::Later) => self.put_back(job),
+                Ok(After::Later) => self.queue.put_back(job),
                 Ok(After::Accused) => self.accuse(job).await?,
-                Err(RunError::ServerGone(gone)) if !patient && gone.0.is_too_many() => {
+                Err(RunError::ServerGone(gone)) if !patient && gone.too_many => {
                     self.warn(format!("one worker less: {gone}"));
-                    self.put_back(job);
+                    self.queue.put_back(job);
                     return Ok(());
                 }
                 Err(RunError::ServerGone(gone)) => self.gone(job, &gone).await?,
@@ -129,13 +129,11 @@ impl Run {
                     }
                 },
             };
-            if !self.begin(ready, job, &on_disk, how).await? {
+            if !self.begin(ready, job, &on_disk).await? {
                 leave(session).await;
                 return Ok(After::Done);
             }
-            let (Some(stretch), snapshot) = (&mut job.stretch, ready.snapshot) else {
-                return Ok(After::Done);
-            };
+            let Some(stretch) = &mut job.stretch else { return Ok(After::Done) };
             let reading = Reading {
                 session: &ready.session,
                 readable: &relation.readable,
@@ -143,9 +141,13 @@ impl Run {
                 progress: &self.progress,
                 perishable: relation.relation.unlogged,
                 hangs: &relation.hangs,
+                data: ready.data_of(&relation.relation),
             };
-            let end = read_stretch(&reading, stretch).await?;
-            relation.took_in(stretch, snapshot, ready.data_of(&relation.relation)).await;
+            let end = match how {
+                How { alone: true, risky, .. } => read_alone(&reading, stretch, risky).await?,
+                _ => read_stretch(&reading, stretch).await?,
+            };
+            relation.took_in(stretch, ready.snapshot, ready.data_of(&relation.relation)).await;
             match end {
                 End::Settled | End::Stopped => {
                     leave(session).await;
@@ -164,9 +166,9 @@ impl Run {
                 // With another session; how often is limited.
                 End::Hung => *session = None,
                 End::SessionLost(words) => {
-                    let why = why_ended(ready, &words);
+                    let lost = self.generations.lost(ready, &words);
                     *session = None;
-                    if let Some(after) = self.lost(job, snapshot, &words, why, how.alone).await? {
+                    if let Some(after) = self.lost(job, &lost, how.alone).await? {
                         return Ok(after);
                     }
                 }
@@ -181,7 +183,6 @@ impl Run {
         ready: &Numbered,
         job: &mut Job,
         on_disk: &OnDisk,
-        how: How,
     ) -> Result<bool, RunError> {
         let relation = &job.relation;
         let data = ready.data_of(&relation.relation);
@@ -231,9 +232,6 @@ impl Run {
         if job.lost_at.is_some() && relation.can_be_narrowed() {
             stretch.salvage.tag_all();
         }
-        if how.alone && stretch.salvage.is_untouched() {
-            stretch.salvage.accuse();
-        }
         if let Some(saving) = &mut stretch.saving {
             saving.snapshot = ready.snapshot;
         }
@@ -259,8 +257,8 @@ impl Run {
         };
         let words = error.words().clone();
         if fault == Fault::SessionLost {
-            let why = why_ended(ready, &words);
-            return self.lost(job, ready.snapshot, &words, why, how.alone).await;
+            let lost = self.generations.lost(ready, &words);
+            return self.lost(job, &lost, how.alone).await;
         }
         let left = ready.session.leave_relation().await;
         if fault == Fault::Hung {

@@ -3,8 +3,8 @@
 //!
 //! The queue is filled and sorted before the workers start: unlogged tables
 //! first, since a crash empties them, then the largest, TOAST included. Every
-//! worker owns its session. What was in flight when the server went down is
-//! read at the end, alone.
+//! worker owns its session. What may have taken the server down is read at the
+//! end, alone.
 
 mod blame;
 mod earlier;
@@ -13,6 +13,7 @@ mod finish;
 mod generation;
 mod job;
 mod plan;
+mod queue;
 mod relation;
 mod resume;
 mod sequences;
@@ -31,6 +32,7 @@ use crate::server::session::{OpenError, ReadError, Timeouts};
 use earlier::Earlier;
 use generation::{Generations, Numbered};
 use job::Job;
+use queue::Queue;
 use relation::{Files, RelationRun};
 use resume::Output;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -95,7 +97,7 @@ pub(crate) struct Run {
     dir: Option<Arc<DumpDir>>,
     journal: Option<Arc<Journal>>,
     earlier: Mutex<Earlier>,
-    queue: Mutex<VecDeque<Job>>,
+    queue: Queue,
     accused: Mutex<VecDeque<Job>>,
     entries: Mutex<Vec<manifest::Relation>>,
     /// How far sequences are, by the rows of the columns they feed.
@@ -139,7 +141,7 @@ pub async fn run(
         dir,
         journal,
         earlier: Mutex::new(earlier),
-        queue: Mutex::default(),
+        queue: Queue::default(),
         accused: Mutex::default(),
         entries: Mutex::default(),
         furthest: Mutex::default(),
@@ -205,7 +207,7 @@ impl Run {
             return Err(e);
         }
         // What a worker without a connection left behind.
-        while !locked(&self.queue).is_empty() {
+        while !self.queue.is_empty() {
             let session = self.generations.session(true).await?;
             Arc::clone(self).work(Some(session)).await?;
         }
@@ -223,14 +225,6 @@ impl Run {
             first.session.leave_relation().await?;
         }
         Ok(())
-    }
-
-    fn next_job(&self) -> Option<Job> {
-        locked(&self.queue).pop_front()
-    }
-
-    fn put_back(&self, job: Job) {
-        locked(&self.queue).push_back(job);
     }
 
     fn next_accused(&self) -> Option<Job> {
@@ -253,8 +247,12 @@ impl Run {
 
     /// The run cannot go on; what was not read is said.
     fn stop_for(&self, why: &str) {
-        tracing::error!("{why}");
-        self.warn(format!("the run stopped: {why}"));
+        let warning = format!("the run stopped: {why}");
+        // Every worker comes here, and it is said once.
+        if !locked(&self.warnings).contains(&warning) {
+            tracing::error!("{why}");
+        }
+        self.warn(warning);
         self.progress.stop();
     }
 

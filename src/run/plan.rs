@@ -47,7 +47,6 @@ impl Run {
             }
             tries += 1;
             locked(&self.entries).clear();
-            locked(&self.queue).clear();
             self.progress.relations.store(0, Relaxed);
             first = self.generations.session(true).await?;
         }
@@ -94,7 +93,7 @@ impl Run {
             cuts.push((relation, length, readable, cut));
         }
         self.take_over_done()?;
-        let mut wanted = HashSet::new();
+        let (mut queue, mut wanted) = (VecDeque::new(), HashSet::new());
         for (relation, length, readable, cut) in cuts {
             if self.is_done(&relation) {
                 continue;
@@ -103,7 +102,8 @@ impl Run {
                 Ok(readable) => {
                     let stem = stems.get(&relation.oid).cloned().unwrap_or_default();
                     let plan = (relation, readable, stem);
-                    self.enqueue(plan, length, cut, missing, &mut wanted).await?;
+                    let to = (&mut queue, &mut wanted);
+                    self.enqueue(plan, length, cut, missing, to).await?;
                 }
                 Err(reason) => self.unreadable(&relation, reason),
             }
@@ -113,8 +113,9 @@ impl Run {
             sweep(dir, &wanted)?;
         }
         let blocks = |jobs: &VecDeque<Job>| jobs.iter().map(|j| j.blocks).sum::<u64>();
-        let all = blocks(&locked(&self.queue)) + blocks(&locked(&self.accused));
+        let all = blocks(&queue) + blocks(&locked(&self.accused));
         self.progress.blocks.store(all, Relaxed);
+        self.queue.fill(queue);
         Ok(())
     }
 
@@ -173,7 +174,7 @@ impl Run {
         mut length: Option<u32>,
         mut cut: Vec<BlockRange>,
         missing: &Missing,
-        wanted: &mut HashSet<String>,
+        (queue, wanted): (&mut VecDeque<Job>, &mut HashSet<String>),
     ) -> Result<(), RunError> {
         self.progress.relations.fetch_add(1, Relaxed);
         let earlier = locked(&self.earlier).relations.remove(&relation.oid).unwrap_or_default();
@@ -207,12 +208,11 @@ impl Run {
                 stretch: None,
                 tries: 0,
                 lost_at: None,
-                accused_in: None,
                 blocks,
             };
             match relation.was_accused(index).await {
                 true => locked(&self.accused).push_back(job),
-                false => locked(&self.queue).push_back(job),
+                false => queue.push_back(job),
             }
         }
         Ok(())

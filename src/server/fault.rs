@@ -143,7 +143,8 @@ pub enum Ended {
     /// For a reason that is no crash: an administrator, a timeout, a conflict
     /// with recovery.
     Told,
-    /// Another session has crashed, and all are ended.
+    /// Another session has crashed, and all are ended: it was told, or another
+    /// hung up before.
     ByCrashOfAnother,
     /// Nothing: it may be this one that crashed.
     Silently,

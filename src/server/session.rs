@@ -4,7 +4,7 @@
 //! An error aborts a transaction, so every read stands behind a savepoint:
 //! rolling back to it keeps the snapshot (and the lock on the relation).
 
-use super::connect::{self, Connected, Notice, Target};
+use super::connect::{self, Connected, HangUps, Notice, Target};
 pub use super::error::{Hung, OpenError, ReadError};
 use super::fault::{self, Ended, Words, ended};
 use super::silence::{Outside, Silence};
@@ -32,6 +32,8 @@ pub struct ServerFacts {
     pub database_oid: u32,
     pub superuser: bool,
     pub system_identifier: Option<String>,
+    /// Whether it starts again by itself after a crash.
+    pub restart_after_crash: bool,
     /// Settings that hide damage and could not be turned off.
     pub hiding: Vec<String>,
 }
@@ -189,6 +191,7 @@ impl Session {
             database: self.value("SELECT pg_catalog.current_database()").await?.unwrap_or_default(),
             database_oid: self.wish(database_oid).await?.and_then(|o| o.parse().ok()).unwrap_or(0),
             superuser: show("is_superuser").await? == "on",
+            restart_after_crash: show("restart_after_crash").await? == "on",
             system_identifier: self.wish(control).await?,
             hiding,
         })
@@ -266,6 +269,11 @@ impl Session {
         };
         let warnings: Vec<String> = self.notices().into_iter().map(|n| n.sqlstate).collect();
         (ended(&words, &warnings), words)
+    }
+
+    /// Has it noted when this session hangs up, under this number.
+    pub fn watch(&self, hang_ups: &HangUps, number: u64) -> Result<(), OpenError> {
+        Ok(hang_ups.watch(&self.connected, number)?)
     }
 
     /// Warnings of the server since the last call.

@@ -1,7 +1,7 @@
 //! Every SQL text that is sent, but for the catalogs' (`catalog.rs`). Pure.
 //! None of them writes.
 
-use crate::heap::Read;
+use crate::heap::{BlockRange, Read};
 use std::fmt::Write as _;
 
 /// An identifier in double quotes.
@@ -86,6 +86,21 @@ impl Readable {
         }
     }
 
+    /// The first rows of a range of blocks, tagged; none where ranges cannot be
+    /// scanned. No block after that of the last row is looked at.
+    pub fn first_rows(&self, range: BlockRange, rows: u64) -> Option<String> {
+        let limit = format!(" LIMIT {rows}");
+        let BlockRange { start, end } = range;
+        match start {
+            _ if self.tid_ranges => {
+                let place = format!(" WHERE ctid >= '({start},0)' AND ctid < '({end},0)'{limit}");
+                Some(self.select(true, &place))
+            }
+            0 => Some(self.select(true, &limit)),
+            _ => None,
+        }
+    }
+
     /// Reads nothing, but must be planned: fails where nothing can be.
     pub fn probe(&self) -> String {
         self.select(true, " WHERE ctid = '(0,0)'")
@@ -167,7 +182,7 @@ pub const PINNED_IF_POSSIBLE: &[&str] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::heap::{BlockRange, Ctid};
+    use crate::heap::Ctid;
 
     fn hostile() -> Readable {
         Readable {
@@ -195,6 +210,10 @@ mod tests {
         assert_eq!(
             r.part(&Read::Tuples { block: 3, first: 1, last: 2 }),
             r#"COPY (SELECT ctid, "id", "Ünïcode, ""q""" FROM ONLY "a""b"."../x" WHERE ctid = ANY ('{"(3,1)","(3,2)"}')) TO STDOUT (ENCODING 'UTF8')"#
+        );
+        assert_eq!(
+            r.first_rows(BlockRange::new(3, 9), 7).unwrap(),
+            r#"COPY (SELECT ctid, "id", "Ünïcode, ""q""" FROM ONLY "a""b"."../x" WHERE ctid >= '(3,0)' AND ctid < '(9,0)' LIMIT 7) TO STDOUT (ENCODING 'UTF8')"#
         );
         assert!(r.stored_size_max(Ctid::new(3, 1)).ends_with("WHERE ctid = '(3,1)'"));
     }

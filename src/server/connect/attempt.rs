@@ -3,6 +3,7 @@
 use std::collections::hash_map::RandomState;
 use std::future::Future;
 use std::hash::BuildHasher;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -125,7 +126,7 @@ async fn try_address(
 ) -> Result<Connected, ConnectError> {
     let (password, passfile) = target.password(&route.host, entered);
     let config = startup_config(target, password);
-    let (client, connection, tls) =
+    let Started { client, connection, socket, tls } =
         by_sslmode(&route, &config).await.map_err(|error| match passfile {
             Some(file) if error.sqlstate() == Some("28P01") => ConnectError {
                 message: format!(
@@ -136,7 +137,7 @@ async fn try_address(
             },
             _ => error,
         })?;
-    let connected = Connected::start(client, connection, route, tls);
+    let connected = Connected::start(client, connection, socket, route, tls);
     session::check(&connected, wanted).await?;
     Ok(connected)
 }
@@ -162,7 +163,12 @@ fn startup_config(target: &Target, password: Option<Password>) -> Config {
     config
 }
 
-type Started = (Client, Connection<Stream, Stream>, bool);
+struct Started {
+    client: Client,
+    connection: Connection<Stream, Stream>,
+    socket: OwnedFd,
+    tls: bool,
+}
 
 /// Plain or TLS first, and the other where libpq would try it.
 async fn by_sslmode(route: &Route, config: &Config) -> Result<Started, ConnectError> {
@@ -198,9 +204,10 @@ async fn start(
     encryption: Encryption,
 ) -> Result<Started, ConnectError> {
     let stream = route.open(encryption).await?;
-    let tls = matches!(stream, Stream::Tls(_));
+    let tls = matches!(stream, Stream::Tls(..));
+    let socket = stream.as_fd().try_clone_to_owned().map_err(|e| ConnectError::io(&e))?;
     match config.connect_raw(stream, AsIs).await {
-        Ok((client, connection)) => Ok((client, connection, tls)),
+        Ok((client, connection)) => Ok(Started { client, connection, socket, tls }),
         Err(error) => Err(ConnectError { over_tls: tls, ..startup_error(&error, config, tls) }),
     }
 }

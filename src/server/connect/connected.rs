@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::future::poll_fn;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -58,6 +59,8 @@ pub struct Connected {
     /// under way, if there was one; then this says no more than that the connection was closed.
     pub closed: JoinHandle<Option<Error>>,
     cancel: CancelHandle,
+    // The same socket once more: what became of it can be asked for when the connection has ended.
+    socket: OwnedFd,
     // When this goes, the driving task ends soon after.
     _alive: oneshot::Sender<()>,
 }
@@ -66,6 +69,7 @@ impl Connected {
     pub(super) fn start(
         client: Client,
         connection: Connection<Stream, Stream>,
+        socket: OwnedFd,
         route: Route,
         tls: bool,
     ) -> Connected {
@@ -77,7 +81,7 @@ impl Connected {
         let (alive, gone) = oneshot::channel();
         let closed = tokio::spawn(drive(connection, notices.clone(), gone));
         let cancel = CancelHandle { token: client.cancel_token(), route: Arc::new(route), tls };
-        Connected { client, parameters, notices, closed, cancel, _alive: alive }
+        Connected { client, parameters, notices, closed, cancel, socket, _alive: alive }
     }
 
     /// The server's version as a number: 150018 for 15.18, 90624 for 9.6.24, 0 if it cannot be read.
@@ -98,6 +102,10 @@ impl Connected {
     /// The process id that the server, or a pooler in between, has told.
     pub(super) async fn process_id(&self) -> Option<i32> {
         pooler::process_id(&self.cancel.token).await
+    }
+
+    pub(super) fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 
     /// Asks the server to cancel what the session runs.

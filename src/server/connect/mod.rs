@@ -10,6 +10,7 @@ mod attempt;
 mod connected;
 mod conninfo;
 mod error;
+mod hangup;
 mod hosts;
 mod keywords;
 mod params;
@@ -26,6 +27,7 @@ mod uri;
 pub use attempt::connect;
 pub use connected::{CancelHandle, Connected, Notice, Notices};
 pub use error::{ConnectError, ConnectErrorKind};
+pub use hangup::HangUps;
 pub use pooler::refuse_shared_sessions;
 pub use target::Target;
 

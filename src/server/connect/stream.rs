@@ -7,6 +7,7 @@ use std::convert::Infallible;
 use std::future::{Ready, ready};
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -30,7 +31,8 @@ const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
 pub(super) enum Stream {
     Unix(UnixStream),
     Tcp(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    /// And the socket below it, which the other does not show.
+    Tls(Box<TlsStream<TcpStream>>, OwnedFd),
 }
 
 /// How much one attempt wants TLS.
@@ -79,7 +81,8 @@ impl Route {
             Place::Tcp { name, .. } => name,
             Place::Socket(_) => "",
         };
-        Ok(Stream::Tls(Box::new(handshake(tls, name, socket).await?)))
+        let below = socket.as_fd().try_clone_to_owned().map_err(|e| ConnectError::io(&e))?;
+        Ok(Stream::Tls(Box::new(handshake(tls, name, socket).await?), below))
     }
 }
 
@@ -157,7 +160,7 @@ impl tls::TlsStream for Stream {
     fn channel_binding(&self) -> ChannelBinding {
         match self {
             Stream::Unix(_) | Stream::Tcp(_) => ChannelBinding::none(),
-            Stream::Tls(stream) => stream.channel_binding(),
+            Stream::Tls(stream, _) => stream.channel_binding(),
         }
     }
 }
@@ -166,6 +169,20 @@ impl tls::TlsStream for &mut Stream {
     fn channel_binding(&self) -> ChannelBinding {
         (**self).channel_binding()
     }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Stream::Unix(stream) => stream.as_fd(),
+            Stream::Tcp(stream) => stream.as_fd(),
+            Stream::Tls(_, below) => below.as_fd(),
+        }
+    }
+}
+
+fn is_closed(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
 impl AsyncRead for Stream {
@@ -177,7 +194,7 @@ impl AsyncRead for Stream {
         match &mut *self {
             Stream::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
             Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
-            Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            Stream::Tls(stream, _) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -188,10 +205,15 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match &mut *self {
+        let written = match &mut *self {
             Stream::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
             Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
-            Stream::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+            Stream::Tls(stream, _) => Pin::new(stream).poll_write(cx, buf),
+        };
+        match written {
+            // As libpq: why the server closed the connection is still to be read, and reading will tell of its end.
+            Poll::Ready(Err(e)) if is_closed(&e) => Poll::Ready(Ok(buf.len())),
+            written => written,
         }
     }
 
@@ -199,7 +221,7 @@ impl AsyncWrite for Stream {
         match &mut *self {
             Stream::Unix(stream) => Pin::new(stream).poll_flush(cx),
             Stream::Tcp(stream) => Pin::new(stream).poll_flush(cx),
-            Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Tls(stream, _) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -207,7 +229,7 @@ impl AsyncWrite for Stream {
         match &mut *self {
             Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Tls(stream, _) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

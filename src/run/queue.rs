@@ -1,0 +1,60 @@
+//! The queue of stretches. Unlogged tables come first, and nothing else is
+//! begun before they are read: a crash of the server empties them.
+
+use super::job::Job;
+use super::locked;
+use std::collections::VecDeque;
+use std::sync::Mutex;
+use tokio::sync::watch;
+
+#[derive(Default)]
+pub(super) struct Queue {
+    jobs: Mutex<VecDeque<Job>>,
+    /// How many stretches of unlogged tables are being read.
+    perishable: watch::Sender<usize>,
+}
+
+/// A stretch of an unlogged table is being read for as long as this lives.
+pub(super) struct Perishable<'a>(&'a watch::Sender<usize>);
+
+impl Drop for Perishable<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|n| *n -= 1);
+    }
+}
+
+impl Queue {
+    /// In the order in which they are to be read.
+    pub(super) fn fill(&self, jobs: VecDeque<Job>) {
+        *locked(&self.jobs) = jobs;
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        locked(&self.jobs).is_empty()
+    }
+
+    /// To be tried again after all others. Nobody waits for that, were it
+    /// unlogged: it may be locked for ever.
+    pub(super) fn put_back(&self, job: Job) {
+        locked(&self.jobs).push_back(job);
+    }
+
+    /// The next one, as soon as it may be read.
+    pub(super) async fn next(&self) -> Option<(Job, Option<Perishable<'_>>)> {
+        let mut perishable = self.perishable.subscribe();
+        loop {
+            {
+                let mut jobs = locked(&self.jobs);
+                if jobs.front()?.relation.relation.unlogged {
+                    self.perishable.send_modify(|n| *n += 1);
+                    return Some((jobs.pop_front()?, Some(Perishable(&self.perishable))));
+                }
+                if *perishable.borrow_and_update() == 0 {
+                    return Some((jobs.pop_front()?, None));
+                }
+            }
+            // The sender is ours: it is there as long as we are.
+            perishable.changed().await.ok()?;
+        }
+    }
+}
