@@ -13,6 +13,7 @@ use crate::server::fault::{Fault, Words, is_lock_timeout};
 use crate::server::inventory::Relation;
 use crate::server::relation::{OnDisk, Refused, enter};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// How often a lock or a lost session may keep a stretch from being read.
 pub(super) const TRIES_MAX: u32 = 3;
@@ -311,6 +312,11 @@ impl Run {
     }
 
     pub(super) async fn finish_job(&self, job: Job) -> Result<(), RunError> {
+        let settled = |s: &Stretch| s.salvage.next_read().is_none();
+        if self.broken.load(Relaxed) && !job.stretch.as_deref().is_some_and(settled) {
+            // Its files stay as they are, without their final names.
+            return Ok(());
+        }
         let stretch = match job.stretch {
             Some(stretch) => {
                 if stretch.salvage.next_read().is_some() {

@@ -37,6 +37,7 @@ use relation::{Files, RelationRun};
 use resume::Output;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -106,6 +107,8 @@ pub(crate) struct Run {
     /// The relations that are read, as the catalogs described them.
     read: Mutex<Arc<HashMap<u32, Relation>>>,
     started: jiff::Timestamp,
+    /// Whether it ends by an error: nothing that is not complete is finished then.
+    broken: AtomicBool,
 }
 
 /// Reads a database. The manifest says what came of it; `Err` means that it
@@ -148,6 +151,7 @@ pub async fn run(
         warnings: Mutex::default(),
         read: Mutex::default(),
         started,
+        broken: AtomicBool::new(false),
     });
     for warning in &inventory.warnings {
         tracing::warn!("{warning}");
@@ -199,6 +203,7 @@ impl Run {
             // A panic is a mistake of ours, and goes on.
             let result = joined.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()));
             if let Err(e) = result {
+                self.broken.store(true, Relaxed);
                 self.progress.stop();
                 first_error.get_or_insert(e);
             }
