@@ -4,6 +4,8 @@
 #[path = "kit/mod.rs"]
 mod kit;
 
+#[path = "resume/ended.rs"]
+mod ended;
 #[path = "resume/every_write.rs"]
 mod every_write;
 

@@ -70,6 +70,16 @@ impl Cause {
         }
     }
 
+    /// Of a loss in a manifest.
+    pub fn of(lost: &manifest::Lost) -> Option<Self> {
+        Self::ALL.into_iter().find(|c| c.name() == lost.cause)
+    }
+
+    /// Whether it is no damage, and may be over when the place is read again.
+    pub fn is_passing(self) -> bool {
+        matches!(self, Self::NotTried | Self::ConnectionLost | Self::Hung | Self::TooLarge)
+    }
+
     /// As it is called in the manifest.
     pub fn name(self) -> &'static str {
         match self {
@@ -117,7 +127,7 @@ impl Finding {
         };
         Some(Self {
             at,
-            cause: Cause::ALL.into_iter().find(|c| c.name() == lost.cause)?,
+            cause: Cause::of(lost)?,
             sqlstate: lost.sqlstate.clone().unwrap_or_default(),
             message: lost.message.clone(),
         })

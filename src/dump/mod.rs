@@ -247,6 +247,8 @@ async fn react(
         Fault::Hung => {
             hindered::hung(at, stretch, &failed).await?;
             let back = back_to_the_relation(at, &failed.error).await;
+            // From here on a later run tries it again.
+            stretch.save().await?;
             return Ok(back.is_err().then_some(End::Hung));
         }
         Fault::Environment => {
@@ -272,6 +274,7 @@ async fn react(
         }
         Fault::TooLarge => {
             hindered::too_large(at, stretch, &failed).await?;
+            stretch.save().await?;
             return Ok(None);
         }
         Fault::Damage(place) => return damage(at, stretch, failed, place).await,

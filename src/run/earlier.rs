@@ -1,6 +1,7 @@
 //! What earlier runs into the same directory have done, by their journal.
 
 use super::generation::Taken;
+use crate::dump::Cause;
 use crate::heap::{BlockRange, Ctid, TidMap};
 use crate::output::journal::{self, Extent, Record};
 use crate::output::manifest;
@@ -37,6 +38,8 @@ pub(super) struct EarlierStretch {
     pub in_place: bool,
     /// The rows of what is settled.
     pub files: [Extent; 2],
+    /// Settled before which block, with which rows, by each record.
+    marks: Vec<(u32, [Extent; 2])>,
     /// All that is in the files, where the stretch was given back.
     pub ended: Option<[Extent; 2]>,
     /// The server went down while it was read.
@@ -47,6 +50,18 @@ impl EarlierStretch {
     /// Settled before this block.
     pub(super) fn to(&self) -> u32 {
         self.map.extents().last().map_or(0, |e| e.end.block)
+    }
+
+    /// Takes back what was lost for no damage, and may be had now.
+    pub(super) fn try_again(&mut self) {
+        let passing = self.lost.iter().filter(|l| Cause::of(l).is_some_and(Cause::is_passing));
+        let Some(block) = passing.filter_map(manifest::Lost::block).min() else { return };
+        self.marks.retain(|(to, _)| *to <= block);
+        let start = self.map.extents().first().map_or(0, |e| e.start.block);
+        let (to, files) = self.marks.last().copied().unwrap_or((start, Default::default()));
+        self.map = self.map.part(BlockRange::new(start, to));
+        self.lost.retain(|l| l.is_before(to));
+        self.files = files;
     }
 
     pub(super) fn is_settled(&self) -> bool {
@@ -109,11 +124,16 @@ impl Earlier {
         let stretch = self.of(saved.oid, saved.stretch);
         let Ok(map) = TidMap::from_text(&saved.map) else { return };
         let follows = match (stretch.map.extents().last(), map.extents().first()) {
-            (Some(last), Some(first)) => last.end == first.start,
+            (Some(last), Some(first)) => last.end >= first.start,
             _ => true,
         };
         if !follows {
             return;
+        }
+        // After a part was taken back, it is read once more.
+        if let Some(first) = map.extents().first() {
+            let start = stretch.map.extents().first().map_or(0, |e| e.start.block);
+            stretch.map = stretch.map.part(BlockRange::new(start, first.start.block));
         }
         stretch.map.join(map);
         stretch.lost.truncate(saved.lost_kept);
@@ -121,6 +141,9 @@ impl Earlier {
         stretch.lost_omitted = saved.lost_omitted;
         stretch.snapshots.insert(saved.snapshot);
         (stretch.end, stretch.files, stretch.in_place) = (saved.end, saved.files, saved.in_place);
+        let settled = stretch.to();
+        stretch.marks.retain(|(to, _)| *to < settled);
+        stretch.marks.push((settled, saved.files));
         stretch.ended = None;
     }
 }
@@ -136,11 +159,5 @@ impl EarlierRelation {
     pub(super) fn ranges(&self) -> Vec<BlockRange> {
         let planned = self.planned.iter().flat_map(|p| &p.stretches);
         planned.map(|&(start, end)| BlockRange::new(start, end)).collect()
-    }
-
-    /// The first stretch that is not settled, of so many.
-    pub(super) fn first_open(&self, stretches: usize) -> usize {
-        let settled = |i: &usize| self.stretches.get(i).is_some_and(EarlierStretch::is_settled);
-        (0..stretches).take_while(settled).count()
     }
 }

@@ -188,9 +188,11 @@ pub(super) async fn take_up(
     let (Some(dir), Some(journal)) = (&files.dir, &files.journal) else { return Ok(None) };
     let paths = CLASSES.map(|class| names::data_path(stem, class, files.codec));
     let stretches = earlier.ranges().len().max(1);
-    let next = earlier.next.min(earlier.first_open(stretches));
     let mut kept = earlier.stretches.clone();
+    kept.values_mut().for_each(EarlierStretch::try_again);
     kept.retain(|_, s| s.accused || !s.map.extents().is_empty());
+    let settled = |i: &usize| kept.get(i).is_some_and(EarlierStretch::is_settled);
+    let next = earlier.next.min((0..stretches).take_while(settled).count());
     if !agree(dir, &paths, earlier, &kept)? {
         return Ok(None);
     }

@@ -159,10 +159,15 @@ pub struct Lost {
 }
 
 impl Lost {
+    /// The first block of the place.
+    pub fn block(&self) -> Option<u32> {
+        let of_ctid = |c: &String| c.strip_prefix('(')?.split(',').next()?.parse().ok();
+        self.first_block.or_else(|| self.ctid.as_ref().and_then(of_ctid))
+    }
+
     /// Whether it lies before a block.
     pub fn is_before(&self, block: u32) -> bool {
-        let of_ctid = |c: &String| c.strip_prefix('(')?.split(',').next()?.parse::<u32>().ok();
-        self.first_block.or_else(|| self.ctid.as_ref().and_then(of_ctid)).is_some_and(|b| b < block)
+        self.block().is_some_and(|b| b < block)
     }
 }
 
