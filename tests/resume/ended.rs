@@ -155,7 +155,8 @@ async fn after_somebody_wrote_each_relation_is_of_one_snapshot() {
         .expect("it works");
     drop(holder);
     let now = tempfile::tempdir().expect("a directory");
-    let now = finished(now, &run(&server, now.path(), &["-j2"], &[]), 2);
+    let out = run(&server, now.path(), &["-j2"], &[]);
+    let now = finished(now, &out, 2);
     let out = run(&server, dir.path(), &["-j2", "--resume"], &[]);
     let dumped = finished(dir, &out, 2);
     dumped.check_files("after writes");
@@ -244,7 +245,8 @@ async fn what_cannot_be_gone_on_with_is_refused_and_left_alone() {
 async fn files_that_were_harmed_meanwhile_are_written_again() {
     let server = damaged(&Version::newest(), &HARMS).await;
     let whole = tempfile::tempdir().expect("a directory");
-    let whole = finished(whole, &run(&server, whole.path(), &["-j2"], &[]), 2);
+    let out = run(&server, whole.path(), &["-j2"], &[]);
+    let whole = finished(whole, &out, 2);
     let dir = tempfile::tempdir().expect("a directory");
     let die = [("PG_SALVAGE_DIE_AT", "60".to_owned())];
     let out = run(&server, dir.path(), &["-j2"], &die);
