@@ -3,6 +3,8 @@
 //! Options are those that users of pg_dump, psql and pg_amcheck know: `-h` is
 //! the host, help is `--help` or `-?`.
 
+mod units;
+
 use crate::output::Codec;
 use crate::run::{CheckCounts, RunOptions};
 use crate::server::connect::{ConnectArgs, ConnectError, PasswordPrompt, Target};
@@ -14,6 +16,7 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
+use units::{duration, size, size_or_none};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -372,42 +375,6 @@ impl ListArgs {
     }
 }
 
-/// `500ms`, `10s`, `5min`, `4h`; a bare 0 is none.
-fn duration(text: &str) -> Result<Duration, String> {
-    if text == "0" {
-        return Ok(Duration::ZERO);
-    }
-    text.parse::<jiff::SignedDuration>()
-        .ok()
-        .and_then(|d| Duration::try_from(d).ok())
-        .ok_or_else(|| "write it with a unit, as in 500ms, 10s, 5min, 4h".to_owned())
-}
-
-/// `64MB`, `1GB`: units of 1024, as PostgreSQL's settings have them.
-fn size(text: &str) -> Result<u64, String> {
-    let unit_at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(unit_at);
-    let factor: Option<u64> = match unit.trim() {
-        "B" => Some(1),
-        "kB" => Some(1 << 10),
-        "MB" => Some(1 << 20),
-        "GB" => Some(1 << 30),
-        "TB" => Some(1 << 40),
-        _ => None,
-    };
-    number
-        .parse::<u64>()
-        .ok()
-        .zip(factor)
-        .and_then(|(n, f)| n.checked_mul(f))
-        .ok_or_else(|| "write it with a unit, as in 512kB, 64MB, 1GB".to_owned())
-}
-
-/// A size, or a bare 0.
-fn size_or_none(text: &str) -> Result<u64, String> {
-    if text == "0" { Ok(0) } else { size(text) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -416,16 +383,5 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn sizes_and_durations_have_units() {
-        assert_eq!(size("1GB"), Ok(1 << 30));
-        assert_eq!(size("512kB"), Ok(512 << 10));
-        assert_eq!((size_or_none("0"), size_or_none("1kB")), (Ok(0), Ok(1024)));
-        assert!(size("7").is_err() && size("GB").is_err() && size("99999999999TB").is_err());
-        assert_eq!(duration("10min"), Ok(Duration::from_secs(600)));
-        assert_eq!(duration("0"), Ok(Duration::ZERO));
-        assert!(duration("7").is_err() && duration("-1s").is_err());
     }
 }

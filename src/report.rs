@@ -146,29 +146,43 @@ fn next(out: &mut String, manifest: &Manifest, where_to: Option<&str>) {
         RunStatus::Clean => {
             let _ = writeln!(out, "Everything was read, and the server reported no damage.");
         }
-        RunStatus::Damaged | RunStatus::Incomplete => {
-            if manifest.status == RunStatus::Damaged {
-                let _ = writeln!(out, "The run is complete. There is damage. What to do next:");
+        status @ (RunStatus::Damaged | RunStatus::Incomplete) => {
+            let complete = if status == RunStatus::Damaged {
+                "complete. There is damage"
             } else {
-                let _ = writeln!(out, "The run is NOT complete. What to do next:");
+                "NOT complete"
+            };
+            let _ = writeln!(out, "The run is {complete}. What to do next:");
+            for (number, step) in steps(status, where_to).iter().enumerate() {
+                let _ = writeln!(out, "  {}. {}", number + 1, step.replace('\n', "\n     "));
             }
-            let _ = writeln!(
-                out,
-                "  1. Write nothing more to this server; copy its data directory before any repair."
-            );
-            if let Some(dir) = where_to {
-                let _ = writeln!(
-                    out,
-                    "  2. Keep {dir}: data/ has the rows, errors/ every error, maps/ and"
-                );
-                let _ = writeln!(out, "     manifest.json every place that was lost.");
-            }
-            let _ = writeln!(
-                out,
-                "  3. Look for the lost rows on a standby or in a backup; then follow the hints above."
-            );
         }
     }
+}
+
+/// What to do next, in order.
+fn steps(status: RunStatus, where_to: Option<&str>) -> Vec<String> {
+    let mut steps = Vec::new();
+    if let (RunStatus::Incomplete, Some(dir)) = (status, where_to) {
+        steps.push(format!(
+            "When what was in the way (above) is mended, give the same command with --resume:\n\
+             it goes on with {dir} where this run ended."
+        ));
+    }
+    steps.push(
+        "Write nothing more to this server; copy its data directory before any repair.".to_owned(),
+    );
+    if let Some(dir) = where_to {
+        steps.push(format!(
+            "Keep {dir}: data/ has the rows, errors/ every error, maps/ and\n\
+             manifest.json every place that was lost."
+        ));
+    }
+    steps.push(
+        "Look for the lost rows on a standby or in a backup; then follow the hints above."
+            .to_owned(),
+    );
+    steps
 }
 
 #[cfg(test)]

@@ -87,6 +87,7 @@ proptest! {
             result.stop_at = Some(result.reads + stop);
             salvage = heap.salvage_with(salvage, &mut result, |_| None);
             killers.extend(result.lost.iter().filter_map(|l| match l {
+                // The block as a whole did it, too: that may be known or not.
                 Loss::Tuple(at) if matches!(heap.bad.get(&at.block), Some(Bad::Killers(_))) => Some(*at),
                 _ => None,
             }));

@@ -12,6 +12,7 @@ mod findings;
 mod held;
 mod hindered;
 mod lane;
+mod react;
 mod rows;
 mod save;
 mod unplannable;
@@ -22,23 +23,19 @@ pub use cut_off::cut_off;
 pub use findings::{Cause, Finding, Findings, Log, Lost};
 pub use held::Held;
 pub use lane::{Begun, Lane, LaneMark, LaneWriter, piece_path};
+use react::{Failed, Waits, react};
 use rows::{Got, flush, read_once, settle};
 pub use save::Saving;
-use unplannable::{read_unplannable, unplannable};
 pub use watch::{ColumnWatch, LargeObjectWatch, Watch};
 
-use crate::heap::{BlockRange, Ctid, Loss, Outcome, Place, Read, Rows, Salvage};
+use crate::heap::{BlockRange, Ctid, Loss, Outcome, Read, Rows, Salvage};
 use crate::output::OutputError;
 use crate::progress::Progress;
-use crate::server::fault::{Fault, Phase, Words, is_bad_compression, is_out_of_memory, wait_after};
-use crate::server::session::{ReadError, Session};
+use crate::server::fault::{Fault, Words};
+use crate::server::session::Session;
 use crate::server::sql::Readable;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
-
-/// A value of more bytes than this cannot be inside a heap tuple that was
-/// toasted: `TOAST_TUPLE_THRESHOLD` at 8 kB pages (`heaptoast.h`).
-const INLINE_BYTES_MAX: u64 = 2032;
 
 /// A stretch of a relation that one worker reads.
 pub struct Stretch {
@@ -200,113 +197,6 @@ async fn read_on(at: &Reading<'_>, stretch: &mut Stretch) -> Result<End, OutputE
     Ok(End::Settled)
 }
 
-/// A read that did not come to its end.
-struct Failed {
-    read: Read,
-    /// The last row that came.
-    last: Option<Ctid>,
-    error: ReadError,
-    phase: Phase,
-    /// What an untagged read is undone to.
-    mark: Option<LaneMark>,
-    /// Clean rows before the read.
-    before: u64,
-}
-
-/// How often something was waited for: memory in the whole stretch, anything
-/// else since the last read that came to its end.
-#[derive(Default)]
-struct Waits {
-    memory: u32,
-    others: u32,
-}
-
-/// Does what the failure of a read asks for. None: go on reading.
-async fn react(
-    at: &Reading<'_>,
-    stretch: &mut Stretch,
-    failed: Failed,
-    waits: &mut Waits,
-) -> Result<Option<End>, OutputError> {
-    let (words, last) = (failed.error.words().clone(), failed.last);
-    let mut fault = failed.error.fault(failed.phase, Some(at.path));
-    let of_memory = is_out_of_memory(&words.sqlstate);
-    if fault == Fault::Environment && of_memory && wait_after(waits.memory).is_none() {
-        // It is not the server that is short of memory, but a value that is long.
-        fault = Fault::TooLarge;
-    }
-    match fault {
-        Fault::SessionLost => match failed.mark {
-            Some(mark) if at.perishable => stretch.came = Some(mark),
-            mark => {
-                let rows = stretch.clean.rows() - failed.before;
-                cut_short(at, stretch, last, mark.as_ref()).await?;
-                stretch.came_before = mark.map(|_| Came { rows, data: at.data });
-            }
-        },
-        Fault::Hung => {
-            hindered::hung(at, stretch, &failed).await?;
-            let back = back_to_the_relation(at, &failed.error).await;
-            // From here on a later run tries it again.
-            stretch.save().await?;
-            return Ok(back.is_err().then_some(End::Hung));
-        }
-        Fault::Environment => {
-            cut_short(at, stretch, last, failed.mark.as_ref()).await?;
-            let so_far = if of_memory { &mut waits.memory } else { &mut waits.others };
-            let back = back_to_the_relation(at, &failed.error).await;
-            let (Ok(()), Some(pause)) = (back, wait_after(*so_far)) else {
-                return Ok(Some(End::Environment(words)));
-            };
-            tracing::info!("waiting: {}", words.one_line());
-            tokio::time::sleep(pause).await;
-            *so_far += 1;
-            return Ok(None);
-        }
-        Fault::Pointless => {
-            cut_short(at, stretch, None, failed.mark.as_ref()).await?;
-            return Ok(Some(End::Refused(words)));
-        }
-        Fault::Damage(_) | Fault::TooLarge
-            if back_to_the_relation(at, &failed.error).await.is_err() =>
-        {
-            cut_short(at, stretch, last, failed.mark.as_ref()).await?;
-        }
-        Fault::TooLarge => {
-            hindered::too_large(at, stretch, &failed).await?;
-            stretch.save().await?;
-            return Ok(None);
-        }
-        Fault::Damage(place) => return damage(at, stretch, failed, place).await,
-    }
-    Ok(Some(End::SessionLost(words)))
-}
-
-/// A read failed for damage, and the session is ready for the next.
-async fn damage(
-    at: &Reading<'_>,
-    stretch: &mut Stretch,
-    failed: Failed,
-    place: Place,
-) -> Result<Option<End>, OutputError> {
-    stretch.plans |= failed.last.is_some();
-    if !matches!(place, Place::Page(_))
-        && let Some(words) = unplannable(at, stretch).await
-    {
-        cut_short(at, stretch, None, failed.mark.as_ref()).await?;
-        return read_unplannable(at, stretch, words).await.map(Some);
-    }
-    let place = refined(at, &failed.read, place, failed.error.words()).await;
-    note(at, stretch, &failed, place).await?;
-    Ok(None)
-}
-
-/// A session in an aborted transaction is of no use until it is rolled back.
-async fn back_to_the_relation(at: &Reading<'_>, error: &ReadError) -> Result<(), ReadError> {
-    tracing::debug!("{}", error.words().one_line());
-    at.session.undo_reading().await
-}
-
 /// Whether the next read is the first, and of everything.
 fn is_whole(stretch: &Stretch) -> bool {
     stretch.whole && stretch.salvage.is_fresh()
@@ -340,44 +230,8 @@ async fn read_empty(at: &Reading<'_>, stretch: &mut Stretch) -> Result<End, Outp
     })
 }
 
-/// A value that cannot be unpacked may have been in the tuple or in TOAST: its
-/// stored size tells, where only one tuple was read.
-async fn refined(at: &Reading<'_>, read: &Read, place: Place, words: &Words) -> Place {
-    let Read::Tuples { block, first, last } = *read else { return place };
-    if place != Place::Unknown || first != last || !is_bad_compression(words) {
-        return place;
-    }
-    let sql = at.readable.stored_size_max(Ctid::new(block, first));
-    match at.session.value(&sql).await {
-        Ok(size) => match size.and_then(|s| s.parse::<u64>().ok()) {
-            Some(size) if size > INLINE_BYTES_MAX => Place::Elsewhere,
-            _ => place,
-        },
-        Err(_) => {
-            // Whatever it is, the next read will say so.
-            let _ = at.session.undo_reading().await;
-            place
-        }
-    }
-}
-
-/// Takes damage into the map, the findings and the files.
-async fn note(
-    at: &Reading<'_>,
-    stretch: &mut Stretch,
-    failed: &Failed,
-    place: Place,
-) -> Result<(), OutputError> {
-    let recorded = stretch.salvage.record(Outcome::Failed { last: failed.last, place });
-    stretch.findings.error(&failed.read, place, failed.error.words(), &recorded);
-    if recorded.loss.is_some() {
-        at.progress.damaged.fetch_add(1, Relaxed);
-    }
-    settle(at, stretch, recorded, failed.mark.as_ref()).await
-}
-
-/// The server went down under this read, and it was the only one. The tuple
-/// that did it, if it is known now.
+/// The server went down under this read, and it was the only one. What did it,
+/// if it is known now: the tuple, or the block (offset 0) when read as a whole.
 pub async fn convict(
     at: &Progress,
     stretch: &mut Stretch,
@@ -392,8 +246,9 @@ pub async fn convict(
     if let Rows::Settled(class) = recorded.rows {
         flush(stretch, class).await?;
     }
-    Ok(match recorded.loss {
-        Some(Loss::Tuple(ctid)) => Some(ctid),
+    Ok(match (recorded.loss, read) {
+        (Some(Loss::Tuple(ctid)), _) => Some(ctid),
+        (_, Read::Blocks { range, .. }) if range.len() == 1 => Some(Ctid::start_of(range.start)),
         _ => None,
     })
 }

@@ -221,6 +221,17 @@ impl Narrow {
     }
 }
 
+/// Places in parts, each of some (given in order) in a part of its own.
+pub(super) fn around(places: Range<u32>, alone: impl IntoIterator<Item = u32>) -> Vec<Range<u32>> {
+    let (mut parts, mut from) = (Vec::new(), places.start);
+    for place in alone {
+        parts.extend([from..place, place..place + 1]);
+        from = place + 1;
+    }
+    parts.push(from..places.end);
+    parts
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -25,10 +25,9 @@
 
 use super::ctid::{BlockNumber, BlockRange, Ctid, OffsetNumber};
 use super::map::{Status, TidMap};
-use super::narrow::Narrow;
+use super::narrow::{Narrow, around};
 use super::outcome::{Loss, Outcome, Place, Read, Recorded, RowClass, Rows};
 use std::collections::BTreeMap;
-use std::ops::Range;
 
 /// The block whose tuples are being read.
 #[derive(Clone, Debug)]
@@ -52,7 +51,7 @@ pub struct Salvage {
     tagged: bool,
     tuples_max: OffsetNumber,
     /// Tuples that took the server down when they were read, by their blocks:
-    /// they are not read again.
+    /// they are not read again. 0: the block did, as a whole.
     killers: BTreeMap<BlockNumber, Vec<OffsetNumber>>,
 }
 
@@ -63,7 +62,8 @@ impl Salvage {
     }
 
     /// Goes on with what follows a map in which everything is settled. Tuples
-    /// that are known to take the server down are lost without a read.
+    /// that are known to take the server down are lost without a read; a block
+    /// of which nothing else is known (offset 0) is not read as a whole.
     pub fn resumed(
         mut before: TidMap,
         range: BlockRange,
@@ -148,13 +148,15 @@ impl Salvage {
             self.map.mark_blocks(BlockRange::new(block, block + 1), Status::Broken);
             lost.sort_unstable();
             lost.dedup();
+            lost.retain(|&offset| offset > 0);
             let offsets = 1..u32::from(self.tuples_max) + 1;
             let others: Vec<_> = around(offsets, lost.iter().map(|&o| u32::from(o)))
                 .into_iter()
                 .filter(|part| !lost.iter().any(|&o| part.start == u32::from(o)))
                 .collect();
             let tuples = Narrow::of(&others, true);
-            self.open = Some(OpenBlock { block, tuples, lost, damaged: true, blamed: false });
+            let damaged = !lost.is_empty();
+            self.open = Some(OpenBlock { block, tuples, lost, damaged, blamed: false });
             self.settle_if_read(None);
         }
     }
@@ -389,15 +391,4 @@ impl Salvage {
         self.map.mark(from, Ctid::start_of(open.block + 1), status);
         Recorded { rows: Rows::Settled(class), loss }
     }
-}
-
-/// Places in parts, each of some (given in order) in a part of its own.
-fn around(places: Range<u32>, alone: impl IntoIterator<Item = u32>) -> Vec<Range<u32>> {
-    let (mut parts, mut from) = (Vec::new(), places.start);
-    for place in alone {
-        parts.extend([from..place, place..place + 1]);
-        from = place + 1;
-    }
-    parts.push(from..places.end);
-    parts
 }

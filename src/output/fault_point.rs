@@ -37,11 +37,13 @@ mod armed {
     use std::fs::OpenOptions;
     use std::os::fd::AsRawFd;
     use std::os::unix::fs::MetadataExt;
-    use std::sync::atomic::AtomicU64;
     use std::sync::atomic::Ordering::SeqCst;
+    use std::sync::atomic::{AtomicBool, AtomicU64};
     use std::sync::{LazyLock, Mutex, PoisonError};
 
     static COUNT: AtomicU64 = AtomicU64::new(0);
+    /// Nobody writes any more.
+    static DYING: AtomicBool = AtomicBool::new(false);
     static DIE_AT: LazyLock<Option<u64>> =
         LazyLock::new(|| std::env::var("PG_SALVAGE_DIE_AT").ok()?.parse().ok());
     static POWER: LazyLock<bool> =
@@ -54,9 +56,13 @@ mod armed {
         bytes: &[u8],
         write: impl FnOnce(&[u8]) -> io::Result<()>,
     ) -> io::Result<()> {
+        while DYING.load(SeqCst) {
+            std::thread::park();
+        }
         if *DIE_AT != Some(COUNT.fetch_add(1, SeqCst) + 1) {
             return Ok(());
         }
+        DYING.store(true, SeqCst);
         write(&bytes[..bytes.len() / 2])?;
         let durable = DURABLE.lock().unwrap_or_else(PoisonError::into_inner).take();
         for (file, len) in durable.into_iter().flatten().map(|(_, kept)| kept) {

@@ -85,7 +85,7 @@ pub enum Record {
         oid: u32,
         next: usize,
     },
-    /// Reading this tuple took the server down.
+    /// Reading this tuple took the server down; offset 0: the block as a whole.
     Killer {
         oid: u32,
         ctid: String,

@@ -5,17 +5,20 @@
 //! whoever notices first waits until connections are accepted again, and a new
 //! generation begins.
 
+mod current;
+
 use super::RunError;
 use super::job::TRIES_MAX;
-use crate::output::journal::{self, Journal, Record};
+use crate::output::journal::Journal;
 use crate::output::{OutputError, manifest};
 use crate::progress::Progress;
 use crate::server::catalog;
 use crate::server::connect::{HangUps, Target};
 use crate::server::fault::{Ended, Words, ended, wait_after};
 use crate::server::inventory::Inventory;
-use crate::server::life::Life;
 use crate::server::session::{OpenError, ServerFacts, Session, Snapshot, Timeouts};
+pub(super) use current::Taken;
+use current::{ASKED_OF_SILENT, Current, described, hold, same_data, write_down};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -26,12 +29,6 @@ use tokio::time::sleep;
 /// each time.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_LAST: Duration = Duration::from_secs(5);
-
-/// Before it is asked whether the server is still there: a crash that took our
-/// session may be a moment away from taking the others. So often it is asked of
-/// a session that ended without a word.
-const AFTER_LOSS: Duration = Duration::from_millis(100);
-const ASKED_OF_SILENT: u32 = 5;
 
 /// A server without a free connection is waited for so long.
 const TOO_MANY_PATIENCE: Duration = Duration::from_secs(2);
@@ -79,69 +76,6 @@ pub(super) struct Generations {
     current: Mutex<Current>,
     /// Where snapshots are written down, once there is one.
     journal: OnceLock<Arc<Journal>>,
-}
-
-/// A snapshot that was taken, by this run or an earlier one.
-#[derive(Clone)]
-pub(super) struct Taken {
-    pub snapshot: manifest::Snapshot,
-    /// What it sees, as the server writes it.
-    pub sees: String,
-    /// The number of the first snapshot that sees the same.
-    pub data: u32,
-}
-
-struct Current {
-    holder: Session,
-    snapshot: String,
-    /// What the snapshot can see, as the server writes it.
-    sees: String,
-    life: Life,
-    /// The number of the first snapshot that sees the same.
-    data: u32,
-    taken: Vec<manifest::Snapshot>,
-    /// Of each snapshot that has ended: whether the server said why.
-    told: Vec<bool>,
-    crashes: u32,
-    /// What the server said when it last ended all sessions.
-    last_words: Words,
-    /// The server was waited for in vain: nobody waits again.
-    gone: Option<ServerGone>,
-}
-
-impl Current {
-    fn number(&self) -> u32 {
-        u32::try_from(self.taken.len()).unwrap_or(u32::MAX)
-    }
-
-    /// Whether the server still answers, asked so often.
-    async fn is_there(&self, times: u32) -> bool {
-        for _ in 0..times {
-            sleep(AFTER_LOSS).await;
-            if self.holder.execute("SELECT 1").await.is_err() {
-                return false;
-            }
-        }
-        true
-    }
-
-    /// With a new holder, in a new snapshot. `told`: the server has said why it
-    /// ended the sessions before.
-    fn go_on(&mut self, (holder, snapshot, sees, life): Held, told: bool) {
-        if !told && self.life.is_same(&life) {
-            self.crashes -= 1;
-            self.told.pop();
-            self.told.push(true);
-            tracing::warn!("the server is well: only the connections were lost");
-        }
-        let number = self.number() + 1;
-        self.taken.push(described(&holder, &snapshot, number));
-        if !same_data(&self.sees, &sees) {
-            self.data = number;
-        }
-        (self.holder, self.snapshot, self.sees, self.life) = (holder, snapshot, sees, life);
-        tracing::warn!(number, "connected again, with a new snapshot");
-    }
 }
 
 /// A session, and the number of its snapshot.
@@ -415,38 +349,5 @@ impl Generations {
 
     pub(super) async fn crashes(&self) -> u32 {
         self.current.lock().await.crashes
-    }
-}
-
-/// Whether two snapshots see the same rows. With a transaction under way in the
-/// first, what became of it may be seen in the second.
-fn same_data(before: &str, after: &str) -> bool {
-    before == after && after.ends_with(':')
-}
-
-fn write_down(journal: &Journal, current: &Current) -> Result<(), OutputError> {
-    let Some(snapshot) = current.taken.last().cloned() else { return Ok(()) };
-    let (sees, data) = (current.sees.clone(), current.data);
-    journal.append(&Record::Snapshot(journal::Snapshot { snapshot, sees, data }))
-}
-
-/// A session that holds a snapshot, the snapshot, what it sees, and the life of
-/// the server that it is of.
-type Held = (Session, String, String, Life);
-
-async fn hold(target: &Target, timeouts: Timeouts) -> Result<Held, OpenError> {
-    let holder = Session::open(target, timeouts, None).await?;
-    let sees = holder.snapshot_sees().await?;
-    let life = Life::of(&holder).await?;
-    let snapshot = holder.export_snapshot().await?;
-    Ok((holder, snapshot, sees, life))
-}
-
-fn described(holder: &Session, id: &str, number: u32) -> manifest::Snapshot {
-    manifest::Snapshot {
-        number,
-        id: id.to_owned(),
-        taken_at: jiff::Timestamp::now(),
-        in_recovery: holder.server().in_recovery,
     }
 }

@@ -53,7 +53,8 @@ struct State {
     lanes: [Lane; 2],
     /// What earlier runs have read of stretches that are not done.
     begun: BTreeMap<usize, EarlierStretch>,
-    /// Tuples that took the server down when they were read, and its words.
+    /// Tuples that took the server down when they were read (offset 0: blocks,
+    /// read as a whole), and its words.
     killers: BTreeMap<Ctid, String>,
     done: BTreeMap<usize, Done>,
     snapshots: BTreeSet<u32>,
@@ -332,7 +333,7 @@ fn taken_up<'a>(
     let mut findings = Findings::new(log.clone());
     findings.list = earlier.lost.iter().filter_map(Finding::of).collect();
     findings.omitted = earlier.lost_omitted;
-    for (&at, message) in killers {
+    for (&at, message) in killers.into_iter().filter(|(at, _)| at.offset > 0) {
         findings.killer(at, message);
     }
     (earlier.map, findings)

@@ -6,6 +6,7 @@ pub mod catalog;
 pub mod connect;
 pub mod copy_text;
 mod error;
+mod facts;
 pub mod fault;
 pub mod inventory;
 pub mod life;

@@ -6,6 +6,7 @@
 
 use super::connect::{self, Connected, HangUps, Notice, Target};
 pub use super::error::{Hung, OpenError, ReadError};
+pub use super::facts::ServerFacts;
 use super::fault::{self, Ended, Words, ended};
 use super::silence::{Outside, Silence};
 use super::sql;
@@ -16,27 +17,6 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio_postgres::{CopyOutStream, SimpleQueryMessage};
-
-/// What a server says of itself, once for a run.
-#[derive(Clone, Debug, Default)]
-pub struct ServerFacts {
-    /// `server_version_num`.
-    pub version: u32,
-    pub version_text: String,
-    /// The database's encoding; COPY is asked for the same.
-    pub encoding: String,
-    pub block_size: u32,
-    pub data_checksums: bool,
-    pub in_recovery: bool,
-    pub database: String,
-    pub database_oid: u32,
-    pub superuser: bool,
-    pub system_identifier: Option<String>,
-    /// Whether it starts again by itself after a crash.
-    pub restart_after_crash: bool,
-    /// Settings that hide damage and could not be turned off.
-    pub hiding: Vec<String>,
-}
 
 /// A session's settings that the user decides.
 #[derive(Clone, Copy, Debug, Default)]
@@ -171,30 +151,6 @@ impl Session {
             }
         }
         Ok(hiding)
-    }
-
-    async fn facts(&self, version: u32, hiding: Vec<String>) -> Result<ServerFacts, ReadError> {
-        let show = async |name: &str| {
-            Ok::<_, ReadError>(self.value(&format!("SHOW {name}")).await?.unwrap_or_default())
-        };
-        let database_oid =
-            "SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()";
-        let control = "SELECT system_identifier FROM pg_catalog.pg_control_system()";
-        Ok(ServerFacts {
-            version,
-            version_text: show("server_version").await?,
-            encoding: show("server_encoding").await?,
-            block_size: show("block_size").await?.parse().unwrap_or(8192),
-            data_checksums: show("data_checksums").await? == "on",
-            in_recovery: self.value("SELECT pg_catalog.pg_is_in_recovery()").await?.as_deref()
-                == Some("t"),
-            database: self.value("SELECT pg_catalog.current_database()").await?.unwrap_or_default(),
-            database_oid: self.wish(database_oid).await?.and_then(|o| o.parse().ok()).unwrap_or(0),
-            superuser: show("is_superuser").await? == "on",
-            restart_after_crash: show("restart_after_crash").await? == "on",
-            system_identifier: self.wish(control).await?,
-            hiding,
-        })
     }
 
     /// One value that is good to have: an error of the server leaves it out.

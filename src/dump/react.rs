@@ -1,0 +1,161 @@
+//! What the failure of a read asks for: to narrow, to wait, to stop, to give the
+//! relation up.
+
+use super::rows::settle;
+use super::unplannable::{read_unplannable, unplannable};
+use super::{Came, End, LaneMark, Reading, Stretch, cut_short, hindered};
+use crate::heap::{Ctid, Outcome, Place, Read};
+use crate::output::OutputError;
+use crate::server::fault::{Fault, Phase, Words, is_bad_compression, is_out_of_memory, wait_after};
+use crate::server::session::ReadError;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// A value of more bytes than this cannot be inside a heap tuple that was
+/// toasted: `TOAST_TUPLE_THRESHOLD` at 8 kB pages (`heaptoast.h`).
+const INLINE_BYTES_MAX: u64 = 2032;
+
+/// A read that did not come to its end.
+pub(super) struct Failed {
+    pub(super) read: Read,
+    /// The last row that came.
+    pub(super) last: Option<Ctid>,
+    pub(super) error: ReadError,
+    pub(super) phase: Phase,
+    /// What an untagged read is undone to.
+    pub(super) mark: Option<LaneMark>,
+    /// Clean rows before the read.
+    pub(super) before: u64,
+}
+
+/// How often something was waited for: memory in the whole stretch, anything
+/// else since the last read that came to its end.
+#[derive(Default)]
+pub(super) struct Waits {
+    pub(super) memory: u32,
+    pub(super) others: u32,
+}
+
+/// Does what the failure of a read asks for. None: go on reading.
+pub(super) async fn react(
+    at: &Reading<'_>,
+    stretch: &mut Stretch,
+    failed: Failed,
+    waits: &mut Waits,
+) -> Result<Option<End>, OutputError> {
+    let (words, last) = (failed.error.words().clone(), failed.last);
+    let mut fault = failed.error.fault(failed.phase, Some(at.path));
+    let of_memory = is_out_of_memory(&words.sqlstate);
+    if fault == Fault::Environment && of_memory && wait_after(waits.memory).is_none() {
+        // It is not the server that is short of memory, but a value that is long.
+        fault = Fault::TooLarge;
+    }
+    match fault {
+        Fault::SessionLost => match failed.mark {
+            Some(mark) if at.perishable => stretch.came = Some(mark),
+            mark => {
+                let rows = stretch.clean.rows() - failed.before;
+                cut_short(at, stretch, last, mark.as_ref()).await?;
+                stretch.came_before = mark.map(|_| Came { rows, data: at.data });
+            }
+        },
+        Fault::Hung => {
+            hindered::hung(at, stretch, &failed).await?;
+            let back = back_to_the_relation(at, &failed.error).await;
+            // From here on a later run tries it again.
+            stretch.save().await?;
+            return Ok(back.is_err().then_some(End::Hung));
+        }
+        Fault::Environment => {
+            cut_short(at, stretch, last, failed.mark.as_ref()).await?;
+            let so_far = if of_memory { &mut waits.memory } else { &mut waits.others };
+            let back = back_to_the_relation(at, &failed.error).await;
+            let (Ok(()), Some(pause)) = (back, wait_after(*so_far)) else {
+                return Ok(Some(End::Environment(words)));
+            };
+            tracing::info!("waiting: {}", words.one_line());
+            tokio::time::sleep(pause).await;
+            *so_far += 1;
+            return Ok(None);
+        }
+        Fault::Pointless => {
+            cut_short(at, stretch, None, failed.mark.as_ref()).await?;
+            return Ok(Some(End::Refused(words)));
+        }
+        Fault::Damage(_) | Fault::TooLarge
+            if back_to_the_relation(at, &failed.error).await.is_err() =>
+        {
+            cut_short(at, stretch, last, failed.mark.as_ref()).await?;
+        }
+        Fault::TooLarge => {
+            hindered::too_large(at, stretch, &failed).await?;
+            stretch.save().await?;
+            return Ok(None);
+        }
+        Fault::Damage(place) => return damage(at, stretch, failed, place).await,
+    }
+    Ok(Some(End::SessionLost(words)))
+}
+
+/// A read failed for damage, and the session is ready for the next.
+async fn damage(
+    at: &Reading<'_>,
+    stretch: &mut Stretch,
+    failed: Failed,
+    place: Place,
+) -> Result<Option<End>, OutputError> {
+    stretch.plans |= failed.last.is_some();
+    if !matches!(place, Place::Page(_))
+        && let Some(words) = unplannable(at, stretch).await
+    {
+        cut_short(at, stretch, None, failed.mark.as_ref()).await?;
+        return read_unplannable(at, stretch, words).await.map(Some);
+    }
+    let place = refined(at, &failed.read, place, failed.error.words()).await;
+    note(at, stretch, &failed, place).await?;
+    Ok(None)
+}
+
+/// A session in an aborted transaction is of no use until it is rolled back.
+pub(super) async fn back_to_the_relation(
+    at: &Reading<'_>,
+    error: &ReadError,
+) -> Result<(), ReadError> {
+    tracing::debug!("{}", error.words().one_line());
+    at.session.undo_reading().await
+}
+
+/// A value that cannot be unpacked may have been in the tuple or in TOAST: its
+/// stored size tells, where only one tuple was read.
+async fn refined(at: &Reading<'_>, read: &Read, place: Place, words: &Words) -> Place {
+    let Read::Tuples { block, first, last } = *read else { return place };
+    if place != Place::Unknown || first != last || !is_bad_compression(words) {
+        return place;
+    }
+    let sql = at.readable.stored_size_max(Ctid::new(block, first));
+    match at.session.value(&sql).await {
+        Ok(size) => match size.and_then(|s| s.parse::<u64>().ok()) {
+            Some(size) if size > INLINE_BYTES_MAX => Place::Elsewhere,
+            _ => place,
+        },
+        Err(_) => {
+            // Whatever it is, the next read will say so.
+            let _ = at.session.undo_reading().await;
+            place
+        }
+    }
+}
+
+/// Takes damage into the map, the findings and the files.
+async fn note(
+    at: &Reading<'_>,
+    stretch: &mut Stretch,
+    failed: &Failed,
+    place: Place,
+) -> Result<(), OutputError> {
+    let recorded = stretch.salvage.record(Outcome::Failed { last: failed.last, place });
+    stretch.findings.error(&failed.read, place, failed.error.words(), &recorded);
+    if recorded.loss.is_some() {
+        at.progress.damaged.fetch_add(1, Relaxed);
+    }
+    settle(at, stretch, recorded, failed.mark.as_ref()).await
+}

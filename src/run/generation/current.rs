@@ -1,0 +1,113 @@
+//! The snapshot of now, and the session that holds it.
+
+use super::ServerGone;
+use crate::output::journal::{self, Journal, Record};
+use crate::output::{OutputError, manifest};
+use crate::server::connect::Target;
+use crate::server::fault::Words;
+use crate::server::life::Life;
+use crate::server::session::{OpenError, Session, Timeouts};
+use std::time::Duration;
+use tokio::time::sleep;
+
+/// Before it is asked whether the server is still there: a crash that took our
+/// session may be a moment away from taking the others. So often it is asked of
+/// a session that ended without a word.
+const AFTER_LOSS: Duration = Duration::from_millis(100);
+pub(super) const ASKED_OF_SILENT: u32 = 5;
+
+/// A snapshot that was taken, by this run or an earlier one.
+#[derive(Clone)]
+pub(in super::super) struct Taken {
+    pub snapshot: manifest::Snapshot,
+    /// What it sees, as the server writes it.
+    pub sees: String,
+    /// The number of the first snapshot that sees the same.
+    pub data: u32,
+}
+
+pub(super) struct Current {
+    pub(super) holder: Session,
+    pub(super) snapshot: String,
+    /// What the snapshot can see, as the server writes it.
+    pub(super) sees: String,
+    pub(super) life: Life,
+    /// The number of the first snapshot that sees the same.
+    pub(super) data: u32,
+    pub(super) taken: Vec<manifest::Snapshot>,
+    /// Of each snapshot that has ended: whether the server said why.
+    pub(super) told: Vec<bool>,
+    pub(super) crashes: u32,
+    /// What the server said when it last ended all sessions.
+    pub(super) last_words: Words,
+    /// The server was waited for in vain: nobody waits again.
+    pub(super) gone: Option<ServerGone>,
+}
+
+impl Current {
+    pub(super) fn number(&self) -> u32 {
+        u32::try_from(self.taken.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Whether the server still answers, asked so often.
+    pub(super) async fn is_there(&self, times: u32) -> bool {
+        for _ in 0..times {
+            sleep(AFTER_LOSS).await;
+            if self.holder.execute("SELECT 1").await.is_err() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// With a new holder, in a new snapshot. `told`: the server has said why it
+    /// ended the sessions before.
+    pub(super) fn go_on(&mut self, (holder, snapshot, sees, life): Held, told: bool) {
+        if !told && self.life.is_same(&life) {
+            self.crashes -= 1;
+            self.told.pop();
+            self.told.push(true);
+            tracing::warn!("the server is well: only the connections were lost");
+        }
+        let number = self.number() + 1;
+        self.taken.push(described(&holder, &snapshot, number));
+        if !same_data(&self.sees, &sees) {
+            self.data = number;
+        }
+        (self.holder, self.snapshot, self.sees, self.life) = (holder, snapshot, sees, life);
+        tracing::warn!(number, "connected again, with a new snapshot");
+    }
+}
+
+/// Whether two snapshots see the same rows. With a transaction under way in the
+/// first, what became of it may be seen in the second.
+pub(super) fn same_data(before: &str, after: &str) -> bool {
+    before == after && after.ends_with(':')
+}
+
+pub(super) fn write_down(journal: &Journal, current: &Current) -> Result<(), OutputError> {
+    let Some(snapshot) = current.taken.last().cloned() else { return Ok(()) };
+    let (sees, data) = (current.sees.clone(), current.data);
+    journal.append(&Record::Snapshot(journal::Snapshot { snapshot, sees, data }))
+}
+
+/// A session that holds a snapshot, the snapshot, what it sees, and the life of
+/// the server that it is of.
+pub(super) type Held = (Session, String, String, Life);
+
+pub(super) async fn hold(target: &Target, timeouts: Timeouts) -> Result<Held, OpenError> {
+    let holder = Session::open(target, timeouts, None).await?;
+    let sees = holder.snapshot_sees().await?;
+    let life = Life::of(&holder).await?;
+    let snapshot = holder.export_snapshot().await?;
+    Ok((holder, snapshot, sees, life))
+}
+
+pub(super) fn described(holder: &Session, id: &str, number: u32) -> manifest::Snapshot {
+    manifest::Snapshot {
+        number,
+        id: id.to_owned(),
+        taken_at: jiff::Timestamp::now(),
+        in_recovery: holder.server().in_recovery,
+    }
+}
