@@ -30,6 +30,7 @@ impl Run {
             match after {
                 // Guilty: the others first, as long as the server may go down.
                 Ok(After::Accused) if risky => locked(&self.accused).push_back(job),
+                Ok(After::LetGo) => {}
                 Ok(_) => {
                     if !risky {
                         self.fence(&mut job).await;

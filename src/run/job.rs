@@ -3,15 +3,16 @@
 //!
 //! What a lost session means is in `blame.rs`.
 
+use super::begin::Begun;
 use super::generation::{Numbered, ServerGone};
-use super::relation::RelationRun;
+use super::relation::{Finished, RelationRun};
 use super::{Run, RunError};
 use crate::dump::{Cause, End, Reading, Stretch, read_alone, read_stretch};
 use crate::heap::{BlockRange, Read};
 use crate::server::blocking::why_locked;
 use crate::server::fault::{Fault, Words, is_lock_timeout};
 use crate::server::inventory::Relation;
-use crate::server::relation::{OnDisk, Refused, enter};
+use crate::server::relation::{Refused, enter};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -51,6 +52,8 @@ pub(super) enum After {
     Later,
     /// The server went down, and this may be why.
     Accused,
+    /// Whoever begins the relation again will see to it.
+    LetGo,
 }
 
 impl Run {
@@ -73,6 +76,7 @@ impl Run {
                 Ok(After::Done) => self.finish_job(job).await?,
                 Ok(After::Later) => self.queue.put_back(job),
                 Ok(After::Accused) => self.accuse(job).await?,
+                Ok(After::LetGo) => {}
                 Err(RunError::ServerGone(gone)) if !patient && gone.too_many => {
                     self.warn(format!("one worker less: {gone}"));
                     self.queue.put_back(job);
@@ -130,9 +134,10 @@ impl Run {
                     }
                 },
             };
-            if !self.begin(ready, job, &on_disk).await? {
+            let begun = self.begin(ready, job, &on_disk).await?;
+            if begun != Begun::Ready {
                 leave(session).await;
-                return Ok(After::Done);
+                return Ok(if begun == Begun::LetGo { After::LetGo } else { After::Done });
             }
             let Some(stretch) = &mut job.stretch else { return Ok(After::Done) };
             let reading = Reading {
@@ -175,68 +180,6 @@ impl Run {
                 }
             }
         }
-    }
-
-    /// Makes a stretch ready to be read in this session, begun or not. False:
-    /// there is nothing to be read.
-    async fn begin(
-        &self,
-        ready: &Numbered,
-        job: &mut Job,
-        on_disk: &OnDisk,
-    ) -> Result<bool, RunError> {
-        let relation = &job.relation;
-        let data = ready.data_of(&relation.relation);
-        if relation.is_of_other_data(data).await {
-            match job.stretch.take_if(|s| s.whole && !s.findings.has_crash()) {
-                // What was read does not fit to what is seen now: again, all.
-                Some(stretch) => relation.discard(*stretch).await?,
-                None => relation.is_mixed().await,
-            }
-        }
-        relation.entered(on_disk).await;
-        if relation.has_failed().await {
-            return Ok(false);
-        }
-        let emptied = relation.relation.unlogged
-            && ready.snapshot > 1
-            && on_disk.blocks == 0
-            && job.blocks > 0;
-        let mut range = job.range.unwrap_or(BlockRange::new(0, on_disk.blocks));
-        // It was cut when the run began; there may be rows behind that now.
-        if relation.is_last(job.index) {
-            range.end = range.end.max(on_disk.blocks);
-        }
-        match &mut job.stretch {
-            // Nothing was read of it, and it may be longer now.
-            Some(stretch) if stretch.salvage.is_untouched() && !emptied => {
-                stretch.undo_what_came().await?;
-                stretch.salvage = relation.salvage(range).await;
-            }
-            Some(_) => {}
-            none => *none = Some(Box::new(relation.stretch(job.index, range).await?)),
-        }
-        let Some(stretch) = &mut job.stretch else { return Ok(false) };
-        if emptied {
-            let words = Words {
-                message: "a server crash has emptied this unlogged table; rows received before \
-                          are kept"
-                    .to_owned(),
-                ..Words::default()
-            };
-            stretch.findings.whole(Cause::EmptiedByCrash, &words);
-            stretch.keep_what_came();
-            return Ok(false);
-        }
-        stretch.undo_what_came().await?;
-        // It may be lost again, and of a tagged read what came is not.
-        if job.lost_at.is_some() && relation.can_be_narrowed() {
-            stretch.salvage.tag_all();
-        }
-        if let Some(saving) = &mut stretch.saving {
-            saving.snapshot = ready.snapshot;
-        }
-        Ok(true)
     }
 
     /// The relation could not be entered. None: try again with a new session.
@@ -332,14 +275,32 @@ impl Run {
             }
         };
         self.count_done(job.blocks);
-        if let Some(entry) = job.relation.finish_stretch(stretch).await? {
-            self.finished(&job.relation, entry).await?;
+        match job.relation.finish_stretch(stretch).await? {
+            Finished::Stretch => Ok(()),
+            Finished::Relation(entry) => Ok(self.finished(&job.relation, *entry).await?),
+            Finished::Again(stretches) => {
+                self.requeue(&job.relation, stretches, job.blocks).await;
+                Ok(())
+            }
         }
-        Ok(())
     }
 }
 
 impl Job {
+    /// `blocks`: of the relation, where it is not cut.
+    pub(super) fn new(relation: &Arc<RelationRun>, index: usize, blocks: u64) -> Self {
+        let range = relation.range(index);
+        Self {
+            relation: relation.clone(),
+            index,
+            range,
+            stretch: None,
+            tries: 0,
+            lost_at: None,
+            blocks: range.map_or(blocks, |r| u64::from(r.len())),
+        }
+    }
+
     /// A session was lost under it. Where something came before that, it is not
     /// the same once more.
     pub(super) fn count_loss(&mut self) {
@@ -374,7 +335,7 @@ async fn leave(session: &mut Option<Numbered>) {
 impl Numbered {
     /// The number of what it sees of a relation. A crash empties unlogged
     /// tables, whatever the snapshots say.
-    fn data_of(&self, relation: &Relation) -> u32 {
+    pub(super) fn data_of(&self, relation: &Relation) -> u32 {
         if relation.unlogged { self.snapshot } else { self.data }
     }
 }

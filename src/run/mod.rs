@@ -6,6 +6,7 @@
 //! worker owns its session. What may have taken the server down is read at the
 //! end, alone.
 
+mod begin;
 mod blame;
 mod earlier;
 mod entry;
@@ -211,12 +212,18 @@ impl Run {
         if let Some(e) = first_error {
             return Err(e);
         }
-        // What a worker without a connection left behind.
-        while !self.queue.is_empty() {
-            let session = self.generations.session(true).await?;
-            Arc::clone(self).work(Some(session)).await?;
+        loop {
+            // What a worker without a connection left behind, and what an accused
+            // one has begun again.
+            while !self.queue.is_empty() {
+                let session = self.generations.session(true).await?;
+                Arc::clone(self).work(Some(session)).await?;
+            }
+            self.work_on_accused().await?;
+            if self.queue.is_empty() {
+                return Ok(());
+            }
         }
-        self.work_on_accused().await
     }
 
     /// Makes the first session ready again, or gets another in its place where it

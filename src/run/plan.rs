@@ -199,17 +199,8 @@ impl Run {
         if let Some(entry) = relation.finish_if_done().await? {
             return Ok(self.finished(&relation, entry).await?);
         }
-        for (index, range) in relation.to_do().await {
-            let blocks = range.map_or(u64::from(length.unwrap_or(0)), |r| u64::from(r.len()));
-            let job = Job {
-                relation: relation.clone(),
-                index,
-                range,
-                stretch: None,
-                tries: 0,
-                lost_at: None,
-                blocks,
-            };
+        for index in relation.to_do().await {
+            let job = Job::new(&relation, index, u64::from(length.unwrap_or(0)));
             match relation.was_accused(index).await {
                 true => locked(&self.accused).push_back(job),
                 false => queue.push_back(job),

@@ -1,6 +1,7 @@
 //! One relation of a run: its stretches, read by any worker in any order, end
 //! as one entry of the manifest.
 
+mod again;
 mod ending;
 
 use super::earlier::EarlierStretch;
@@ -14,6 +15,7 @@ use crate::server::fault::Words;
 use crate::server::inventory::Relation;
 use crate::server::relation::OnDisk;
 use crate::server::sql::Readable;
+pub(super) use again::{Finished, Met};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
@@ -57,6 +59,15 @@ struct State {
     /// read as a whole), and its words.
     killers: BTreeMap<Ctid, String>,
     done: BTreeMap<usize, Done>,
+    /// Stretches that are begun and not given back.
+    out: BTreeSet<usize>,
+    /// Stretches that were accused of a crash.
+    accused: BTreeSet<usize>,
+    /// It is to be begun again, these stretches wait for it, and how often it
+    /// was.
+    again: bool,
+    let_go: BTreeSet<usize>,
+    times_again: u32,
     snapshots: BTreeSet<u32>,
     /// The data that something was taken in of, by the first snapshot of each.
     data: BTreeSet<u32>,
@@ -120,6 +131,11 @@ impl RelationRun {
             killers,
             data: data.into_iter().collect(),
             snapshots,
+            out: BTreeSet::new(),
+            accused: BTreeSet::new(),
+            again: false,
+            let_go: BTreeSet::new(),
+            times_again: 0,
             mixed: false,
             on_disk: None,
             rewritten: false,
@@ -148,11 +164,15 @@ impl RelationRun {
         self.cut.len().max(1)
     }
 
-    /// Stretches that are not done yet, each with its range if it was cut.
-    pub(super) async fn to_do(&self) -> Vec<(usize, Option<BlockRange>)> {
+    /// The blocks of a stretch; none: all of the relation, however long it is.
+    pub(super) fn range(&self, index: usize) -> Option<BlockRange> {
+        self.cut.get(index).copied()
+    }
+
+    /// Stretches that are not done yet.
+    pub(super) async fn to_do(&self) -> Vec<usize> {
         let state = self.state.lock().await;
-        let all = (0..self.stretches()).map(|i| (i, self.cut.get(i).copied()));
-        all.filter(|(i, _)| !state.done.contains_key(i)).collect()
+        (0..self.stretches()).filter(|i| !state.done.contains_key(i)).collect()
     }
 
     /// Whether the server may have gone down because an earlier run read this.
@@ -236,6 +256,7 @@ impl RelationRun {
         let journal = self.files.journal.clone().filter(|_| self.resumable);
         let saving = journal.map(|j| Saving::new(j, self.relation.oid, to));
         let (_, findings) = taken_up(&self.log, earlier, killers());
+        state.out.insert(index);
         let [clean, suspect] = &mut state.lanes;
         Ok(Stretch::new(
             (index, self.stretches() == 1),
@@ -259,6 +280,7 @@ impl RelationRun {
 
     /// The server went down while this stretch was read.
     pub(super) async fn accused(&self, stretch: usize) -> Result<(), OutputError> {
+        self.state.lock().await.accused.insert(stretch);
         let Some(journal) = &self.files.journal else { return Ok(()) };
         journal.append(&Record::Accused { oid: self.relation.oid, stretch })?;
         journal.sync().await
@@ -286,24 +308,6 @@ impl RelationRun {
     /// Whether something was taken in that other snapshots saw differently.
     pub(super) async fn is_of_other_data(&self, data: u32) -> bool {
         self.state.lock().await.data.iter().any(|&d| d != data)
-    }
-
-    /// Its rows are of snapshots that do not fit together.
-    pub(super) async fn is_mixed(&self) {
-        self.state.lock().await.mixed = true;
-    }
-
-    /// Forgets what was read of it: its only stretch is read again, all of it.
-    pub(super) async fn discard(&self, stretch: Stretch) -> Result<(), OutputError> {
-        let mut state = self.state.lock().await;
-        stretch.clean.discard().await?;
-        stretch.suspect.discard().await?;
-        self.write_plan(state.on_disk.as_ref().map_or(0, |d| d.blocks))?;
-        state.lanes = lanes(&self.files, &self.stem, Default::default());
-        state.snapshots.clear();
-        state.data.clear();
-        state.on_disk = None;
-        Ok(())
     }
 
     /// How far sequences are, by the clean rows.

@@ -2,7 +2,7 @@
 //! they came to is the manifest's entry.
 
 use super::super::entry::{described, large_objects};
-use super::{Done, RelationRun, State};
+use super::{Done, Finished, RelationRun, State};
 use crate::dump::{Cause, Lane, Stretch, Watch};
 use crate::heap::{Status, TidMap};
 use crate::output::journal::Record;
@@ -10,15 +10,21 @@ use crate::output::{OutputError, manifest};
 use std::sync::PoisonError;
 
 impl RelationRun {
-    /// Takes a stretch back, read or given up. The entry of the manifest, when
-    /// it was the last.
+    /// Takes a stretch back, read or given up.
     pub(in super::super) async fn finish_stretch(
         &self,
         stretch: Stretch,
-    ) -> Result<Option<manifest::Relation>, OutputError> {
+    ) -> Result<Finished, OutputError> {
         let Stretch { index, salvage, clean, suspect, findings, watch, .. } = stretch;
         let done = Done { map: salvage.into_map(), findings, watch };
         let mut state = self.state.lock().await;
+        state.out.remove(&index);
+        if state.again {
+            state.let_go.insert(index);
+            drop((clean, suspect));
+            let again = self.begin_again(&mut state)?;
+            return Ok(again.map_or(Finished::Stretch, Finished::Again));
+        }
         let [clean_lane, suspect_lane] = &mut state.lanes;
         let files = [clean_lane.give_back(clean).await?, suspect_lane.give_back(suspect).await?];
         state.done.insert(index, done);
@@ -27,9 +33,9 @@ impl RelationRun {
         }
         self.join(&mut state).await?;
         if state.done.len() < self.stretches() {
-            return Ok(None);
+            return Ok(Finished::Stretch);
         }
-        self.finish(&mut state).await.map(Some)
+        Ok(Finished::Relation(Box::new(self.finish(&mut state).await?)))
     }
 
     /// Ends the relation if all of it was done by earlier runs.
