@@ -23,13 +23,15 @@ Exit codes:
   0  everything was read, and no damage was seen
   1  it could not be done: wrong option, no connection, output not writable
   2  the run is complete, and found damage
-  3  the run is incomplete: stopped, or something could not be looked at";
+  3  the run is incomplete: stopped, or something could not be looked at;
+     dump --resume goes on with it";
 
 const DUMP_EXAMPLES: &str = "\
 Examples:
   pg_salvage dump -d shop -f /backup/shop -j 4
   pg_salvage dump -h db1 -U postgres -d shop -f out -t 'public.order*' -Z gzip:6
-  pg_salvage dump -d 'host=db1 dbname=shop sslmode=verify-full' -f out -v";
+  pg_salvage dump -d 'host=db1 dbname=shop sslmode=verify-full' -f out -v
+  pg_salvage dump -d shop -f /backup/shop -j 4 --resume";
 
 const VERIFY_EXAMPLES: &str = "\
 Examples:

@@ -3,6 +3,7 @@
 
 use clap::Parser;
 use pg_salvage::cli::{Cli, Command, ShowingArgs};
+use pg_salvage::output::journal::JOURNAL;
 use pg_salvage::output::manifest::Manifest;
 use pg_salvage::progress::Progress;
 use pg_salvage::run::{RunOptions, run};
@@ -66,8 +67,13 @@ async fn command(command: Command) -> Result<u8, Failure> {
         }
         Command::Report(args) => {
             let path = args.dir.join("manifest.json");
-            let bytes = std::fs::read(&path)
-                .map_err(|e| format!("could not read \"{}\": {e}", path.display()))?;
+            let bytes = std::fs::read(&path).map_err(|e| {
+                let path = path.display();
+                match args.dir.join(JOURNAL).is_file() {
+                    true => format!("the run into \"{}\" has not ended, or was killed: there is no \"{path}\" (--resume goes on with it)", args.dir.display()),
+                    false => format!("could not read \"{path}\": {e}"),
+                }
+            })?;
             let manifest = Manifest::from_json(&bytes)
                 .map_err(|e| format!("could not read \"{}\": {e}", path.display()))?;
             let dir = args.dir.display().to_string();

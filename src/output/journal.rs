@@ -131,8 +131,6 @@ pub struct Snapshot {
     pub snapshot: manifest::Snapshot,
     /// What it sees, as the server writes it.
     pub sees: String,
-    /// The number of the first snapshot that sees the same.
-    pub data: u32,
 }
 
 /// A relation is read from its beginning: what was read of it before is void,

@@ -20,7 +20,11 @@ pub const FORMAT_VERSION: u32 = 1;
 pub struct Manifest {
     pub format_version: u32,
     pub tool: Tool,
+    /// When the first run into the directory began.
     pub started: Timestamp,
+    /// When later ones have gone on with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resumed: Vec<Timestamp>,
     /// None while the run goes on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished: Option<Timestamp>,
@@ -91,6 +95,9 @@ pub struct Snapshot {
     pub id: String,
     pub taken_at: Timestamp,
     pub in_recovery: bool,
+    /// The number of the first snapshot that sees the same rows: this one, or
+    /// one before it.
+    pub same_as: u32,
 }
 
 /// Sums over all relations.

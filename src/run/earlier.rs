@@ -1,6 +1,5 @@
 //! What earlier runs into the same directory have done, by their journal.
 
-use super::generation::Taken;
 use crate::dump::Cause;
 use crate::heap::{BlockRange, Ctid, TidMap};
 use crate::output::journal::{self, Extent, Record};
@@ -11,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Default)]
 pub(super) struct Earlier {
     pub runs: Vec<journal::Run>,
-    pub snapshots: Vec<Taken>,
+    pub snapshots: Vec<journal::Snapshot>,
     pub relations: BTreeMap<u32, EarlierRelation>,
 }
 
@@ -75,11 +74,7 @@ impl Earlier {
     pub(super) fn record(&mut self, record: Record) {
         match record {
             Record::Run(run) => self.runs.push(run),
-            Record::Snapshot(taken) => self.snapshots.push(Taken {
-                snapshot: taken.snapshot,
-                sees: taken.sees,
-                data: taken.data,
-            }),
+            Record::Snapshot(taken) => self.snapshots.push(taken),
             Record::Relation(planned) => {
                 let relation = self.relations.entry(planned.oid).or_default();
                 let killers = std::mem::take(&mut relation.killers);

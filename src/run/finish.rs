@@ -16,6 +16,13 @@ impl Run {
         self.write_manifest(missing, exit_code).await
     }
 
+    /// When the first run into the directory began, and those that went on.
+    fn began(&self) -> (jiff::Timestamp, Vec<jiff::Timestamp>) {
+        let runs = &locked(&self.earlier).runs;
+        let mut times = runs.iter().map(|run| run.started);
+        (times.next().unwrap_or(self.started), times.collect())
+    }
+
     async fn write_manifest(
         self: Arc<Self>,
         missing: &Missing,
@@ -35,6 +42,15 @@ impl Run {
         if crashes > 0 {
             self.warn(format!("the server went down {crashes} time(s) during the run"));
         }
+        let seen = data_of(&relations, &snapshots);
+        if seen > 1 {
+            self.warn(format!(
+                "relations were read in {seen} snapshots between which the database was written \
+                 to: what refers to another relation may be missing there (\"snapshots\" of each \
+                 says which it is of)"
+            ));
+        }
+        let (started, resumed) = self.began();
         let status = status_of(&relations, self.progress.stopped());
         let manifest = Manifest {
             format_version: manifest::FORMAT_VERSION,
@@ -42,7 +58,8 @@ impl Run {
                 name: env!("CARGO_PKG_NAME").to_owned(),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
             },
-            started: self.started,
+            started,
+            resumed,
             finished: Some(jiff::Timestamp::now()),
             status,
             exit_code: exit_code(status),
@@ -107,6 +124,13 @@ impl Run {
         }
         Err(error)
     }
+}
+
+/// In how many snapshots that see different rows the relations were read.
+fn data_of(relations: &[manifest::Relation], snapshots: &[manifest::Snapshot]) -> usize {
+    let numbers: BTreeSet<u32> = relations.iter().flat_map(|r| &r.snapshots).copied().collect();
+    let read = snapshots.iter().filter(|s| numbers.contains(&s.number));
+    read.map(|s| s.same_as).collect::<BTreeSet<_>>().len()
 }
 
 fn status_of(relations: &[manifest::Relation], stopped: bool) -> RunStatus {

@@ -9,7 +9,7 @@ mod current;
 
 use super::RunError;
 use super::job::TRIES_MAX;
-use crate::output::journal::Journal;
+use crate::output::journal::{self, Journal};
 use crate::output::{OutputError, manifest};
 use crate::progress::Progress;
 use crate::server::catalog;
@@ -17,7 +17,6 @@ use crate::server::connect::{HangUps, Target};
 use crate::server::fault::{Ended, Words, ended, wait_after};
 use crate::server::inventory::Inventory;
 use crate::server::session::{OpenError, ServerFacts, Session, Snapshot, Timeouts};
-pub(super) use current::Taken;
 use current::{ASKED_OF_SILENT, Current, described, hold, same_data, write_down};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
@@ -116,7 +115,7 @@ impl Generations {
             sleep(pause).await;
             waits += 1;
         };
-        let taken = vec![described(&holder, &snapshot, 1)];
+        let taken = vec![described(&holder, &snapshot, 1, 1)];
         let current = Mutex::new(Current {
             holder,
             snapshot,
@@ -146,7 +145,7 @@ impl Generations {
     /// on, snapshots are written down.
     pub(super) async fn follow(
         &self,
-        earlier: &[Taken],
+        earlier: &[journal::Snapshot],
         journal: Arc<Journal>,
     ) -> Result<(), OutputError> {
         let mut current = self.current.lock().await;
@@ -155,11 +154,12 @@ impl Generations {
         current.told.splice(0..0, before.iter().map(|_| true));
         current.taken.splice(0..0, before);
         let number = current.number();
-        if let Some(last) = current.taken.last_mut() {
-            last.number = number;
-        }
         let alike = earlier.last().filter(|t| same_data(&t.sees, &current.sees));
-        current.data = alike.map_or(number, |t| t.data);
+        let data = alike.map_or(number, |t| t.snapshot.same_as);
+        current.data = data;
+        if let Some(last) = current.taken.last_mut() {
+            (last.number, last.same_as) = (number, data);
+        }
         write_down(&journal, &current)?;
         // Another one is never given.
         let _ = self.journal.set(journal);

@@ -127,7 +127,7 @@ pub async fn run(
     let output = match &options.dir {
         Some(path) => {
             space::check(path, options.min_free)?;
-            Some(resume::open(path, &options, first.session.server())?)
+            Some(resume::open(path, &options, first.session.server(), started)?)
         }
         None => None,
     };

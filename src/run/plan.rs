@@ -225,7 +225,7 @@ impl Run {
         let snapshots = locked(&self.earlier).snapshots.clone();
         let data_of = |number: u32| {
             let taken = snapshots.get(usize::try_from(number.checked_sub(1)?).ok()?)?;
-            Some(if relation.unlogged { number } else { taken.data })
+            Some(if relation.unlogged { number } else { taken.snapshot.same_as })
         };
         let now = if relation.unlogged { snapshot } else { data };
         let errors = format!("errors/{stem}.csv");

@@ -44,6 +44,7 @@ pub(super) fn open(
     path: &Path,
     options: &RunOptions,
     server: &ServerFacts,
+    started: jiff::Timestamp,
 ) -> Result<Output, RunError> {
     let goes_on = options.resume && path.is_dir() && DumpDir::is_of_earlier_run(path)?;
     let dir = match goes_on {
@@ -63,7 +64,7 @@ pub(super) fn open(
     let run = journal::Run {
         format_version: journal::FORMAT_VERSION,
         tool: env!("CARGO_PKG_VERSION").to_owned(),
-        started: jiff::Timestamp::now(),
+        started,
         server: identity,
         asked: options.asked.clone(),
     };

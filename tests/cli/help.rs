@@ -22,27 +22,28 @@ fn help() {
     assert_help(
         &[],
         &expect![[r#"
-        Reads every table of a damaged PostgreSQL database, and names what is lost
+            Reads every table of a damaged PostgreSQL database, and names what is lost
 
-        Usage: pg_salvage <COMMAND>
+            Usage: pg_salvage <COMMAND>
 
-        Commands:
-          dump    Read every table into its own compressed file, damage or not
-          verify  Read everything, keep nothing, report
-          list    What a dump would read, with sizes and risks
-          report  Print the report of a dump again
-          help    Print this message or the help of the given subcommand(s)
+            Commands:
+              dump    Read every table into its own compressed file, damage or not
+              verify  Read everything, keep nothing, report
+              list    What a dump would read, with sizes and risks
+              report  Print the report of a dump again
+              help    Print this message or the help of the given subcommand(s)
 
-        Options:
-          -?, --help     Print help
-          -V, --version  Print version
+            Options:
+              -?, --help     Print help
+              -V, --version  Print version
 
-        Exit codes:
-          0  everything was read, and no damage was seen
-          1  it could not be done: wrong option, no connection, output not writable
-          2  the run is complete, and found damage
-          3  the run is incomplete: stopped, or something could not be looked at
-    "#]],
+            Exit codes:
+              0  everything was read, and no damage was seen
+              1  it could not be done: wrong option, no connection, output not writable
+              2  the run is complete, and found damage
+              3  the run is incomplete: stopped, or something could not be looked at;
+                 dump --resume goes on with it
+        "#]],
     );
 }
 
@@ -137,12 +138,14 @@ fn help_of_dump() {
               pg_salvage dump -d shop -f /backup/shop -j 4
               pg_salvage dump -h db1 -U postgres -d shop -f out -t 'public.order*' -Z gzip:6
               pg_salvage dump -d 'host=db1 dbname=shop sslmode=verify-full' -f out -v
+              pg_salvage dump -d shop -f /backup/shop -j 4 --resume
 
             Exit codes:
               0  everything was read, and no damage was seen
               1  it could not be done: wrong option, no connection, output not writable
               2  the run is complete, and found damage
-              3  the run is incomplete: stopped, or something could not be looked at
+              3  the run is incomplete: stopped, or something could not be looked at;
+                 dump --resume goes on with it
         "#]],
     );
 }
@@ -228,7 +231,8 @@ fn help_of_verify() {
               0  everything was read, and no damage was seen
               1  it could not be done: wrong option, no connection, output not writable
               2  the run is complete, and found damage
-              3  the run is incomplete: stopped, or something could not be looked at
+              3  the run is incomplete: stopped, or something could not be looked at;
+                 dump --resume goes on with it
         "#]],
     );
 }
@@ -285,7 +289,8 @@ fn help_of_list() {
               0  everything was read, and no damage was seen
               1  it could not be done: wrong option, no connection, output not writable
               2  the run is complete, and found damage
-              3  the run is incomplete: stopped, or something could not be looked at
+              3  the run is incomplete: stopped, or something could not be looked at;
+                 dump --resume goes on with it
         "#]],
     );
 }
@@ -322,7 +327,8 @@ fn help_of_report() {
               0  everything was read, and no damage was seen
               1  it could not be done: wrong option, no connection, output not writable
               2  the run is complete, and found damage
-              3  the run is incomplete: stopped, or something could not be looked at
+              3  the run is incomplete: stopped, or something could not be looked at;
+                 dump --resume goes on with it
         "#]],
     );
 }

@@ -16,16 +16,6 @@ use tokio::time::sleep;
 const AFTER_LOSS: Duration = Duration::from_millis(100);
 pub(super) const ASKED_OF_SILENT: u32 = 5;
 
-/// A snapshot that was taken, by this run or an earlier one.
-#[derive(Clone)]
-pub(in super::super) struct Taken {
-    pub snapshot: manifest::Snapshot,
-    /// What it sees, as the server writes it.
-    pub sees: String,
-    /// The number of the first snapshot that sees the same.
-    pub data: u32,
-}
-
 pub(super) struct Current {
     pub(super) holder: Session,
     pub(super) snapshot: String,
@@ -70,10 +60,10 @@ impl Current {
             tracing::warn!("the server is well: only the connections were lost");
         }
         let number = self.number() + 1;
-        self.taken.push(described(&holder, &snapshot, number));
         if !same_data(&self.sees, &sees) {
             self.data = number;
         }
+        self.taken.push(described(&holder, &snapshot, number, self.data));
         (self.holder, self.snapshot, self.sees, self.life) = (holder, snapshot, sees, life);
         tracing::warn!(number, "connected again, with a new snapshot");
     }
@@ -87,8 +77,7 @@ pub(super) fn same_data(before: &str, after: &str) -> bool {
 
 pub(super) fn write_down(journal: &Journal, current: &Current) -> Result<(), OutputError> {
     let Some(snapshot) = current.taken.last().cloned() else { return Ok(()) };
-    let (sees, data) = (current.sees.clone(), current.data);
-    journal.append(&Record::Snapshot(journal::Snapshot { snapshot, sees, data }))
+    journal.append(&Record::Snapshot(journal::Snapshot { snapshot, sees: current.sees.clone() }))
 }
 
 /// A session that holds a snapshot, the snapshot, what it sees, and the life of
@@ -103,11 +92,17 @@ pub(super) async fn hold(target: &Target, timeouts: Timeouts) -> Result<Held, Op
     Ok((holder, snapshot, sees, life))
 }
 
-pub(super) fn described(holder: &Session, id: &str, number: u32) -> manifest::Snapshot {
+pub(super) fn described(
+    holder: &Session,
+    id: &str,
+    number: u32,
+    same_as: u32,
+) -> manifest::Snapshot {
     manifest::Snapshot {
         number,
         id: id.to_owned(),
         taken_at: jiff::Timestamp::now(),
         in_recovery: holder.server().in_recovery,
+        same_as,
     }
 }
