@@ -19,14 +19,6 @@ use pg_salvage::output::manifest::{RelationStatus, RowClass};
 const PROGRAM: &str = env!("CARGO_BIN_EXE_pg_salvage");
 const DB: &str = "postgres";
 
-/// The newest server and Debian's.
-fn two() -> Vec<Version> {
-    let mut versions = Version::between(14, 18);
-    let newest = versions.first().expect("run tests/kit/fetch-servers first").major;
-    versions.retain(|v| v.major == newest || v.major == 15);
-    versions
-}
-
 fn stopped(server: &Server) {
     assert_eq!(server.stop(), Stop::Clean);
 }
@@ -80,7 +72,7 @@ async fn check_well(dumped: &Dumped, well: &[&str], rows: &[oracle::Row], at: &s
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_goes_down_no_more_often_than_allowed() {
     let well = ["well1", "well2", "well3"];
-    for version in two() {
+    for version in Version::two() {
         let (server, rows) = with_killers(&version, &["killer1", "killer2"], &well).await;
         let mut before = server.crashes();
         for (limit, may) in [("0", 1), ("1", 2), ("3", 3), ("20", 20)] {

@@ -15,16 +15,9 @@ use std::process::{Command, Stdio};
 const PROGRAM: &str = env!("CARGO_BIN_EXE_pg_salvage");
 const DB: &str = "postgres";
 
-fn two() -> Vec<Version> {
-    let mut versions = Version::between(14, 18);
-    let newest = versions.first().expect("run tests/kit/fetch-servers first").major;
-    versions.retain(|v| v.major == newest || v.major == 15);
-    versions
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_with_two_connections_reads_everything_with_less_workers() {
-    for version in two() {
+    for version in Version::two() {
         let server = Server::start(&version, ServerOptions::checksums(true));
         let names = ["a", "b", "c", "d", "e", "f"];
         sample::victims(&server, DB, &names).await;
@@ -49,7 +42,7 @@ async fn a_role_with_two_connections_reads_everything_with_less_workers() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_standby_is_read_like_a_primary_but_for_unlogged_tables() {
-    for version in two() {
+    for version in Version::two() {
         let options = ServerOptions {
             wal_level: Some("replica".to_owned()),
             ..ServerOptions::checksums(true)
@@ -120,7 +113,7 @@ async fn a_conflict_with_recovery_is_no_crash_and_no_damage() {
 /// no process with them.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_of_a_prepared_transaction_is_named() {
-    for version in two() {
+    for version in Version::two() {
         let options = ServerOptions::checksums(true).set("max_prepared_transactions", "2");
         let server = Server::start(&version, options);
         server.execute(DB, "CREATE TABLE t AS SELECT 1 AS i; CREATE TABLE u (i int)").await;

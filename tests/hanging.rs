@@ -5,7 +5,7 @@
 mod kit;
 
 use kit::disk::Healing;
-use kit::dumped::{Dumped, dump, dump_with};
+use kit::dumped::{Dumped, dump, dump_with, go_on};
 use kit::{Disk, Server, ServerOptions, Stop, Version, oracle};
 use pg_salvage::output::manifest::{Lost, RelationStatus, RowClass};
 use rustix::process::{Pid, Signal, kill_process};
@@ -13,14 +13,6 @@ use std::time::{Duration, Instant};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_pg_salvage");
 const DB: &str = "postgres";
-
-/// The newest server and Debian's.
-fn two() -> Vec<Version> {
-    let mut versions = Version::between(14, 18);
-    let newest = versions.first().expect("run tests/kit/fetch-servers first").major;
-    versions.retain(|v| v.major == newest || v.major == 15);
-    versions
-}
 
 /// A server with tables on a disk of our own, nothing of them in its memory.
 struct Ill {
@@ -88,7 +80,7 @@ async fn assert_all_but_blocks(dumped: &Dumped, name: &str, truth: &[oracle::Row
 /// The read sleeps inside of the server, and no signal ends it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_block_that_sticks_is_lost_alone() {
-    for version in two() {
+    for version in Version::two() {
         let ill = Ill::with(&version, &["stuck", "well"]).await;
         let (stuck, well) = (ill.truth("stuck").await, ill.truth("well").await);
         ill.restart();
@@ -102,6 +94,12 @@ async fn a_block_that_sticks_is_lost_alone() {
         assert_eq!(dumped.manifest.exit_code, 3);
         assert_eq!(dumped.manifest.snapshots.len(), 1, "{:?}", dumped.manifest.warnings);
         assert_eq!(dumped.leftovers(), Vec::<String>::new());
+        // The disk answers again, and a later run reads the block, and little else.
+        let again = go_on(PROGRAM, &ill.server, DB, dumped, &options);
+        assert_all_but_blocks(&again, "stuck", &stuck, &[]).await;
+        assert_all_but_blocks(&again, "well", &well, &[]).await;
+        assert_eq!((again.manifest.exit_code, again.manifest.resumed.len()), (0, 1));
+        again.check_files("resumed");
     }
 }
 
@@ -137,7 +135,7 @@ async fn reads_of_a_relation_hang_only_so_often() {
 /// A disk that says that it cannot is no disk that hangs.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_block_that_the_disk_will_not_give_is_damage() {
-    for version in two() {
+    for version in Version::two() {
         let ill = Ill::with(&version, &["t"]).await;
         let truth = ill.truth("t").await;
         ill.restart();
@@ -157,7 +155,7 @@ async fn a_block_that_the_disk_will_not_give_is_damage() {
 /// Nothing of the table stays in the server's memory, so each read of it is slow.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_statement_timeout_narrows_and_loses_nothing() {
-    for version in two() {
+    for version in Version::two() {
         let disk = Disk::new();
         let options = ServerOptions::checksums(true).set("shared_buffers", "1MB");
         let server = Server::start(&version, disk.under(options));

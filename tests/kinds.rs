@@ -14,21 +14,13 @@ use std::collections::{BTreeMap, BTreeSet};
 const PROGRAM: &str = env!("CARGO_BIN_EXE_pg_salvage");
 const DB: &str = "postgres";
 
-/// The newest server and Debian's.
-fn two() -> Vec<Version> {
-    let mut versions = Version::between(14, 18);
-    let newest = versions.first().expect("run tests/kit/fetch-servers first").major;
-    versions.retain(|v| v.major == newest || v.major == 15);
-    versions
-}
-
 fn stopped(server: &Server) {
     assert_eq!(server.stop(), Stop::Clean);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_a_whole_sample_only_the_damaged_relation_is_named() {
-    for version in two() {
+    for version in Version::two() {
         let server = Server::start(&version, ServerOptions::checksums(true));
         sample::create(&server, "sample", 1).await;
         sample::victims(&server, "sample", &["victim"]).await;
@@ -66,7 +58,7 @@ async fn of_a_whole_sample_only_the_damaged_relation_is_named() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_sequence_is_derived_from_the_column_it_feeds() {
-    for version in two() {
+    for version in Version::two() {
         let server = Server::start(&version, ServerOptions::checksums(true));
         let sql = "CREATE TABLE fed (x text, id serial); INSERT INTO fed(x) SELECT 'a' FROM generate_series(1, 777);
             CREATE TABLE falls (id bigint GENERATED ALWAYS AS IDENTITY (INCREMENT -2 START -5 MAXVALUE -1), y int);
@@ -107,7 +99,7 @@ async fn a_damaged_sequence_is_derived_from_the_column_it_feeds() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lost_pages_of_large_objects_are_listed_and_matviews_are_salvaged() {
-    for version in two() {
+    for version in Version::two() {
         let server = Server::start(&version, ServerOptions::checksums(true));
         let sql = "SELECT lo_from_bytea(1000 + i, decode(repeat(md5(i::text), 3000), 'hex')) FROM generate_series(1, 20) i;
             CREATE TABLE t AS SELECT i, md5(i::text) m FROM generate_series(1, 5000) i;
@@ -182,7 +174,7 @@ async fn lost_pages_of_large_objects_are_listed_and_matviews_are_salvaged() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_relation_read_in_ranges_gives_the_same_bytes_whatever_the_jobs() {
-    for version in two() {
+    for version in Version::two() {
         let server = Server::start(&version, ServerOptions::checksums(false));
         let sql = "CREATE TABLE large AS SELECT i, repeat(md5(i::text), 4) m FROM generate_series(1, 1000000) i;
             CHECKPOINT";
@@ -233,7 +225,7 @@ async fn a_damaged_relation_read_in_ranges_gives_the_same_bytes_whatever_the_job
 
 #[tokio::test(flavor = "multi_thread")]
 async fn random_flips_never_alter_a_clean_row_on_a_cluster_with_checksums() {
-    for version in two() {
+    for version in Version::two() {
         for seed in 1..=4 {
             let server = Server::start(&version, ServerOptions::checksums(true));
             let names = ["flipped", "freshflipped"];
@@ -316,7 +308,7 @@ async fn check_well(dumped: &Dumped, well: &[&str], rows: &[oracle::Row], at: &s
 
 #[tokio::test(flavor = "multi_thread")]
 async fn damaged_statistics_do_not_keep_tables_from_being_read() {
-    for version in two() {
+    for version in Version::two() {
         let server = Server::start(&version, ServerOptions::checksums(true));
         sample::victims(&server, DB, &["one", "two"]).await;
         server.execute(DB, "ANALYZE").await;
@@ -353,7 +345,7 @@ async fn damaged_statistics_do_not_keep_tables_from_being_read() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_catalog_that_only_decorates_keeps_nothing_from_being_read() {
-    for version in two() {
+    for version in Version::two() {
         let server = Server::start(&version, ServerOptions::checksums(true));
         sample::victims(&server, DB, &["one", "two"]).await;
         let client = oracle::session(&server, DB).await;

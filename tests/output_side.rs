@@ -223,3 +223,36 @@ async fn something_in_the_way_of_a_file_is_one_clear_line() {
         assert_eq!(finished, set(&["first", "second", "slow"]), "{}", ran.stderr);
     }
 }
+
+/// A full disk ends a run; where there is space, it is gone on with.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_begun_on_a_full_disk_is_ended_where_there_is_space() {
+    let server = server().await;
+    for (size, min_free, code) in [("8m", "0", 1), ("32m", "16MB", 3)] {
+        let Some(disk) = SmallDisk::full_at(size) else { return };
+        let dir = disk.path().join("out");
+        let options = ["-j2", "--split-size=8MB", "-Z", "none", "--min-free", min_free];
+        let ran = run(words(&server, &dir, &options));
+        assert_eq!(ran.code, code, "{}", ran.stderr);
+        let folder = tempfile::tempdir().unwrap();
+        let moved = folder.path().join("out");
+        let copied = std::process::Command::new("cp").arg("-a").args([&dir, &moved]).status();
+        assert!(copied.is_ok_and(|status| status.success()));
+        let options = [&options[..4], &["--min-free", "0", "--resume"]].concat();
+        let ran = run(words(&server, &moved, &options));
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        let json = std::fs::read(moved.join("manifest.json")).unwrap();
+        let manifest = Manifest::from_json(&json).expect("a whole manifest");
+        assert!(manifest.relations.iter().all(|r| r.status == RelationStatus::Clean));
+        let truth = oracle::database(&server, DB).await;
+        for (relation, rows) in truth {
+            let path = moved.join(format!("data/public.{}.copy", relation.name));
+            let bytes = oracle::read_file(&path).await;
+            let lines: Vec<u8> =
+                rows.iter().flat_map(|row| [row.line.as_slice(), b"\n"].concat()).collect();
+            assert!(bytes == lines, "{}", relation.name);
+        }
+        let parts = names_in(&moved.join("data")).into_iter().filter(|n| n.contains(".part"));
+        assert_eq!(parts.count(), 0);
+    }
+}

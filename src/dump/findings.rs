@@ -181,17 +181,19 @@ pub struct Findings {
     pub list: Vec<Finding>,
     /// Lost places that are not listed.
     pub omitted: u64,
-    crashed: bool,
+    /// Errors that mean damage, also where nothing was lost by them.
+    pub errors: u64,
     log: Log,
 }
 
 impl Findings {
     pub fn new(log: Log) -> Self {
-        Self { list: Vec::new(), omitted: 0, crashed: false, log }
+        Self { list: Vec::new(), omitted: 0, errors: 0, log }
     }
 
     /// An error of the server that means damage.
     pub fn error(&mut self, read: &Read, place: Place, words: &Words, recorded: &Recorded) {
+        self.errors += 1;
         let action = match recorded.loss {
             Some(_) => "given up",
             None => "reading narrower",
@@ -209,7 +211,7 @@ impl Findings {
 
     /// The server went down under a read that was the only one.
     pub fn crash(&mut self, read: &Read, words: &Words, recorded: &Recorded) {
-        self.crashed = true;
+        self.errors += 1;
         let action = match recorded.loss {
             Some(_) => "given up",
             None => "reading in single places",
@@ -229,20 +231,15 @@ impl Findings {
         }
     }
 
-    /// Whether reading it is known to take the server down.
-    pub fn has_crash(&self) -> bool {
-        self.crashed
-    }
-
     /// A tuple that took the server down in an earlier read.
     pub fn killer(&mut self, at: Ctid, message: &str) {
-        self.crashed = true;
         let words = Words { message: message.to_owned(), ..Words::default() };
         self.push(Some(Lost::Tuple(at)), Cause::ServerCrash, &words);
     }
 
     /// An error that is about the relation as a whole.
     pub fn whole(&mut self, cause: Cause, words: &Words) {
+        self.errors += 1;
         self.log_error(None, None, words, "given up");
         self.push(None, cause, words);
     }

@@ -33,6 +33,7 @@ pub(super) struct EarlierStretch {
     pub end: u32,
     pub lost: Vec<manifest::Lost>,
     pub lost_omitted: u64,
+    pub errors: u64,
     pub snapshots: BTreeSet<u32>,
     pub in_place: bool,
     /// The rows of what is settled.
@@ -133,7 +134,7 @@ impl Earlier {
         stretch.map.join(map);
         stretch.lost.truncate(saved.lost_kept);
         stretch.lost.extend(saved.lost);
-        stretch.lost_omitted = saved.lost_omitted;
+        (stretch.lost_omitted, stretch.errors) = (saved.lost_omitted, saved.errors);
         stretch.snapshots.insert(saved.snapshot);
         (stretch.end, stretch.files, stretch.in_place) = (saved.end, saved.files, saved.in_place);
         let settled = stretch.to();

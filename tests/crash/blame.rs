@@ -3,7 +3,7 @@
 use super::kit::dumped::{dump, dump_with};
 use super::kit::{ChecksumAfter, Harm, Place, Places, Server, ServerOptions, Version};
 use super::kit::{harm, oracle, sample};
-use super::{DB, PROGRAM, oracle_name, stopped, two, with_a_slow_table};
+use super::{DB, PROGRAM, oracle_name, stopped, with_a_slow_table};
 use futures::StreamExt;
 use pg_salvage::output::manifest::{RelationStatus, RowClass};
 use pg_salvage::server::connect::{ConnectArgs, HangUps, PasswordPrompt, Target, connect};
@@ -17,7 +17,7 @@ const CRASHES: usize = 5;
 /// way, and nobody has a last word.
 #[tokio::test(flavor = "multi_thread")]
 async fn of_silent_sessions_the_one_that_crashed_hung_up_first() {
-    for version in two() {
+    for version in Version::two() {
         let server = Server::start(&version, ServerOptions::checksums(true));
         let sql = "CREATE TABLE wide AS SELECT i, md5(i::text) FROM generate_series(1, 200000) i";
         server.execute(DB, sql).await;
@@ -60,7 +60,7 @@ async fn of_silent_sessions_the_one_that_crashed_hung_up_first() {
 /// the closed socket, and what was said before that is not lost.
 #[tokio::test]
 async fn an_idle_session_is_told_of_the_crash_of_another() {
-    for version in two() {
+    for version in Version::two() {
         let server = Server::start(&version, ServerOptions::checksums(true));
         let args = ConnectArgs {
             dbname: Some(server.conninfo(DB)),
@@ -101,7 +101,7 @@ async fn with_unlogged(version: &Version) -> (Server, Vec<oracle::Row>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_begun_while_an_unlogged_table_is_read() {
-    for (version, split) in two().into_iter().zip(["1GB", "4MB"]) {
+    for (version, split) in Version::two().into_iter().zip(["1GB", "4MB"]) {
         let (server, rows) = with_unlogged(&version).await;
         let options = ["-j4", "-Z", "zstd:9", "--split-size", split, "--max-crashes", "20"];
         let dumped = dump(PROGRAM, &server, DB, &options);
@@ -144,7 +144,7 @@ const STAYS_DOWN: &str = "stays down until somebody starts it (restart_after_cra
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_stays_down_is_waited_for_and_what_was_read_is_kept() {
-    for version in two() {
+    for version in Version::two() {
         let server = that_stays_down(&version).await;
         let dumped = dump(PROGRAM, &server, DB, &["-j4", "--crash-wait", "1s"]);
         let (at, said) = (version.major, &dumped.said);

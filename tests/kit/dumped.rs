@@ -32,6 +32,25 @@ pub fn dump(program: &str, server: &Server, dbname: &str, options: &[&str]) -> D
     Dumped { manifest, dir, said }
 }
 
+/// Goes on with a dump that was made by [`dump`].
+pub fn go_on(
+    program: &str,
+    server: &Server,
+    dbname: &str,
+    dumped: Dumped,
+    options: &[&str],
+) -> Dumped {
+    let out = Command::new(program)
+        .args(["dump", "--no-sync", "--resume", "-d"])
+        .arg(server.conninfo(dbname))
+        .arg("-f")
+        .arg(dumped.dir.path())
+        .args(options)
+        .output()
+        .expect("the program starts");
+    Dumped::read(dumped.dir, said(&out))
+}
+
 fn said(out: &Output) -> String {
     [&out.stdout, &out.stderr].map(|b| String::from_utf8_lossy(b).into_owned()).concat()
 }

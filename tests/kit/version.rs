@@ -60,6 +60,14 @@ impl Version {
         versions
     }
 
+    /// The newest server and Debian's, of those that have TID range scans.
+    pub fn two() -> Vec<Version> {
+        let mut versions = Version::between(14, 18);
+        let newest = versions.first().expect("run tests/kit/fetch-servers first").major;
+        versions.retain(|v| v.major == newest || v.major == 15);
+        versions
+    }
+
     pub fn program(&self, name: &str) -> PathBuf {
         self.home.join("bin").join(name)
     }

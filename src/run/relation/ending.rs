@@ -77,12 +77,13 @@ impl RelationRun {
 
     async fn finish(&self, state: &mut State) -> Result<manifest::Relation, OutputError> {
         let mut map = TidMap::default();
-        let (mut list, mut omitted) = (Vec::new(), 0);
+        let (mut list, mut omitted, mut seen) = (Vec::new(), 0, 0);
         let mut watch = self.watch.clone();
         for done in std::mem::take(&mut state.done).into_values() {
             map.join(done.map);
             list.extend(done.findings.list);
             omitted += done.findings.omitted;
+            seen += done.findings.errors;
             watch.join(done.watch);
         }
         let counts = map.blocks();
@@ -103,7 +104,7 @@ impl RelationRun {
             state.failed.get_or_insert(reason.to_owned());
         }
         // An error that came only once was one all the same.
-        let unharmed = list.is_empty() && counts.damaged == 0 && errors.count == 0;
+        let unharmed = list.is_empty() && counts.damaged == 0 && seen == 0;
         let status = match (&state.failed, unharmed) {
             (Some(_), _) => manifest::RelationStatus::Failed,
             (None, true) => manifest::RelationStatus::Clean,
