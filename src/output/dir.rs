@@ -139,7 +139,7 @@ impl DumpDir {
     }
 
     /// Whether files of an earlier run may lie here.
-    pub(super) fn is_resumed(&self) -> bool {
+    pub fn is_resumed(&self) -> bool {
         self.resumed
     }
 

@@ -218,7 +218,7 @@ impl Run {
         watch: &Watch,
         earlier: &EarlierRelation,
     ) -> Result<Option<Kept>, RunError> {
-        let Some(dir) = self.dir.as_ref().filter(|_| earlier.planned.is_some()) else {
+        let Some(dir) = self.dir.as_ref().filter(|dir| dir.is_resumed()) else {
             return Ok(None);
         };
         let (snapshot, data) = self.generations.now().await;

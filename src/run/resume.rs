@@ -276,12 +276,12 @@ fn agree(
 
 /// Removes what earlier runs have left and nobody goes on with.
 pub(super) fn sweep(dir: &DumpDir, wanted: &HashSet<String>) -> Result<(), OutputError> {
-    for name in dir.parts("data")? {
+    for name in dir.parts("data")?.into_iter().chain(dir.parts("maps")?) {
         if !wanted.contains(&name) {
             dir.remove(&name)?;
         }
     }
-    Ok(())
+    dir.remove("manifest.json.part")
 }
 
 impl Kept {
