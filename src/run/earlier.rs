@@ -5,6 +5,7 @@ use crate::dump::Cause;
 use crate::heap::{BlockRange, Ctid, TidMap};
 use crate::output::journal::{self, Extent, Record};
 use crate::output::manifest;
+use crate::server::inventory::Relation;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// All that the journal says.
@@ -153,6 +154,13 @@ impl EarlierRelation {
     /// settled yet.
     pub(super) fn is_accused(&self) -> bool {
         self.stretches.values().any(|s| s.accused && !s.is_settled())
+    }
+
+    /// Whether it is an unlogged table that had rows, and has no blocks now: a
+    /// crash has emptied it.
+    pub(super) fn is_emptied(&self, now: &Relation, blocks: Option<u32>) -> bool {
+        let had = |p: &journal::Relation| p.blocks > 0 && p.filenode == now.filenode;
+        now.unlogged && blocks == Some(0) && self.planned.as_ref().is_some_and(had)
     }
 
     /// Where its blocks were cut: none, where it was read as one.

@@ -18,6 +18,10 @@ use std::sync::atomic::Ordering::Relaxed;
 /// How often a lock or a lost session may keep a stretch from being read.
 pub(super) const TRIES_MAX: u32 = 3;
 
+/// Of an unlogged table, after a crash.
+pub(super) const EMPTIED: &str =
+    "a server crash has emptied this unlogged table; rows received before are kept";
+
 /// One stretch of one relation, to be read.
 pub(super) struct Job {
     pub relation: Arc<RelationRun>,
@@ -187,7 +191,12 @@ impl Run {
     ) -> Result<bool, RunError> {
         let relation = &job.relation;
         let data = ready.data_of(&relation.relation);
-        if relation.is_of_other_data(data).await {
+        let emptied = relation.relation.unlogged
+            && ready.snapshot > 1
+            && on_disk.blocks == 0
+            && job.blocks > 0;
+        // Of what a crash has emptied, what came before is all there is.
+        if !emptied && relation.is_of_other_data(data).await {
             match job.stretch.take_if(|s| s.whole && !s.findings.has_crash()) {
                 // What was read does not fit to what is seen now: again, all.
                 Some(stretch) => relation.discard(*stretch).await?,
@@ -198,10 +207,6 @@ impl Run {
         if relation.has_failed().await {
             return Ok(false);
         }
-        let emptied = relation.relation.unlogged
-            && ready.snapshot > 1
-            && on_disk.blocks == 0
-            && job.blocks > 0;
         let mut range = job.range.unwrap_or(BlockRange::new(0, on_disk.blocks));
         // It was cut when the run began; there may be rows behind that now.
         if relation.is_last(job.index) {
@@ -218,12 +223,7 @@ impl Run {
         }
         let Some(stretch) = &mut job.stretch else { return Ok(false) };
         if emptied {
-            let words = Words {
-                message: "a server crash has emptied this unlogged table; rows received before \
-                          are kept"
-                    .to_owned(),
-                ..Words::default()
-            };
+            let words = Words { message: EMPTIED.to_owned(), ..Words::default() };
             stretch.findings.whole(Cause::EmptiedByCrash, &words);
             stretch.keep_what_came();
             return Ok(false);
