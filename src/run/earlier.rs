@@ -135,6 +135,7 @@ impl Earlier {
         if let Some(first) = map.extents().first() {
             let start = stretch.map.extents().first().map_or(0, |e| e.start.block);
             stretch.map = stretch.map.part(BlockRange::new(start, first.start.block));
+            stretch.marks.retain(|(to, _)| *to <= first.start.block);
         }
         stretch.map.join(map);
         stretch.lost.truncate(saved.lost_kept);
@@ -167,5 +168,52 @@ impl EarlierRelation {
     pub(super) fn ranges(&self) -> Vec<BlockRange> {
         let planned = self.planned.iter().flat_map(|p| &p.stretches);
         planned.map(|&(start, end)| BlockRange::new(start, end)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn saved((from, to): (u32, u32), len: u64, hung: &[u32]) -> Record {
+        let mut map = TidMap::new(BlockRange::new(from, to));
+        map.mark_blocks(BlockRange::new(from, to), crate::heap::Status::Done);
+        let lost = |&block| manifest::Lost {
+            first_block: Some(block),
+            last_block: Some(block),
+            ctid: None,
+            column: None,
+            cause: Cause::Hung.name().to_owned(),
+            sqlstate: None,
+            message: String::new(),
+        };
+        Record::Stretch(journal::Stretch {
+            oid: 1,
+            stretch: 0,
+            in_place: true,
+            end: 400,
+            snapshot: 1,
+            map: map.to_text(),
+            lost_kept: 0,
+            lost: hung.iter().map(lost).collect(),
+            lost_omitted: 0,
+            files: [Extent { len, rows: len, bytes: len }, Extent::default()],
+        })
+    }
+
+    /// A later run has written over what the first has written behind block 100.
+    #[test]
+    fn what_was_taken_back_twice_is_cut_where_the_files_are_now() {
+        let mut earlier = Earlier::default();
+        earlier.record(saved((0, 100), 10, &[]));
+        earlier.record(saved((100, 200), 20, &[150]));
+        earlier.record(saved((200, 300), 30, &[150]));
+        let mut first = earlier.relations[&1].stretches[&0].clone();
+        first.try_again();
+        assert_eq!((first.to(), first.files[0].len), (100, 10));
+        earlier.record(saved((100, 250), 27, &[220]));
+        let mut second = earlier.relations[&1].stretches[&0].clone();
+        second.try_again();
+        assert_eq!((second.to(), second.files[0].len), (100, 10), "not at 200, which is gone");
     }
 }
