@@ -2,7 +2,7 @@
 //! way, which goes to the error log at once.
 
 use crate::heap::{BlockRange, Ctid, Loss, Place, Read, Recorded};
-use crate::output::error_log::{ErrorLine, ErrorLog};
+use crate::output::error_log::{ErrorLine, ErrorLog, FOR_NOW};
 use crate::output::manifest;
 use crate::server::fault::Words;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -224,7 +224,7 @@ impl Findings {
     /// by it is an error.
     pub fn hindered(&mut self, cause: Cause, read: &Read, words: &Words, recorded: &Recorded) {
         if let Some(loss) = recorded.loss {
-            self.log_error(Some(read), None, words, "given up");
+            self.log_error(Some(read), None, words, FOR_NOW);
             self.lost(loss, cause, words);
         }
     }

@@ -1,5 +1,7 @@
 //! Where a run that goes on meets what crashes and hanging disks have left.
 
+use super::kit::Disk;
+use super::kit::disk::Healing;
 use super::*;
 use pg_salvage::output::manifest::RelationStatus;
 
@@ -93,4 +95,29 @@ fn run_again(server: &Server, dumped: &Dumped) -> Output {
         .arg(dumped.dir.path())
         .output()
         .expect("the program starts")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_hung_and_is_read_by_a_later_run_is_not_called_damaged() {
+    let disk = Disk::new();
+    let server = Server::start(&Version::major(15), disk.under(ServerOptions::checksums(true)));
+    server
+        .execute(DB, "CREATE TABLE stuck AS SELECT i, md5(i::text) FROM generate_series(1, 9000) i")
+        .await;
+    server.execute(DB, "VACUUM stuck").await;
+    let sql = "SELECT pg_relation_filepath('stuck')";
+    let file: String = server.connect(DB).await.query_one(sql, &[]).await.expect("a path").get(0);
+    assert_eq!(server.stop(), Stop::Clean);
+    server.start_again();
+    let healing = Healing(&disk);
+    disk.does(&[(&file, 20..21, "stick")]);
+    let dir = tempfile::tempdir().expect("a directory");
+    let out = run(&server, dir.path(), &["--read-timeout", "500ms"], &[]);
+    assert_eq!(out.status.code(), Some(3), "{}", said(&out));
+    drop(healing);
+    let out = run(&server, dir.path(), &["--resume"], &[]);
+    let dumped = Dumped::read(dir, said(&out));
+    let entry = dumped.relation("stuck");
+    assert_eq!((entry.status, entry.rows.clean), (RelationStatus::Clean, 9000), "{entry:#?}");
+    assert_eq!(out.status.code(), Some(0), "{}", dumped.said);
 }
