@@ -83,7 +83,10 @@ impl Earlier {
             }),
             Record::Relation(planned) => {
                 let relation = self.relations.entry(planned.oid).or_default();
-                let killers = std::mem::take(&mut relation.killers);
+                let killers = match relation.is_of_file(planned.filenode) {
+                    true => std::mem::take(&mut relation.killers),
+                    false => BTreeMap::new(),
+                };
                 let planned = Some(planned);
                 *relation = EarlierRelation { planned, killers, ..EarlierRelation::default() };
             }
@@ -160,8 +163,14 @@ impl EarlierRelation {
     /// Whether it is an unlogged table that had rows, and has no blocks now: a
     /// crash has emptied it.
     pub(super) fn is_emptied(&self, now: &Relation, blocks: Option<u32>) -> bool {
-        let had = |p: &journal::Relation| p.blocks > 0 && p.filenode == now.filenode;
-        now.unlogged && blocks == Some(0) && self.planned.as_ref().is_some_and(had)
+        let had = self.planned.as_ref().is_some_and(|p| p.blocks > 0);
+        now.unlogged && blocks == Some(0) && had && self.is_of_file(now.filenode)
+    }
+
+    /// Whether what is known of its places is of this file, as far as one can
+    /// tell. In another, the same places hold other rows.
+    pub(super) fn is_of_file(&self, filenode: Option<u32>) -> bool {
+        self.planned.as_ref().is_none_or(|p| p.filenode == filenode)
     }
 
     /// Where its blocks were cut: none, where it was read as one.

@@ -187,7 +187,11 @@ impl Run {
         (queue, wanted): (&mut VecDeque<Job>, &mut HashSet<String>),
     ) -> Result<(), RunError> {
         self.progress.relations.fetch_add(1, Relaxed);
-        let earlier = locked(&self.earlier).relations.remove(&relation.oid).unwrap_or_default();
+        let earlier = locked(&self.earlier).relations.remove(&relation.oid);
+        let mut earlier = earlier.unwrap_or_default();
+        if !earlier.is_of_file(relation.filenode) {
+            earlier.killers.clear();
+        }
         let (watch, accused) = (watch(&relation, missing), earlier.is_accused());
         let is_emptied = earlier.is_emptied(&relation, length);
         let kept = self.keep(&relation, &stem, &watch, (&earlier, is_emptied)).await?;

@@ -87,6 +87,25 @@ async fn what_came_of_an_unlogged_table_outlives_a_resume() {
     assert_eq!(server.stop(), Stop::Clean);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_took_the_server_down_is_read_when_its_file_is_another_one() {
+    let server = damaged(&Version::newest(), &[("killer", Harm::THoff)]).await;
+    server.connect(DB).await.batch_execute("DROP TABLE unlogged").await.expect("it works");
+    let dir = tempfile::tempdir().expect("a directory");
+    let out = run(&server, dir.path(), &["-j1", "--max-crashes", "3"], &[]);
+    server.wait_ready();
+    assert_eq!(out.status.code(), Some(3), "{}", said(&out));
+    let journal = std::fs::read_to_string(dir.path().join("journal")).expect("a journal");
+    assert!(journal.contains(r#""record":"killer""#), "{}", said(&out));
+    let mend = "TRUNCATE killer; INSERT INTO killer SELECT * FROM well";
+    server.connect(DB).await.batch_execute(mend).await.expect("it works");
+    let out = run(&server, dir.path(), &["-j1", "--max-crashes", "3", "--resume"], &[]);
+    let dumped = Dumped::read(dir, said(&out));
+    let entry = dumped.relation("killer");
+    assert_eq!((entry.rows.clean, entry.lost.len()), (1500, 0), "{entry:#?}");
+    assert_eq!(server.stop(), Stop::Clean);
+}
+
 fn run_again(server: &Server, dumped: &Dumped) -> Output {
     Command::new(PROGRAM)
         .args(["dump", "--resume", "-d"])
