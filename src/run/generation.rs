@@ -9,7 +9,7 @@ mod current;
 
 use super::RunError;
 use super::job::TRIES_MAX;
-use crate::output::journal::Journal;
+use crate::output::journal::{self, Journal, Record};
 use crate::output::{OutputError, manifest};
 use crate::progress::Progress;
 use crate::server::catalog;
@@ -155,8 +155,14 @@ impl Generations {
         current.told.splice(0..0, before.iter().map(|_| true));
         current.taken.splice(0..0, before);
         let number = current.number();
-        if let Some(last) = current.taken.last_mut() {
-            last.number = number;
+        for (number, taken) in (1..).zip(&mut current.taken).skip(earlier.len()) {
+            taken.number = number;
+        }
+        // Lost before anything was read in them. The journal has them all, in order.
+        for snapshot in &current.taken[earlier.len()..current.taken.len() - 1] {
+            let (data, snapshot) = (snapshot.number, snapshot.clone());
+            let nothing = journal::Snapshot { snapshot, sees: String::new(), data };
+            journal.append(&Record::Snapshot(nothing))?;
         }
         let alike = earlier.last().filter(|t| same_data(&t.sees, &current.sees));
         current.data = alike.map_or(number, |t| t.data);

@@ -42,6 +42,8 @@ impl Run {
             };
             match prepared.await {
                 Ok(missing) => return Ok((first, missing)),
+                // What is done once is not done again.
+                Err(e @ RunError::Output(_)) => return Err(e),
                 Err(e) if !first.session.is_closed() || tries == TRIES_MAX => return Err(e),
                 Err(e) => tracing::info!("{e}; beginning again"),
             }
