@@ -8,6 +8,8 @@ mod kit;
 mod ended;
 #[path = "resume/every_write.rs"]
 mod every_write;
+#[path = "resume/seams.rs"]
+mod seams;
 
 use kit::dumped::Dumped;
 use kit::{ChecksumAfter, Harm, Place, Places, Server, ServerOptions, Stop, Version};

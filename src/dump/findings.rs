@@ -2,7 +2,7 @@
 //! way, which goes to the error log at once.
 
 use crate::heap::{BlockRange, Ctid, Loss, Place, Read, Recorded};
-use crate::output::error_log::{ErrorLine, ErrorLog};
+use crate::output::error_log::{ErrorLine, ErrorLog, FOR_NOW};
 use crate::output::manifest;
 use crate::server::fault::Words;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -181,19 +181,16 @@ pub struct Findings {
     pub list: Vec<Finding>,
     /// Lost places that are not listed.
     pub omitted: u64,
-    /// Errors that mean damage, also where nothing was lost by them.
-    pub errors: u64,
     log: Log,
 }
 
 impl Findings {
     pub fn new(log: Log) -> Self {
-        Self { list: Vec::new(), omitted: 0, errors: 0, log }
+        Self { list: Vec::new(), omitted: 0, log }
     }
 
     /// An error of the server that means damage.
     pub fn error(&mut self, read: &Read, place: Place, words: &Words, recorded: &Recorded) {
-        self.errors += 1;
         let action = match recorded.loss {
             Some(_) => "given up",
             None => "reading narrower",
@@ -211,7 +208,6 @@ impl Findings {
 
     /// The server went down under a read that was the only one.
     pub fn crash(&mut self, read: &Read, words: &Words, recorded: &Recorded) {
-        self.errors += 1;
         let action = match recorded.loss {
             Some(_) => "given up",
             None => "reading in single places",
@@ -226,7 +222,7 @@ impl Findings {
     /// by it is an error.
     pub fn hindered(&mut self, cause: Cause, read: &Read, words: &Words, recorded: &Recorded) {
         if let Some(loss) = recorded.loss {
-            self.log_error(Some(read), None, words, "given up");
+            self.log_error(Some(read), None, words, FOR_NOW);
             self.lost(loss, cause, words);
         }
     }
@@ -239,7 +235,6 @@ impl Findings {
 
     /// An error that is about the relation as a whole.
     pub fn whole(&mut self, cause: Cause, words: &Words) {
-        self.errors += 1;
         self.log_error(None, None, words, "given up");
         self.push(None, cause, words);
     }

@@ -78,7 +78,6 @@ impl Stretch {
             lost_kept,
             lost: lost.collect::<Vec<manifest::Lost>>(),
             lost_omitted: self.findings.omitted,
-            errors: self.findings.errors,
             files,
         };
         saving.journal.append(&Record::Stretch(record))?;

@@ -22,6 +22,9 @@ use super::redact;
 pub const ERRORS_PER_RELATION_MAX: u64 = 100_000;
 const FIELD_BYTES_MAX: usize = 4096;
 
+/// The action of an error that is no damage: a later run tries again.
+pub const FOR_NOW: &str = "given up for now";
+
 /// One error. The fields are the columns of the file, in this order.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ErrorLine {
@@ -57,6 +60,8 @@ pub struct ErrorLog {
     sync: bool,
     lines_max: u64,
     count: u64,
+    /// Those of them that tell of damage.
+    harms: u64,
     file: Option<csv::Writer<File>>,
     /// Whose errors these are, for the last line.
     relation: ErrorLine,
@@ -70,6 +75,7 @@ impl ErrorLog {
             sync: dir.sync(),
             lines_max: ERRORS_PER_RELATION_MAX,
             count: 0,
+            harms: 0,
             file: None,
             relation: ErrorLine::default(),
         };
@@ -82,6 +88,11 @@ impl ErrorLog {
     /// How many errors there were, also those that are not listed.
     pub fn count(&self) -> u64 {
         self.count
+    }
+
+    /// How many of them tell of damage, those of earlier runs too.
+    pub fn harms(&self) -> u64 {
+        self.harms
     }
 
     pub fn record(&mut self, line: ErrorLine) -> Result<(), OutputError> {
@@ -98,6 +109,7 @@ impl ErrorLog {
             };
         }
         self.count += 1;
+        self.harms += u64::from(line.action.as_deref() != Some(FOR_NOW));
         if self.count <= self.lines_max { self.append(&line) } else { Ok(()) }
     }
 
@@ -179,6 +191,9 @@ impl ErrorLog {
         while let Ok(true) = reader.read_byte_record(&mut record) {
             whole = reader.position().byte();
             self.count += 1;
+            // The action is the last field.
+            let action = record.len().checked_sub(1).and_then(|last| record.get(last));
+            self.harms += u64::from(action != Some(FOR_NOW.as_bytes()));
         }
         file.set_len(whole).map_err(OutputError::io("truncate file", &path))?;
         self.open()

@@ -167,8 +167,6 @@ pub struct Stretch {
     /// These follow.
     pub lost: Vec<manifest::Lost>,
     pub lost_omitted: u64,
-    /// Errors that mean damage, so far.
-    pub errors: u64,
     /// Its rows: clean, suspect.
     pub files: [Extent; 2],
 }

@@ -2,7 +2,7 @@
 //! after the first was lost.
 
 use super::generation::Numbered;
-use super::job::Job;
+use super::job::{EMPTIED, Job};
 use super::relation::{Met, RelationRun};
 use super::{Run, RunError, locked};
 use crate::dump::Cause;
@@ -64,12 +64,7 @@ impl Run {
         }
         let Some(stretch) = &mut job.stretch else { return Ok(Begun::Nothing) };
         if emptied {
-            let words = Words {
-                message: "a server crash has emptied this unlogged table; rows received before \
-                          are kept"
-                    .to_owned(),
-                ..Words::default()
-            };
+            let words = Words { message: EMPTIED.to_owned(), ..Words::default() };
             stretch.findings.whole(Cause::EmptiedByCrash, &words);
             stretch.keep_what_came();
             return Ok(Begun::Nothing);

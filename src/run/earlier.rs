@@ -4,6 +4,7 @@ use crate::dump::Cause;
 use crate::heap::{BlockRange, Ctid, TidMap};
 use crate::output::journal::{self, Extent, Record};
 use crate::output::manifest;
+use crate::server::inventory::Relation;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// All that the journal says.
@@ -33,7 +34,6 @@ pub(super) struct EarlierStretch {
     pub end: u32,
     pub lost: Vec<manifest::Lost>,
     pub lost_omitted: u64,
-    pub errors: u64,
     pub snapshots: BTreeSet<u32>,
     pub in_place: bool,
     /// The rows of what is settled.
@@ -78,7 +78,10 @@ impl Earlier {
             Record::Snapshot(taken) => self.snapshots.push(taken),
             Record::Relation(planned) => {
                 let relation = self.relations.entry(planned.oid).or_default();
-                let killers = std::mem::take(&mut relation.killers);
+                let killers = match relation.is_of_file(planned.filenode) {
+                    true => std::mem::take(&mut relation.killers),
+                    false => BTreeMap::new(),
+                };
                 let planned = Some(planned);
                 *relation = EarlierRelation { planned, killers, ..EarlierRelation::default() };
             }
@@ -130,11 +133,12 @@ impl Earlier {
         if let Some(first) = map.extents().first() {
             let start = stretch.map.extents().first().map_or(0, |e| e.start.block);
             stretch.map = stretch.map.part(BlockRange::new(start, first.start.block));
+            stretch.marks.retain(|(to, _)| *to <= first.start.block);
         }
         stretch.map.join(map);
         stretch.lost.truncate(saved.lost_kept);
         stretch.lost.extend(saved.lost);
-        (stretch.lost_omitted, stretch.errors) = (saved.lost_omitted, saved.errors);
+        stretch.lost_omitted = saved.lost_omitted;
         stretch.snapshots.insert(saved.snapshot);
         (stretch.end, stretch.files, stretch.in_place) = (saved.end, saved.files, saved.in_place);
         let settled = stretch.to();
@@ -151,9 +155,69 @@ impl EarlierRelation {
         self.stretches.values().any(|s| s.accused && !s.is_settled())
     }
 
+    /// Whether it is an unlogged table that had rows, and has no blocks now: a
+    /// crash has emptied it.
+    pub(super) fn is_emptied(&self, now: &Relation, blocks: Option<u32>) -> bool {
+        let had = self.planned.as_ref().is_some_and(|p| p.blocks > 0);
+        now.unlogged && blocks == Some(0) && had && self.is_of_file(now.filenode)
+    }
+
+    /// Whether what is known of its places is of this file, as far as one can
+    /// tell. In another, the same places hold other rows.
+    pub(super) fn is_of_file(&self, filenode: Option<u32>) -> bool {
+        self.planned.as_ref().is_none_or(|p| p.filenode == filenode)
+    }
+
     /// Where its blocks were cut: none, where it was read as one.
     pub(super) fn ranges(&self) -> Vec<BlockRange> {
         let planned = self.planned.iter().flat_map(|p| &p.stretches);
         planned.map(|&(start, end)| BlockRange::new(start, end)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn saved((from, to): (u32, u32), len: u64, hung: &[u32]) -> Record {
+        let mut map = TidMap::new(BlockRange::new(from, to));
+        map.mark_blocks(BlockRange::new(from, to), crate::heap::Status::Done);
+        let lost = |&block| manifest::Lost {
+            first_block: Some(block),
+            last_block: Some(block),
+            ctid: None,
+            column: None,
+            cause: Cause::Hung.name().to_owned(),
+            sqlstate: None,
+            message: String::new(),
+        };
+        Record::Stretch(journal::Stretch {
+            oid: 1,
+            stretch: 0,
+            in_place: true,
+            end: 400,
+            snapshot: 1,
+            map: map.to_text(),
+            lost_kept: 0,
+            lost: hung.iter().map(lost).collect(),
+            lost_omitted: 0,
+            files: [Extent { len, rows: len, bytes: len }, Extent::default()],
+        })
+    }
+
+    /// A later run has written over what the first has written behind block 100.
+    #[test]
+    fn what_was_taken_back_twice_is_cut_where_the_files_are_now() {
+        let mut earlier = Earlier::default();
+        earlier.record(saved((0, 100), 10, &[]));
+        earlier.record(saved((100, 200), 20, &[150]));
+        earlier.record(saved((200, 300), 30, &[150]));
+        let mut first = earlier.relations[&1].stretches[&0].clone();
+        first.try_again();
+        assert_eq!((first.to(), first.files[0].len), (100, 10));
+        earlier.record(saved((100, 250), 27, &[220]));
+        let mut second = earlier.relations[&1].stretches[&0].clone();
+        second.try_again();
+        assert_eq!((second.to(), second.files[0].len), (100, 10), "not at 200, which is gone");
     }
 }

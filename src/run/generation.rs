@@ -9,7 +9,7 @@ mod current;
 
 use super::RunError;
 use super::job::TRIES_MAX;
-use crate::output::journal::{self, Journal};
+use crate::output::journal::{self, Journal, Record};
 use crate::output::{OutputError, manifest};
 use crate::progress::Progress;
 use crate::server::catalog;
@@ -154,6 +154,14 @@ impl Generations {
         current.told.splice(0..0, before.iter().map(|_| true));
         current.taken.splice(0..0, before);
         let number = current.number();
+        for (number, taken) in (1..).zip(&mut current.taken).skip(earlier.len()) {
+            (taken.number, taken.same_as) = (number, number);
+        }
+        // Lost before anything was read in them. The journal has them all, in order.
+        for snapshot in &current.taken[earlier.len()..current.taken.len() - 1] {
+            let (snapshot, sees) = (snapshot.clone(), String::new());
+            journal.append(&Record::Snapshot(journal::Snapshot { snapshot, sees }))?;
+        }
         let alike = earlier.last().filter(|t| same_data(&t.sees, &current.sees));
         let data = alike.map_or(number, |t| t.snapshot.same_as);
         current.data = data;

@@ -19,6 +19,10 @@ use std::sync::atomic::Ordering::Relaxed;
 /// How often a lock or a lost session may keep a stretch from being read.
 pub(super) const TRIES_MAX: u32 = 3;
 
+/// Of an unlogged table, after a crash.
+pub(super) const EMPTIED: &str =
+    "a server crash has emptied this unlogged table; rows received before are kept";
+
 /// One stretch of one relation, to be read.
 pub(super) struct Job {
     pub relation: Arc<RelationRun>,

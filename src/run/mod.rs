@@ -299,7 +299,9 @@ impl Run {
             }
         }
         let furthest = relation.furthest();
-        if let Some(journal) = self.journal.as_ref().filter(|_| entry.status != Failed) {
+        // What was had of an unlogged table may be all there is by then.
+        let is_worth_it = entry.status != Failed || relation.relation.unlogged;
+        if let Some(journal) = self.journal.as_ref().filter(|_| is_worth_it) {
             let relation = Box::new(entry.clone());
             journal.append(&Record::Done { relation, furthest: furthest.clone() })?;
             journal.sync_sometimes().await?;

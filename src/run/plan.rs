@@ -3,12 +3,12 @@
 use super::earlier::EarlierRelation;
 use super::entry::described;
 use super::generation::Numbered;
-use super::job::{Job, TRIES_MAX};
+use super::job::{EMPTIED, Job, TRIES_MAX};
 use super::relation::{Plan, RelationRun};
 use super::resume::{Kept, fits, has_files, sweep, take_up};
 use super::sequences::Missing;
 use super::{Run, RunError, locked};
-use crate::dump::{ColumnWatch, Watch};
+use crate::dump::{Cause, ColumnWatch, Finding, Watch};
 use crate::heap::{BlockRange, stretches};
 use crate::output::{manifest, names};
 use crate::server::inventory::{Inventory, Relation, RelationKind};
@@ -42,6 +42,8 @@ impl Run {
             };
             match prepared.await {
                 Ok(missing) => return Ok((first, missing)),
+                // What is done once is not done again.
+                Err(e @ RunError::Output(_)) => return Err(e),
                 Err(e) if !first.session.is_closed() || tries == TRIES_MAX => return Err(e),
                 Err(e) => tracing::info!("{e}; beginning again"),
             }
@@ -92,7 +94,7 @@ impl Run {
             };
             cuts.push((relation, length, readable, cut));
         }
-        self.take_over_done()?;
+        self.take_over_done(&blocks)?;
         let (mut queue, mut wanted) = (VecDeque::new(), HashSet::new());
         for (relation, length, readable, cut) in cuts {
             if self.is_done(&relation) {
@@ -129,10 +131,20 @@ impl Run {
     }
 
     /// Takes over what earlier runs have done, as far as its files are there.
-    fn take_over_done(&self) -> Result<(), RunError> {
+    fn take_over_done(&self, blocks: &HashMap<u32, u32>) -> Result<(), RunError> {
         let Some(dir) = &self.dir else { return Ok(()) };
-        for relation in locked(&self.earlier).relations.values_mut() {
-            let Some((entry, furthest)) = &relation.done else { continue };
+        let read = locked(&self.read).clone();
+        for (oid, relation) in &mut locked(&self.earlier).relations {
+            let length = blocks.get(oid).copied();
+            let is_empty = read.get(oid).is_some_and(|now| relation.is_emptied(now, length));
+            let Some((entry, furthest)) = &mut relation.done else { continue };
+            if entry.status == manifest::RelationStatus::Failed {
+                if !is_empty {
+                    relation.done = None;
+                    continue;
+                }
+                ends_emptied(entry);
+            }
             if !has_files(dir, &entry.files)? {
                 let (schema, name) = (&entry.schema, &entry.name);
                 tracing::warn!("files of relation \"{schema}.{name}\" are gone; it is read again");
@@ -177,9 +189,14 @@ impl Run {
         (queue, wanted): (&mut VecDeque<Job>, &mut HashSet<String>),
     ) -> Result<(), RunError> {
         self.progress.relations.fetch_add(1, Relaxed);
-        let earlier = locked(&self.earlier).relations.remove(&relation.oid).unwrap_or_default();
+        let earlier = locked(&self.earlier).relations.remove(&relation.oid);
+        let mut earlier = earlier.unwrap_or_default();
+        if !earlier.is_of_file(relation.filenode) {
+            earlier.killers.clear();
+        }
         let (watch, accused) = (watch(&relation, missing), earlier.is_accused());
-        let kept = self.keep(&relation, &stem, &watch, &earlier).await?;
+        let is_emptied = earlier.is_emptied(&relation, length);
+        let kept = self.keep(&relation, &stem, &watch, (&earlier, is_emptied)).await?;
         let is_kept = kept.is_some();
         let data = match &kept {
             Some(kept) if !kept.stretches.is_empty() => Some(self.generations.now().await.1),
@@ -187,6 +204,8 @@ impl Run {
         };
         if is_kept {
             cut = earlier.ranges();
+        }
+        if is_kept || is_emptied {
             length = length.max(earlier.planned.map(|p| p.blocks));
         }
         let (kept, files, killers) = (kept.unwrap_or_default(), self.files(), earlier.killers);
@@ -216,7 +235,7 @@ impl Run {
         relation: &Relation,
         stem: &str,
         watch: &Watch,
-        earlier: &EarlierRelation,
+        (earlier, is_emptied): (&EarlierRelation, bool),
     ) -> Result<Option<Kept>, RunError> {
         let Some(dir) = self.dir.as_ref().filter(|dir| dir.is_resumed()) else {
             return Ok(None);
@@ -228,6 +247,8 @@ impl Run {
             Some(if relation.unlogged { number } else { taken.snapshot.same_as })
         };
         let now = if relation.unlogged { snapshot } else { data };
+        // Nothing can come to what was read before: any snapshot of it will do.
+        let data_of = |number: u32| if is_emptied { Some(now) } else { data_of(number) };
         let errors = format!("errors/{stem}.csv");
         if dir.len(&errors)?.is_some() {
             dir.rename(&errors, &format!("{errors}.part"))?;
@@ -283,6 +304,20 @@ impl Run {
             }
         }
     }
+}
+
+/// A crash of the server has emptied the unlogged table since it was read: what
+/// came then is all there is.
+fn ends_emptied(entry: &mut manifest::Relation) {
+    entry.status = manifest::RelationStatus::Salvaged;
+    entry.reason = None;
+    let finding = Finding {
+        at: None,
+        cause: Cause::EmptiedByCrash,
+        sqlstate: String::new(),
+        message: EMPTIED.to_owned(),
+    };
+    entry.lost.push(finding.manifest());
 }
 
 /// What a relation weighs in the order of work: its pages and those of its

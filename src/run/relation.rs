@@ -336,7 +336,7 @@ fn taken_up<'a>(
 ) -> (TidMap, Findings) {
     let mut findings = Findings::new(log.clone());
     findings.list = earlier.lost.iter().filter_map(Finding::of).collect();
-    (findings.omitted, findings.errors) = (earlier.lost_omitted, earlier.errors);
+    findings.omitted = earlier.lost_omitted;
     for (&at, message) in killers.into_iter().filter(|(at, _)| at.offset > 0) {
         findings.killer(at, message);
     }

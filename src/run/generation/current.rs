@@ -70,9 +70,11 @@ impl Current {
 }
 
 /// Whether two snapshots see the same rows. With a transaction under way in the
-/// first, what became of it may be seen in the second.
+/// first, what became of it may be seen in the second. A standby does not list
+/// those: there is one if the oldest is not the one to come.
 pub(super) fn same_data(before: &str, after: &str) -> bool {
-    before == after && after.ends_with(':')
+    let parts: Vec<&str> = after.split(':').collect();
+    before == after && matches!(parts.as_slice(), [oldest, next, ""] if oldest == next)
 }
 
 pub(super) fn write_down(journal: &Journal, current: &Current) -> Result<(), OutputError> {
@@ -104,5 +106,24 @@ pub(super) fn described(
         taken_at: jiff::Timestamp::now(),
         in_recovery: holder.server().in_recovery,
         same_as,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_with_nothing_under_way_are_two_snapshots_of_the_same_data() {
+        for (before, after, same) in [
+            ("760:760:", "760:760:", true),
+            ("760:760:", "761:761:", false),
+            ("760:762:760", "760:762:760", false),
+            // On a standby, where one of 760 and 761 may have ended in between.
+            ("760:763:", "760:763:", false),
+            ("", "", false),
+        ] {
+            assert_eq!(same_data(before, after), same, "{before} {after}");
+        }
     }
 }

@@ -77,13 +77,12 @@ impl RelationRun {
 
     async fn finish(&self, state: &mut State) -> Result<manifest::Relation, OutputError> {
         let mut map = TidMap::default();
-        let (mut list, mut omitted, mut seen) = (Vec::new(), 0, 0);
+        let (mut list, mut omitted) = (Vec::new(), 0);
         let mut watch = self.watch.clone();
         for done in std::mem::take(&mut state.done).into_values() {
             map.join(done.map);
             list.extend(done.findings.list);
             omitted += done.findings.omitted;
-            seen += done.findings.errors;
             watch.join(done.watch);
         }
         let counts = map.blocks();
@@ -93,7 +92,7 @@ impl RelationRun {
             state.failed.get_or_insert(reason.to_owned());
         }
         let (rows, files) = self.finish_lanes(state).await?;
-        let errors = self.finish_log().await?;
+        let (errors, harms) = self.finish_log().await?;
         let rewritten_away = state.rewritten && rows.clean + rows.suspect == 0;
         if rewritten_away {
             let reason = "its file was replaced since the snapshot was taken (TRUNCATE, VACUUM \
@@ -104,7 +103,7 @@ impl RelationRun {
             state.failed.get_or_insert(reason.to_owned());
         }
         // An error that came only once was one all the same.
-        let unharmed = list.is_empty() && counts.damaged == 0 && seen == 0;
+        let unharmed = list.is_empty() && counts.damaged == 0 && harms == 0;
         let status = match (&state.failed, unharmed) {
             (Some(_), _) => manifest::RelationStatus::Failed,
             (None, true) => manifest::RelationStatus::Clean,
@@ -153,14 +152,18 @@ impl RelationRun {
         Ok((rows, clean_file.into_iter().chain(suspect_file).collect()))
     }
 
-    async fn finish_log(&self) -> Result<manifest::Errors, OutputError> {
+    /// The errors, and how many of them tell of damage.
+    async fn finish_log(&self) -> Result<(manifest::Errors, u64), OutputError> {
         let (count, log) = {
             let mut file = self.log.file.lock().unwrap_or_else(PoisonError::into_inner);
             (file.0, file.1.take())
         };
         match log {
-            Some(log) => log.finish().await,
-            None => Ok(manifest::Errors { path: None, count }),
+            Some(log) => {
+                let harms = log.harms();
+                Ok((log.finish().await?, harms))
+            }
+            None => Ok((manifest::Errors { path: None, count }, count)),
         }
     }
 
