@@ -24,6 +24,8 @@ pub(super) struct EarlierRelation {
     /// Stretches before this one are joined in the relation's files.
     pub next: usize,
     pub killers: BTreeMap<Ctid, String>,
+    /// Stretches that the server went down under.
+    pub accused: BTreeSet<usize>,
     pub done: Option<(manifest::Relation, Vec<(u32, i64)>)>,
 }
 
@@ -42,8 +44,6 @@ pub(super) struct EarlierStretch {
     marks: Vec<(u32, [Extent; 2])>,
     /// All that is in the files, where the stretch was given back.
     pub ended: Option<[Extent; 2]>,
-    /// The server went down while it was read.
-    pub accused: bool,
 }
 
 impl EarlierStretch {
@@ -78,12 +78,11 @@ impl Earlier {
             Record::Snapshot(taken) => self.snapshots.push(taken),
             Record::Relation(planned) => {
                 let relation = self.relations.entry(planned.oid).or_default();
-                let killers = match relation.is_of_file(planned.filenode) {
-                    true => std::mem::take(&mut relation.killers),
-                    false => BTreeMap::new(),
-                };
-                let planned = Some(planned);
-                *relation = EarlierRelation { planned, killers, ..EarlierRelation::default() };
+                let before = std::mem::take(relation);
+                if before.is_of_file(planned.filenode) {
+                    (relation.killers, relation.accused) = (before.killers, before.accused);
+                }
+                relation.planned = Some(planned);
             }
             Record::Stretch(saved) => self.stretch(saved),
             Record::Ended { oid, stretch, files } => {
@@ -107,7 +106,9 @@ impl Earlier {
                     self.relations.entry(oid).or_default().killers.insert(ctid, message);
                 }
             }
-            Record::Accused { oid, stretch } => self.of(oid, stretch).accused = true,
+            Record::Accused { oid, stretch } => {
+                self.relations.entry(oid).or_default().accused.insert(stretch);
+            }
             Record::Done { relation, furthest } => {
                 let oid = relation.oid;
                 self.relations.entry(oid).or_default().done = Some((*relation, furthest));
@@ -149,12 +150,6 @@ impl Earlier {
 }
 
 impl EarlierRelation {
-    /// Whether the server went down while a part of it was read that is not
-    /// settled yet.
-    pub(super) fn is_accused(&self) -> bool {
-        self.stretches.values().any(|s| s.accused && !s.is_settled())
-    }
-
     /// Whether it is an unlogged table that had rows, and has no blocks now: a
     /// crash has emptied it.
     pub(super) fn is_emptied(&self, now: &Relation, blocks: Option<u32>) -> bool {

@@ -100,6 +100,14 @@ impl Run {
         self.finish_job(job).await
     }
 
+    /// The server will not have us back, and nobody works on the queue.
+    pub(super) async fn all_gone(&self, gone: &ServerGone) -> Result<(), RunError> {
+        while let Some((job, _perishable)) = self.queue.next().await {
+            self.gone(job, gone).await?;
+        }
+        Ok(())
+    }
+
     /// A session to work with: the one at hand, or a new one.
     async fn ready<'s>(
         &self,

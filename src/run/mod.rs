@@ -216,8 +216,10 @@ impl Run {
             // What a worker without a connection left behind, and what an accused
             // one has begun again.
             while !self.queue.is_empty() {
-                let session = self.generations.session(true).await?;
-                Arc::clone(self).work(Some(session)).await?;
+                match self.generations.session(true).await {
+                    Ok(session) => Arc::clone(self).work(Some(session)).await?,
+                    Err(gone) => self.all_gone(&gone).await?,
+                }
             }
             self.work_on_accused().await?;
             if self.queue.is_empty() {

@@ -193,8 +193,9 @@ impl Run {
         let mut earlier = earlier.unwrap_or_default();
         if !earlier.is_of_file(relation.filenode) {
             earlier.killers.clear();
+            earlier.accused.clear();
         }
-        let (watch, accused) = (watch(&relation, missing), earlier.is_accused());
+        let watch = watch(&relation, missing);
         let is_emptied = earlier.is_emptied(&relation, length);
         let kept = self.keep(&relation, &stem, &watch, (&earlier, is_emptied)).await?;
         let is_kept = kept.is_some();
@@ -210,6 +211,7 @@ impl Run {
         }
         let (kept, files, killers) = (kept.unwrap_or_default(), self.files(), earlier.killers);
         wanted.extend(kept.parts(&stem, &files));
+        let accused = earlier.accused;
         let plan = Plan { relation, readable, stem, files, watch, cut, killers, accused };
         let relation = Arc::new(RelationRun::new(plan, kept, data)?);
         if !is_kept {
@@ -220,7 +222,7 @@ impl Run {
         }
         for index in relation.to_do().await {
             let job = Job::new(&relation, index, u64::from(length.unwrap_or(0)));
-            match relation.was_accused(index).await {
+            match relation.is_accused(index).await {
                 true => locked(&self.accused).push_back(job),
                 false => queue.push_back(job),
             }
@@ -243,7 +245,7 @@ impl Run {
         let (snapshot, data) = self.generations.now().await;
         let snapshots = locked(&self.earlier).snapshots.clone();
         let data_of = |number: u32| {
-            let taken = snapshots.get(usize::try_from(number.checked_sub(1)?).ok()?)?;
+            let taken = snapshots.iter().find(|s| s.snapshot.number == number)?;
             Some(if relation.unlogged { number } else { taken.snapshot.same_as })
         };
         let now = if relation.unlogged { snapshot } else { data };

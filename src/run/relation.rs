@@ -44,8 +44,6 @@ pub(super) struct RelationRun {
     /// Whether its statements can begin at a block, so that it can be gone on
     /// with.
     resumable: bool,
-    /// The server went down while an earlier run read it.
-    accused: bool,
     /// How far its rows say that sequences are, when it is done.
     furthest: StdMutex<Vec<(u32, i64)>>,
     state: Mutex<State>,
@@ -94,8 +92,8 @@ pub(super) struct Plan {
     pub watch: Watch,
     pub cut: Vec<BlockRange>,
     pub killers: BTreeMap<Ctid, String>,
-    /// The server went down while an earlier run read it.
-    pub accused: bool,
+    /// Stretches that the server went down under when an earlier run read them.
+    pub accused: BTreeSet<usize>,
 }
 
 impl RelationRun {
@@ -132,7 +130,7 @@ impl RelationRun {
             data: data.into_iter().collect(),
             snapshots,
             out: BTreeSet::new(),
-            accused: BTreeSet::new(),
+            accused,
             again: false,
             let_go: BTreeSet::new(),
             times_again: 0,
@@ -152,7 +150,6 @@ impl RelationRun {
             watch,
             cut,
             resumable,
-            accused,
             hangs: AtomicU32::new(0),
             furthest,
             state,
@@ -173,14 +170,6 @@ impl RelationRun {
     pub(super) async fn to_do(&self) -> Vec<usize> {
         let state = self.state.lock().await;
         (0..self.stretches()).filter(|i| !state.done.contains_key(i)).collect()
-    }
-
-    /// Whether the server may have gone down because an earlier run read this.
-    pub(super) async fn was_accused(&self, index: usize) -> bool {
-        let state = self.state.lock().await;
-        // Where nothing was kept, it may be any part.
-        self.accused
-            && (state.data.is_empty() || state.begun.get(&index).is_some_and(|s| s.accused))
     }
 
     /// Says in the journal that it is read from its beginning.

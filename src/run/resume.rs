@@ -191,7 +191,7 @@ pub(super) async fn take_up(
     let stretches = earlier.ranges().len().max(1);
     let mut kept = earlier.stretches.clone();
     kept.values_mut().for_each(EarlierStretch::try_again);
-    kept.retain(|_, s| s.accused || !s.map.extents().is_empty());
+    kept.retain(|_, s| !s.map.extents().is_empty());
     let settled = |i: &usize| kept.get(i).is_some_and(EarlierStretch::is_settled);
     let next = earlier.next.min((0..stretches).take_while(settled).count());
     if !agree(dir, &paths, earlier, &kept)? {
@@ -212,7 +212,7 @@ pub(super) async fn take_up(
     let mut lanes = [Begun::default(), Begun::default()];
     for (class, lane) in lanes.iter_mut().enumerate() {
         (lane.next, lane.joined) = (next, joined(earlier, next, class));
-        for (&i, stretch) in kept.range(next..).filter(|(_, s)| !s.map.extents().is_empty()) {
+        for (&i, stretch) in kept.range(next..) {
             let extent = stretch.files[class];
             if i == next && (stretch.in_place || next < earlier.next) {
                 lane.in_place = extent;
