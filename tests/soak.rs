@@ -115,7 +115,7 @@ fn choose(
     random: &mut Random,
 ) -> Vec<Fault> {
     let mut chosen: Vec<Fault> = Vec::new();
-    for n in 0..=random.below(3) {
+    for n in 0..=random.below(4) {
         let any = random.below(Fault::ALL.len());
         let fault = if first && n == 0 { turn(number) } else { Fault::ALL[any] };
         let of_disk = matches!(fault, Fault::FullDisk | Fault::LowDisk);

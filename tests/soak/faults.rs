@@ -24,6 +24,7 @@ pub enum Fault {
     ImmediateRestart,
     FastRestart,
     LockTable,
+    OthersWrite,
     // Of the way there, for all of a run.
     Cuts,
     Resets,
@@ -37,7 +38,7 @@ pub enum Fault {
 use Fault::*;
 
 impl Fault {
-    pub const ALL: [Fault; 17] = [
+    pub const ALL: [Fault; 18] = [
         Kill,
         DieAtWrite,
         LoseUnsynced,
@@ -49,6 +50,7 @@ impl Fault {
         ImmediateRestart,
         FastRestart,
         LockTable,
+        OthersWrite,
         Cuts,
         Resets,
         NetworkAway,
@@ -70,6 +72,7 @@ impl Fault {
             ImmediateRestart => "immediate stop of the server, and start",
             FastRestart => "fast stop of the server, and start",
             LockTable => "a table is locked, with --lock-timeout",
+            OthersWrite => "another transaction commits: later snapshots differ",
             Cuts => "connections are cut at random",
             Resets => "connections are reset at random",
             NetworkAway => "all connections are lost, and none are let in",
@@ -133,6 +136,11 @@ pub async fn happen(fault: Fault, base: &Base, child: &Child, random: &mut Rando
         }
         ImmediateRestart | FastRestart => restart(base, child, fault == FastRestart, pause).await,
         LockTable => lock_table(base, child, pause, random).await,
+        OthersWrite => {
+            let Ok(client) = base.server.try_connect(DB).await else { return false };
+            let written = client.batch_execute("SELECT txid_current()").await;
+            written.is_ok() && child.is_running()
+        }
         _ => unreachable!("{fault:?} is of a whole run"),
     }
 }
