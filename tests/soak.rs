@@ -78,6 +78,9 @@ async fn whatever_happens_and_however_often_the_last_resume_has_it_all() {
         one_round(base, (seed, number), &usual, folder.path(), &mut tally).await;
         folder.disable_cleanup(false);
         tally.rounds += 1;
+        if number % 20 == 0 {
+            println!("{number} rounds of {rounds} are done");
+        }
     }
     println!("PostgreSQL {}, seed {seed}: {tally}", Version::newest().major);
     for base in &bases {
