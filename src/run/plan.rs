@@ -201,7 +201,7 @@ impl Run {
         }
         for index in relation.to_do().await {
             let job = Job::new(&relation, index, u64::from(length.unwrap_or(0)));
-            match relation.was_accused(index).await {
+            match relation.was_accused(index).await? {
                 true => locked(&self.accused).push_back(job),
                 false => queue.push_back(job),
             }

@@ -175,12 +175,17 @@ impl RelationRun {
         (0..self.stretches()).filter(|i| !state.done.contains_key(i)).collect()
     }
 
-    /// Whether the server may have gone down because an earlier run read this.
-    pub(super) async fn was_accused(&self, index: usize) -> bool {
-        let state = self.state.lock().await;
+    /// Whether the server may have gone down because an earlier run read this. It
+    /// stays accused, for later runs, too.
+    pub(super) async fn was_accused(&self, index: usize) -> Result<bool, OutputError> {
+        let mut state = self.state.lock().await;
         // Where nothing was kept, it may be any part.
-        self.accused
-            && (state.data.is_empty() || state.begun.get(&index).is_some_and(|s| s.accused))
+        let was = self.accused
+            && (state.data.is_empty() || state.begun.get(&index).is_some_and(|s| s.accused));
+        if was && state.accused.insert(index) {
+            self.write_accused(index)?;
+        }
+        Ok(was)
     }
 
     /// Says in the journal that it is read from its beginning.
@@ -281,9 +286,16 @@ impl RelationRun {
     /// The server went down while this stretch was read.
     pub(super) async fn accused(&self, stretch: usize) -> Result<(), OutputError> {
         self.state.lock().await.accused.insert(stretch);
+        self.write_accused(stretch)?;
+        match &self.files.journal {
+            Some(journal) => journal.sync().await,
+            None => Ok(()),
+        }
+    }
+
+    fn write_accused(&self, stretch: usize) -> Result<(), OutputError> {
         let Some(journal) = &self.files.journal else { return Ok(()) };
-        journal.append(&Record::Accused { oid: self.relation.oid, stretch })?;
-        journal.sync().await
+        journal.append(&Record::Accused { oid: self.relation.oid, stretch })
     }
 
     /// Notes what a read of a stretch took in, and of which data.
