@@ -11,7 +11,7 @@ mod every_write;
 #[path = "resume/seams.rs"]
 mod seams;
 
-use kit::dumped::Dumped;
+use kit::dumped::{Dumped, check_same};
 use kit::{ChecksumAfter, Harm, Place, Places, Server, ServerOptions, Stop, Version};
 use kit::{harm, oracle, sample};
 use pg_salvage::output::manifest::RowClass;
@@ -71,37 +71,4 @@ async fn damaged(version: &Version, harms: &[(&str, Harm)]) -> Server {
     }
     server.start_again();
     server
-}
-
-/// What of a dump must be the same, whatever happened on the way.
-async fn essence(dumped: &Dumped) -> Vec<(String, String, Vec<Vec<u8>>, Vec<Vec<u8>>)> {
-    let mut all = Vec::new();
-    for relation in &dumped.manifest.relations {
-        let said = format!(
-            "{:?} {:?} {:?} {:?} {:?} {:?}",
-            relation.status,
-            relation.reason,
-            relation.rows,
-            relation.blocks,
-            relation.lost,
-            relation.sequence
-        );
-        let clean = dumped.lines(relation, RowClass::Clean).await;
-        let suspect = dumped.lines(relation, RowClass::Suspect).await;
-        all.push((relation.name.clone(), said, clean, suspect));
-    }
-    all
-}
-
-/// Holds a dump against one that nobody disturbed.
-async fn check_same(dumped: &Dumped, undisturbed: &Dumped, at: &str) {
-    dumped.check_files(at);
-    let (found, wanted) = (essence(dumped).await, essence(undisturbed).await);
-    for (found, wanted) in found.iter().zip(&wanted) {
-        assert_eq!((&found.0, &found.1), (&wanted.0, &wanted.1), "{at}");
-        assert!(found.2 == wanted.2, "{at}: clean rows of {}", found.0);
-        assert!(found.3 == wanted.3, "{at}: suspect rows of {}", found.0);
-    }
-    assert_eq!(found.len(), wanted.len(), "{at}");
-    assert_eq!(dumped.manifest.status, undisturbed.manifest.status, "{at}");
 }

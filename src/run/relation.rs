@@ -270,9 +270,16 @@ impl RelationRun {
     /// The server went down while this stretch was read.
     pub(super) async fn accused(&self, stretch: usize) -> Result<(), OutputError> {
         self.state.lock().await.accused.insert(stretch);
+        self.write_accused(stretch)?;
+        match &self.files.journal {
+            Some(journal) => journal.sync().await,
+            None => Ok(()),
+        }
+    }
+
+    fn write_accused(&self, stretch: usize) -> Result<(), OutputError> {
         let Some(journal) = &self.files.journal else { return Ok(()) };
-        journal.append(&Record::Accused { oid: self.relation.oid, stretch })?;
-        journal.sync().await
+        journal.append(&Record::Accused { oid: self.relation.oid, stretch })
     }
 
     /// Notes what a read of a stretch took in, and of which data.

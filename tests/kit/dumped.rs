@@ -175,3 +175,48 @@ fn unfinished(dir: &Path) -> Vec<String> {
     }
     found
 }
+
+/// What of a relation must be the same, whatever happened on the way.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Essence {
+    pub name: String,
+    /// What its entry says of it.
+    pub entry: String,
+    pub clean: Vec<Vec<u8>>,
+    pub suspect: Vec<Vec<u8>>,
+}
+
+impl Dumped {
+    /// Of each relation, in the manifest's order.
+    pub async fn essence(&self) -> Vec<Essence> {
+        let mut all = Vec::new();
+        for relation in &self.manifest.relations {
+            let Relation { status, reason, rows, blocks, lost, sequence, .. } = relation;
+            all.push(Essence {
+                name: relation.name.clone(),
+                entry: format!("{status:?} {reason:?} {rows:?} {blocks:?} {lost:?} {sequence:?}"),
+                clean: self.lines(relation, RowClass::Clean).await,
+                suspect: self.lines(relation, RowClass::Suspect).await,
+            });
+        }
+        all
+    }
+
+    /// Holds it against the essence of one that nobody disturbed.
+    pub async fn assert_same(&self, wanted: &[Essence], at: &str) {
+        self.check_files(at);
+        let found = self.essence().await;
+        for (found, wanted) in found.iter().zip(wanted) {
+            assert_eq!((&found.name, &found.entry), (&wanted.name, &wanted.entry), "{at}");
+            assert!(found.clean == wanted.clean, "{at}: clean rows of {}", found.name);
+            assert!(found.suspect == wanted.suspect, "{at}: suspect rows of {}", found.name);
+        }
+        assert_eq!(found.len(), wanted.len(), "{at}");
+    }
+}
+
+/// Holds a dump against one that nobody disturbed.
+pub async fn check_same(dumped: &Dumped, undisturbed: &Dumped, at: &str) {
+    dumped.assert_same(&undisturbed.essence().await, at).await;
+    assert_eq!(dumped.manifest.status, undisturbed.manifest.status, "{at}");
+}

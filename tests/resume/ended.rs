@@ -66,6 +66,24 @@ async fn what_was_not_tried_for_fear_of_a_crash_is_tried_by_a_later_run() {
     panic!("it did not come to its end: {crashes:?} crashes");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_took_the_server_down_is_not_forgotten_when_the_database_is_written_to() {
+    let server = damaged(&Version::newest(), &KILLERS[..1]).await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut crashes = Vec::new();
+    for _ in 0..4 {
+        let before = server.crashes();
+        let out = run(&server, dir.path(), &["--max-crashes", "0", "--resume"], &[]);
+        server.wait_ready();
+        assert_eq!(out.status.code(), Some(3), "{}", said(&out));
+        crashes.push(server.crashes() - before);
+        // From now on snapshots see something else: nothing that was read is kept.
+        server.execute(DB, "SELECT txid_current()").await;
+    }
+    assert_eq!(crashes, [1, 0, 0, 0]);
+    assert_eq!(server.stop(), Stop::Clean);
+}
+
 /// A run that comes to a table which is locked, and waits there.
 async fn at_the_gate(server: &Server, dir: &Path, options: &[&str]) -> Child {
     let child = Command::new(PROGRAM)
