@@ -6,7 +6,8 @@ mod kit;
 
 use kit::disk::Healing;
 use kit::dumped::{Dumped, dump, dump_with, go_on};
-use kit::{Disk, Server, ServerOptions, Stop, Version, oracle};
+use kit::fuse::Ill as Block;
+use kit::{Disk, FuseFile, Server, ServerOptions, Stop, Version, oracle};
 use pg_salvage::output::manifest::{Lost, RelationStatus, RowClass};
 use rustix::process::{Pid, Signal, kill_process};
 use std::time::{Duration, Instant};
@@ -15,9 +16,9 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_pg_salvage");
 const DB: &str = "postgres";
 
 /// A server with tables on a disk of our own, nothing of them in its memory.
-struct Ill {
+struct Ill<D = Disk> {
     server: Server,
-    disk: Disk,
+    disk: D,
 }
 
 const ROWS: u32 = 30_000;
@@ -28,8 +29,10 @@ impl Ill {
         let server = Server::start(version, disk.under(ServerOptions::checksums(true)));
         Ill::on(server, disk, tables).await
     }
+}
 
-    async fn on(server: Server, disk: Disk, tables: &[&str]) -> Ill {
+impl<D> Ill<D> {
+    async fn on(server: Server, disk: D, tables: &[&str]) -> Ill<D> {
         for name in tables {
             let sql = format!(
                 "CREATE TABLE {name} AS SELECT i, md5(i::text) m FROM generate_series(1, {ROWS}) i"
@@ -86,20 +89,58 @@ async fn a_block_that_sticks_is_lost_alone() {
         ill.restart();
         let healing = Healing(&ill.disk);
         ill.disk.does(&[(&ill.file("stuck").await, 100..101, "stick")]);
-        let options = ["-j2", "--read-timeout", "1s"];
-        let dumped = dump(PROGRAM, &ill.server, DB, &options);
-        drop(healing);
-        assert_all_but_blocks(&dumped, "stuck", &stuck, &[100]).await;
+        assert_block_100_is_lost_until(&ill, &stuck, &well, || drop(healing)).await;
+    }
+}
+
+/// It is told to hang in "stuck", and is healed when the first run is over.
+async fn assert_block_100_is_lost_until<D>(
+    ill: &Ill<D>,
+    stuck: &[oracle::Row],
+    well: &[oracle::Row],
+    heal: impl FnOnce(),
+) {
+    let options = ["-j2", "--read-timeout", "1s"];
+    let dumped = dump(PROGRAM, &ill.server, DB, &options);
+    heal();
+    assert_all_but_blocks(&dumped, "stuck", stuck, &[100]).await;
+    assert_all_but_blocks(&dumped, "well", well, &[]).await;
+    assert_eq!(dumped.manifest.exit_code, 3);
+    assert_eq!(dumped.manifest.snapshots.len(), 1, "{:?}", dumped.manifest.warnings);
+    assert_eq!(dumped.leftovers(), Vec::<String>::new());
+    // The disk answers again, and a later run reads the block, and little else.
+    let again = go_on(PROGRAM, &ill.server, DB, dumped, &options);
+    assert_all_but_blocks(&again, "stuck", stuck, &[]).await;
+    assert_all_but_blocks(&again, "well", well, &[]).await;
+    assert_eq!((again.manifest.exit_code, again.manifest.resumed.len()), (0, 1));
+    again.check_files("resumed");
+}
+
+/// Its reads hang in the kernel: uninterruptible (state D) once a signal came,
+/// as the server's own workers, which read for others on 18, get none.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_block_that_a_fuse_disk_does_not_give_is_lost_alone_and_is_damage_if_it_says_so() {
+    for version in Version::two() {
+        let server = Server::start(&version, ServerOptions::checksums(true));
+        let ill = Ill::on(server, (), &["stuck", "well"]).await;
+        let (stuck, well) = (ill.truth("stuck").await, ill.truth("well").await);
+        let path = ill.server.data_dir().join(ill.file("stuck").await);
+        assert_eq!(ill.server.stop(), Stop::Clean);
+        // Made after the server, and gone before it, which can end then.
+        let Some(disk) = FuseFile::instead_of(&path) else { return };
+        ill.server.start_again();
+        disk.does(100, Block::Sticks);
+        let mut states = Vec::new();
+        assert_block_100_is_lost_until(&ill, &stuck, &well, || states = disk.heal()).await;
+        assert!(!states.is_empty() && !states.contains(&'X'), "{states:?}");
+        assert!(version.major >= 18 || states.iter().all(|&s| s == 'D'), "{states:?}");
+        ill.restart();
+        disk.does(77, Block::Fails);
+        let dumped = dump(PROGRAM, &ill.server, DB, &[]);
+        assert_is_damage(&dumped, "stuck", &stuck, 77).await;
         assert_all_but_blocks(&dumped, "well", &well, &[]).await;
-        assert_eq!(dumped.manifest.exit_code, 3);
-        assert_eq!(dumped.manifest.snapshots.len(), 1, "{:?}", dumped.manifest.warnings);
-        assert_eq!(dumped.leftovers(), Vec::<String>::new());
-        // The disk answers again, and a later run reads the block, and little else.
-        let again = go_on(PROGRAM, &ill.server, DB, dumped, &options);
-        assert_all_but_blocks(&again, "stuck", &stuck, &[]).await;
-        assert_all_but_blocks(&again, "well", &well, &[]).await;
-        assert_eq!((again.manifest.exit_code, again.manifest.resumed.len()), (0, 1));
-        again.check_files("resumed");
+        disk.heal();
+        assert_eq!(ill.server.stop(), Stop::Clean);
     }
 }
 
@@ -141,15 +182,19 @@ async fn a_block_that_the_disk_will_not_give_is_damage() {
         ill.restart();
         ill.disk.does(&[(&ill.file("t").await, 77..78, "eio")]);
         let dumped = dump(PROGRAM, &ill.server, DB, &[]);
-        let entry = dumped.relation("t");
-        let lines = dumped.lines(entry, RowClass::Clean).await;
-        let left = truth.iter().filter(|r| r.block != 77).map(|r| r.line.as_slice());
-        assert!(lines.iter().map(Vec::as_slice).eq(left), "{entry:#?}");
-        assert_eq!((entry.status, dumped.manifest.exit_code), (RelationStatus::Salvaged, 2));
-        let [lost] = entry.lost.as_slice() else { panic!("{entry:#?}") };
-        assert_eq!((lost.first_block, lost.cause.as_str()), (Some(77), "page"));
-        assert_eq!(lost.sqlstate.as_deref(), Some("58030"));
+        assert_is_damage(&dumped, "t", &truth, 77).await;
     }
+}
+
+async fn assert_is_damage(dumped: &Dumped, name: &str, truth: &[oracle::Row], block: u32) {
+    let entry = dumped.relation(name);
+    let lines = dumped.lines(entry, RowClass::Clean).await;
+    let left = truth.iter().filter(|r| r.block != block).map(|r| r.line.as_slice());
+    assert!(lines.iter().map(Vec::as_slice).eq(left), "{entry:#?}");
+    assert_eq!((entry.status, dumped.manifest.exit_code), (RelationStatus::Salvaged, 2));
+    let [lost] = entry.lost.as_slice() else { panic!("{entry:#?}") };
+    assert_eq!((lost.first_block, lost.cause.as_str()), (Some(block), "page"));
+    assert_eq!(lost.sqlstate.as_deref(), Some("58030"));
 }
 
 /// Nothing of the table stays in the server's memory, so each read of it is slow.
