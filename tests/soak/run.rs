@@ -10,6 +10,7 @@ use crate::{DB, NARROW, PROGRAM};
 use futures::future::join_all;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
@@ -61,6 +62,15 @@ pub struct Round<'a> {
     /// How long a run takes that nothing happens to.
     pub usual: Duration,
     pub runs: u32,
+}
+
+/// Whatever check fails: what had happened.
+impl Drop for Round<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let _ = writeln!(std::io::stderr(), "IN THE SOAK, {}", self.at);
+        }
+    }
 }
 
 impl Round<'_> {
