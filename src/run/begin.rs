@@ -41,7 +41,14 @@ impl Run {
                     self.requeue(relation, others, job.blocks).await;
                 }
                 Met::Wait => return Ok(Begun::LetGo),
-                Met::Mixed(stretch) => job.stretch = stretch,
+                Met::TooOften(stretch) => {
+                    job.stretch = stretch;
+                    let words = self.generations.last_words().await.one_line();
+                    let reason = "the database was written to and the sessions were ended again \
+                                  and again";
+                    relation.fail(format!("{reason}: {words}")).await;
+                    return Ok(Begun::Nothing);
+                }
             }
         }
         relation.entered(on_disk).await;

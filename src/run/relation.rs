@@ -69,7 +69,6 @@ struct State {
     snapshots: BTreeSet<u32>,
     /// The data that something was taken in of, by the first snapshot of each.
     data: BTreeSet<u32>,
-    mixed: bool,
     on_disk: Option<OnDisk>,
     /// The file is another one than in the snapshot.
     rewritten: bool,
@@ -134,7 +133,6 @@ impl RelationRun {
             again: false,
             let_go: BTreeSet::new(),
             times_again: 0,
-            mixed: false,
             on_disk: None,
             rewritten: false,
             failed: None,

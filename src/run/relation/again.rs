@@ -14,9 +14,9 @@ use super::{RelationRun, State, lanes};
 use crate::dump::{Stretch, piece_path};
 use crate::output::{OutputError, manifest, names};
 
-/// So often a relation is begun again; then its rows are kept as they are, and
-/// it has failed. Without end it would be where somebody ends the session that
-/// holds the snapshot again and again.
+/// So often a relation is begun again; then what was read last is kept, and it
+/// has failed. Without end it would be where somebody writes to it and ends the
+/// session that holds the snapshot again and again.
 const AGAIN_MAX: u32 = 10;
 
 /// What becomes of whoever met other data.
@@ -25,8 +25,8 @@ pub(in super::super) enum Met {
     Again(Vec<usize>),
     /// Others have not let go yet: they will see to it.
     Wait,
-    /// It was begun again too often.
-    Mixed(Option<Box<Stretch>>),
+    /// It was begun again too often: nothing more is read of it.
+    TooOften(Option<Box<Stretch>>),
 }
 
 /// What became of a relation when a stretch of it had come to its end.
@@ -47,8 +47,7 @@ impl RelationRun {
     ) -> Result<Met, RunError> {
         let mut state = self.state.lock().await;
         if state.times_again == AGAIN_MAX {
-            state.mixed = true;
-            return Ok(Met::Mixed(stretch));
+            return Ok(Met::TooOften(stretch));
         }
         drop(stretch);
         state.again = true;

@@ -86,11 +86,6 @@ impl RelationRun {
             watch.join(done.watch);
         }
         let counts = map.blocks();
-        if state.mixed {
-            let reason = "it was read in several snapshots, between which the database was \
-                          written to: rows may be there twice, or missing";
-            state.failed.get_or_insert(reason.to_owned());
-        }
         let (rows, files) = self.finish_lanes(state).await?;
         let (errors, harms) = self.finish_log().await?;
         let rewritten_away = state.rewritten && rows.clean + rows.suspect == 0;
