@@ -273,12 +273,4 @@ impl LaneWriter {
             None => Ok(Extent { rows: self.rows, ..Extent::default() }),
         }
     }
-
-    /// Nothing of it counts.
-    pub async fn discard(self) -> Result<(), OutputError> {
-        match self.file {
-            Some(file) => file.discard().await,
-            None => Ok(()),
-        }
-    }
 }

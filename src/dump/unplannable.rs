@@ -3,7 +3,6 @@
 use super::{End, Reading, Stretch, is_whole};
 use crate::output::OutputError;
 use crate::server::fault::{Fault, Phase, Words, is_refusal};
-use crate::server::session::ReadError;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Before many narrower reads are tried: can anything of this relation be
@@ -13,12 +12,7 @@ pub(super) async fn unplannable(at: &Reading<'_>, stretch: &mut Stretch) -> Opti
     if stretch.plans || (is_whole(stretch) && at.readable.plain) {
         return None;
     }
-    let probe = async {
-        let mut copy = at.session.copy(&at.readable.probe()).await?;
-        while copy.next().await?.is_some() {}
-        Ok::<(), ReadError>(())
-    };
-    match probe.await {
+    match at.session.probe(&at.readable.probe()).await {
         Ok(()) => {
             stretch.plans = true;
             None

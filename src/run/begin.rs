@@ -38,7 +38,7 @@ impl Run {
             match relation.let_go(job.index, job.stretch.take()).await? {
                 Met::Again(stretches) => {
                     let others = stretches.into_iter().filter(|&i| i != job.index);
-                    self.requeue(relation, others, job.blocks).await;
+                    self.queue_up(relation, others, job.blocks).await;
                 }
                 Met::Wait => return Ok(Begun::LetGo),
                 Met::TooOften(stretch) => {
@@ -87,20 +87,23 @@ impl Run {
         Ok(Begun::Ready)
     }
 
-    /// Stretches that are to be read again. `blocks`: of the relation, where it
-    /// is not cut.
-    pub(super) async fn requeue(
+    /// Stretches that are to be read, or read again; how many blocks they have.
+    /// `blocks`: of the relation, where it is not cut.
+    pub(super) async fn queue_up(
         &self,
         relation: &Arc<RelationRun>,
         stretches: impl IntoIterator<Item = usize>,
         blocks: u64,
-    ) {
+    ) -> u64 {
+        let mut all = 0;
         for index in stretches {
             let job = Job::new(relation, index, blocks);
+            all += job.blocks;
             match relation.is_accused(index).await {
                 true => locked(&self.accused).push_back(job),
                 false => self.queue.put_back(job),
             }
         }
+        all
     }
 }

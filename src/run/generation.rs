@@ -166,7 +166,7 @@ impl Generations {
         let data = alike.map_or(number, |t| t.snapshot.same_as);
         current.data = data;
         if let Some(last) = current.taken.last_mut() {
-            (last.number, last.same_as) = (number, data);
+            last.same_as = data;
         }
         write_down(&journal, &current)?;
         // Another one is never given.

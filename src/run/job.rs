@@ -291,7 +291,7 @@ impl Run {
             Finished::Stretch => Ok(()),
             Finished::Relation(entry) => Ok(self.finished(&job.relation, *entry).await?),
             Finished::Again(stretches) => {
-                self.requeue(&job.relation, stretches, job.blocks).await;
+                self.queue_up(&job.relation, stretches, job.blocks).await;
                 Ok(())
             }
         }

@@ -3,9 +3,9 @@
 use super::earlier::EarlierRelation;
 use super::entry::described;
 use super::generation::Numbered;
-use super::job::{EMPTIED, Job, TRIES_MAX};
+use super::job::{EMPTIED, TRIES_MAX};
 use super::relation::{Plan, RelationRun};
-use super::resume::{Kept, fits, has_files, sweep, take_up};
+use super::resume::{CLASSES, Kept, fits, has_files, sweep, take_up};
 use super::sequences::Missing;
 use super::{Run, RunError, locked};
 use crate::dump::{Cause, ColumnWatch, Finding, Watch};
@@ -15,7 +15,7 @@ use crate::server::inventory::{Inventory, Relation, RelationKind};
 use crate::server::relation::{readable, sizes};
 use crate::server::sql::Readable;
 use std::cmp::Reverse;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -95,7 +95,7 @@ impl Run {
             cuts.push((relation, length, readable, cut));
         }
         self.take_over_done(&blocks)?;
-        let (mut queue, mut wanted) = (VecDeque::new(), HashSet::new());
+        let mut wanted = HashSet::new();
         for (relation, length, readable, cut) in cuts {
             if self.is_done(&relation) {
                 continue;
@@ -104,8 +104,7 @@ impl Run {
                 Ok(readable) => {
                     let stem = stems.get(&relation.oid).cloned().unwrap_or_default();
                     let plan = (relation, readable, stem);
-                    let to = (&mut queue, &mut wanted);
-                    self.enqueue(plan, length, cut, missing, to).await?;
+                    self.enqueue(plan, length, cut, missing, &mut wanted).await?;
                 }
                 Err(reason) => self.unreadable(&relation, reason),
             }
@@ -114,10 +113,6 @@ impl Run {
             journal.sync().await?;
             sweep(dir, &wanted)?;
         }
-        let blocks = |jobs: &VecDeque<Job>| jobs.iter().map(|j| j.blocks).sum::<u64>();
-        let all = blocks(&queue) + blocks(&locked(&self.accused));
-        self.progress.blocks.store(all, Relaxed);
-        self.queue.fill(queue);
         Ok(())
     }
 
@@ -186,7 +181,7 @@ impl Run {
         mut length: Option<u32>,
         mut cut: Vec<BlockRange>,
         missing: &Missing,
-        (queue, wanted): (&mut VecDeque<Job>, &mut HashSet<String>),
+        wanted: &mut HashSet<String>,
     ) -> Result<(), RunError> {
         self.progress.relations.fetch_add(1, Relaxed);
         let earlier = locked(&self.earlier).relations.remove(&relation.oid);
@@ -220,13 +215,9 @@ impl Run {
         if let Some(entry) = relation.finish_if_done().await? {
             return Ok(self.finished(&relation, entry).await?);
         }
-        for index in relation.to_do().await {
-            let job = Job::new(&relation, index, u64::from(length.unwrap_or(0)));
-            match relation.is_accused(index).await {
-                true => locked(&self.accused).push_back(job),
-                false => queue.push_back(job),
-            }
-        }
+        let blocks = u64::from(length.unwrap_or(0));
+        let all = self.queue_up(&relation, relation.to_do().await, blocks).await;
+        self.progress.blocks.fetch_add(all, Relaxed);
         Ok(())
     }
 
@@ -263,7 +254,7 @@ impl Run {
             None
         };
         if kept.is_none() {
-            for class in [manifest::RowClass::Clean, manifest::RowClass::Suspect] {
+            for class in CLASSES {
                 dir.remove(&names::data_path(stem, class, self.options.codec))?;
             }
         }
@@ -293,12 +284,7 @@ impl Run {
     /// Whether a read of a part can be planned at all: not where pg_statistic
     /// is damaged, and then plain COPY of everything is all there is.
     async fn can_plan(&self, first: &mut Numbered, probe: &str) -> Result<bool, RunError> {
-        let tried = async {
-            let mut copy = first.session.copy(probe).await?;
-            while copy.next().await?.is_some() {}
-            Ok(())
-        };
-        match tried.await {
+        match first.session.probe(probe).await {
             Ok(()) => Ok(true),
             Err(e) => {
                 self.after_failure(first, e).await?;

@@ -24,17 +24,13 @@ impl Drop for Perishable<'_> {
 }
 
 impl Queue {
-    /// In the order in which they are to be read.
-    pub(super) fn fill(&self, jobs: VecDeque<Job>) {
-        *locked(&self.jobs) = jobs;
-    }
-
     pub(super) fn is_empty(&self) -> bool {
         locked(&self.jobs).is_empty()
     }
 
-    /// To be tried again after all others. Nobody waits for that, were it
-    /// unlogged: it may be locked for ever.
+    /// Behind all others: the plan comes in the order in which it is to be read,
+    /// and what is put back is tried again after it. Nobody waits for that, were
+    /// it unlogged: it may be locked for ever.
     pub(super) fn put_back(&self, job: Job) {
         locked(&self.jobs).push_back(job);
     }

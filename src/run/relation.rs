@@ -41,9 +41,6 @@ pub(super) struct RelationRun {
     cut: Vec<BlockRange>,
     /// How often a read of it has hung.
     pub(super) hangs: AtomicU32,
-    /// Whether its statements can begin at a block, so that it can be gone on
-    /// with.
-    resumable: bool,
     /// How far its rows say that sequences are, when it is done.
     furthest: StdMutex<Vec<(u32, i64)>>,
     state: Mutex<State>,
@@ -137,7 +134,6 @@ impl RelationRun {
             rewritten: false,
             failed: None,
         };
-        let resumable = relation.heap && readable.tid_ranges;
         let (state, furthest) = (Mutex::new(state), StdMutex::default());
         Ok(Self {
             relation,
@@ -147,7 +143,6 @@ impl RelationRun {
             log,
             watch,
             cut,
-            resumable,
             hangs: AtomicU32::new(0),
             furthest,
             state,
@@ -188,7 +183,8 @@ impl RelationRun {
         index + 1 == self.stretches()
     }
 
-    /// Whether a part of it can be read without reading, or listing, all of it.
+    /// Whether a part of it can be read without reading, or listing, all of it:
+    /// then it can be gone on with, too.
     pub(super) fn can_be_narrowed(&self) -> bool {
         self.relation.heap && self.readable.tid_ranges
     }
@@ -240,7 +236,7 @@ impl RelationRun {
         let killers = || state.killers.iter().filter(|(k, _)| rest.contains(k.block));
         let at = killers().map(|(&k, _)| k);
         let salvage = Salvage::resumed(earlier.map.clone(), rest, self.readable.tuples_max, at);
-        let journal = self.files.journal.clone().filter(|_| self.resumable);
+        let journal = self.files.journal.clone().filter(|_| self.can_be_narrowed());
         let saving = journal.map(|j| Saving::new(j, self.relation.oid, to));
         let (_, findings) = taken_up(&self.log, earlier, killers());
         state.out.insert(index);

@@ -18,7 +18,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
-const CLASSES: [RowClass; 2] = [RowClass::Clean, RowClass::Suspect];
+/// The classes of rows that are written, as the lanes are in order.
+pub(super) const CLASSES: [RowClass; 2] = [RowClass::Clean, RowClass::Suspect];
 
 /// Options that decide which rows are written, and how: a run that goes on
 /// cannot change them.

@@ -246,6 +246,13 @@ impl Session {
         Ok(CopyRows { stream, session: self, silence, begun })
     }
 
+    /// Whether a COPY can be planned and sent: its rows do not matter.
+    pub async fn probe(&self, sql: &str) -> Result<(), ReadError> {
+        let mut copy = self.copy(sql).await?;
+        while copy.next().await?.is_some() {}
+        Ok(())
+    }
+
     pub async fn execute(&self, sql: &str) -> Result<(), ReadError> {
         let mut silence = Silence::after(self.timeouts.answer());
         let statement = pin!(self.connected.client.batch_execute(sql));

@@ -1,11 +1,9 @@
 //! A finished dump directory, looked at as a script would: by its manifest.
 
 use super::{Ran, run, words, words_as};
+use crate::kit::tidy_dir::assert_tidy;
 use crate::kit::{Server, oracle};
 use pg_salvage::output::manifest::{self, Manifest, RelationStatus};
-use sha2::{Digest, Sha256};
-use std::collections::BTreeSet;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
@@ -118,27 +116,7 @@ impl Dump {
     /// Every file is listed with its size and checksum, is closed to others,
     /// and none is half-made.
     pub fn assert_tidy(&self) {
-        let case = &self.case;
-        let mut listed = BTreeSet::from(["manifest.json", "journal"].map(str::to_owned));
-        for relation in &self.manifest.relations {
-            let mut classes = BTreeSet::new();
-            for file in &relation.files {
-                let name = &relation.name;
-                assert!(classes.insert(file.class), "{case}: \"{name}\" has two files of a class");
-                assert!(listed.insert(file.path.clone()), "{case}: {} is listed twice", file.path);
-                let bytes = std::fs::read(self.dir.join(&file.path))
-                    .unwrap_or_else(|e| panic!("{case}: \"{name}\": {}: {e}", file.path));
-                assert_eq!(bytes.len() as u64, file.bytes, "{case}: \"{name}\": bytes");
-                let sum: String =
-                    Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-                assert_eq!(sum, file.sha256, "{case}: \"{name}\": sha256");
-            }
-            listed.extend(relation.map.clone());
-            listed.extend(relation.errors.iter().filter_map(|errors| errors.path.clone()));
-        }
-        let mut found = BTreeSet::new();
-        walk(&self.dir, &self.dir, case, &mut found);
-        assert_eq!(found, listed, "{case}: the files that are there, and those that are listed");
+        assert_tidy(&self.dir, &self.manifest, &self.case);
     }
 }
 
@@ -146,21 +124,6 @@ impl Dump {
 pub fn case(server: &Server, what: &str) -> String {
     let checksums = if server.options.checksums { "on" } else { "off" };
     format!("PostgreSQL {}, checksums {checksums}, {what}", server.version.major)
-}
-
-fn walk(root: &Path, folder: &Path, case: &str, found: &mut BTreeSet<String>) {
-    let mode = |path: &Path| std::fs::metadata(path).expect("it is there").permissions().mode();
-    assert_eq!(mode(folder) & 0o7777, 0o700, "{case}: mode of {}", folder.display());
-    for entry in std::fs::read_dir(folder).expect("a folder") {
-        let path = entry.expect("an entry").path();
-        if path.is_dir() {
-            walk(root, &path, case, found);
-            continue;
-        }
-        assert_eq!(mode(&path) & 0o7777, 0o600, "{case}: mode of {}", path.display());
-        let relative = path.strip_prefix(root).expect("below the root");
-        found.insert(relative.to_str().expect("UTF-8").to_owned());
-    }
 }
 
 pub fn names_in(folder: &Path) -> Vec<String> {

@@ -1,5 +1,6 @@
 //! A run of the program, and what it left.
 
+use super::tidy_dir::assert_tidy;
 use super::{Server, oracle};
 use pg_salvage::output::manifest::{Manifest, Relation, RowClass};
 use std::path::Path;
@@ -139,22 +140,7 @@ impl Dumped {
     /// Every file in the manifest is what it says, and there are no others with
     /// rows.
     pub fn check_files(&self, at: &str) {
-        use sha2::Digest;
-        let mut known = std::collections::BTreeSet::new();
-        for file in self.manifest.relations.iter().flat_map(|r| &r.files) {
-            let bytes = std::fs::read(self.dir.path().join(&file.path));
-            let bytes = bytes.unwrap_or_else(|e| panic!("{at}: {}: {e}", file.path));
-            let sum = sha2::Sha256::digest(&bytes);
-            let sum: String = sum.iter().map(|b| format!("{b:02x}")).collect();
-            assert_eq!((bytes.len() as u64, sum), (file.bytes, file.sha256.clone()), "{at}");
-            assert!(known.insert(file.path.clone()), "{at}: {} is there twice", file.path);
-        }
-        for entry in std::fs::read_dir(self.dir.path().join("data")).expect("data").flatten() {
-            let name = format!("data/{}", entry.file_name().to_string_lossy());
-            assert!(known.contains(&name), "{at}: {name} is in no manifest");
-        }
-        let leftovers = self.leftovers();
-        assert!(leftovers.is_empty(), "{at}: {leftovers:?}");
+        assert_tidy(self.dir.path(), &self.manifest, at);
     }
 
     /// Files that are not finished.

@@ -31,6 +31,7 @@ pub mod server;
 pub mod small_disk;
 mod standby;
 mod template;
+pub mod tidy_dir;
 pub mod tls;
 pub mod version;
 pub mod victim;

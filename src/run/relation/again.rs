@@ -10,6 +10,7 @@
 //! data, or comes to its end; the last one that does begins the relation again.
 
 use super::super::RunError;
+use super::super::resume::CLASSES;
 use super::{RelationRun, State, lanes};
 use crate::dump::{Stretch, piece_path};
 use crate::output::{OutputError, manifest, names};
@@ -83,7 +84,7 @@ impl RelationRun {
 
     fn remove_parts(&self) -> Result<(), OutputError> {
         let Some(dir) = &self.files.dir else { return Ok(()) };
-        for class in [manifest::RowClass::Clean, manifest::RowClass::Suspect] {
+        for class in CLASSES {
             let path = names::data_path(&self.stem, class, self.files.codec);
             dir.remove(&format!("{path}.part"))?;
             for stretch in 0..self.cut.len() {

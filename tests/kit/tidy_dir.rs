@@ -1,0 +1,47 @@
+//! What a dump directory must hold, whoever wrote it and however often.
+
+use pg_salvage::output::manifest::Manifest;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+/// Every file is listed with its size and checksum, is closed to others,
+/// and none is half-made.
+pub fn assert_tidy(dir: &Path, manifest: &Manifest, case: &str) {
+    let mut listed = BTreeSet::from(["manifest.json", "journal"].map(str::to_owned));
+    for relation in &manifest.relations {
+        let mut classes = BTreeSet::new();
+        for file in &relation.files {
+            let name = &relation.name;
+            assert!(classes.insert(file.class), "{case}: \"{name}\" has two files of a class");
+            assert!(listed.insert(file.path.clone()), "{case}: {} is listed twice", file.path);
+            let bytes = std::fs::read(dir.join(&file.path))
+                .unwrap_or_else(|e| panic!("{case}: \"{name}\": {}: {e}", file.path));
+            assert_eq!(bytes.len() as u64, file.bytes, "{case}: \"{name}\": bytes");
+            let sum: String =
+                Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(sum, file.sha256, "{case}: \"{name}\": sha256");
+        }
+        listed.extend(relation.map.clone());
+        listed.extend(relation.errors.iter().filter_map(|errors| errors.path.clone()));
+    }
+    let mut found = BTreeSet::new();
+    walk(dir, dir, case, &mut found);
+    assert_eq!(found, listed, "{case}: the files that are there, and those that are listed");
+}
+
+fn walk(root: &Path, folder: &Path, case: &str, found: &mut BTreeSet<String>) {
+    let mode = |path: &Path| std::fs::metadata(path).expect("it is there").permissions().mode();
+    assert_eq!(mode(folder) & 0o7777, 0o700, "{case}: mode of {}", folder.display());
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            walk(root, &path, case, found);
+            continue;
+        }
+        assert_eq!(mode(&path) & 0o7777, 0o600, "{case}: mode of {}", path.display());
+        let relative = path.strip_prefix(root).expect("below the root");
+        found.insert(relative.to_str().expect("UTF-8").to_owned());
+    }
+}
