@@ -11,7 +11,7 @@ use super::session::{ReadError, Session};
 use bstr::{BString, ByteSlice};
 use std::collections::HashMap;
 
-pub use super::inventory::{Column, Inventory, Relation, RelationKind, Sequence};
+pub use super::inventory::{Attribute, Column, Inventory, Relation, RelationKind, Sequence};
 
 /// OIDs below this are given out by initdb (`access/transam.h`).
 const FIRST_NORMAL_OID: u32 = 16_384;
@@ -241,6 +241,7 @@ async fn relations(
             extension: false,
             columns: Vec::new(),
             left_out: Vec::new(),
+            physical: Vec::new(),
             sequence: None,
         })
     })
@@ -261,36 +262,32 @@ async fn columns(
     warnings: &mut Vec<String>,
     relations: &mut [Relation],
 ) -> Result<(), CatalogError> {
-    let types: HashMap<u32, BString> =
-        rows_if_possible(from, "pg_type", "oid, typname, typnamespace", warnings, |r| {
-            let schema = namespaces.get(&r.number::<u32>(2));
-            let own = schema.filter(|s| *s != "pg_catalog");
-            let qualified = own.map(|s| BString::from([s.as_slice(), b".", &r.text(1)].concat()));
-            Some((r.number(0), qualified.unwrap_or_else(|| r.text(1))))
-        })
-        .await?
-        .into_iter()
-        .collect();
+    let types = types(from, namespaces, warnings).await?;
     let by_oid: HashMap<u32, usize> =
         relations.iter().enumerate().map(|(i, r)| (r.oid, i)).collect();
-    let list = if version >= 120_000 {
-        "attrelid, attname, attnum, atttypid, attisdropped, attgenerated"
-    } else {
-        "attrelid, attname, attnum, atttypid, attisdropped"
-    };
-    rows(from, "pg_attribute", list, |r| -> Option<()> {
-        let &i = by_oid.get(&r.number(0))?;
-        let column = Column {
-            name: r.text(1),
-            attnum: r.number(2),
-            type_name: types.get(&r.number::<u32>(3)).cloned().unwrap_or_default(),
-        };
-        if column.attnum > 0 && !r.is(4, "t") {
-            if r.text(5).is_empty() {
-                relations[i].columns.push(column);
-            } else {
-                relations[i].left_out.push(column);
-            }
+    let generated = if version >= 120_000 { ", attgenerated" } else { "" };
+    let list =
+        format!("attrelid, attname, attnum, atttypid, attisdropped, attlen, attalign{generated}");
+    rows(from, "pg_attribute", &list, |r| -> Option<()> {
+        let relation = &mut relations[*by_oid.get(&r.number(0))?];
+        let attnum: i16 = r.number(2);
+        if attnum <= 0 {
+            return None;
+        }
+        relation.physical.push(Attribute {
+            attnum,
+            len: r.number(5),
+            align: r.text(6).first().copied().unwrap_or_default(),
+            type_oid: base_type(&types, r.number(3)),
+        });
+        if r.is(4, "t") {
+            return None;
+        }
+        let type_name = types.get(&r.number::<u32>(3)).map(|t| t.name.clone());
+        let column = Column { name: r.text(1), attnum, type_name: type_name.unwrap_or_default() };
+        match r.text(7).is_empty() {
+            true => relation.columns.push(column),
+            false => relation.left_out.push(column),
         }
         None
     })
@@ -298,8 +295,44 @@ async fn columns(
     for relation in relations {
         relation.columns.sort_by_key(|c| c.attnum);
         relation.left_out.sort_by_key(|c| c.attnum);
+        relation.physical.sort_by_key(|a| a.attnum);
     }
     Ok(())
+}
+
+struct Type {
+    name: BString,
+    /// Of a domain: what it is over; else 0.
+    base: u32,
+}
+
+async fn types(
+    from: Catalogs<'_>,
+    namespaces: &HashMap<u32, BString>,
+    warnings: &mut Vec<String>,
+) -> Result<HashMap<u32, Type>, CatalogError> {
+    let list = "oid, typname, typnamespace, typbasetype";
+    let found = rows_if_possible(from, "pg_type", list, warnings, |r| {
+        let schema = namespaces.get(&r.number::<u32>(2));
+        let own = schema.filter(|s| *s != "pg_catalog");
+        let qualified = own.map(|s| BString::from([s.as_slice(), b".", &r.text(1)].concat()));
+        let name = qualified.unwrap_or_else(|| r.text(1));
+        Some((r.number(0), Type { name, base: r.number(3) }))
+    });
+    Ok(found.await?.into_iter().collect())
+}
+
+/// The type below a domain, which may be over another.
+fn base_type(types: &HashMap<u32, Type>, mut oid: u32) -> u32 {
+    /// Deeper than anybody nests domains; a damaged catalog may go in circles.
+    const DEPTH_MAX: u32 = 32;
+    for _ in 0..DEPTH_MAX {
+        match types.get(&oid) {
+            Some(t) if t.base != 0 => oid = t.base,
+            _ => break,
+        }
+    }
+    oid
 }
 
 async fn sequences(

@@ -52,6 +52,19 @@ pub struct Column {
     pub type_name: BString,
 }
 
+/// An attribute as it lies in a tuple: dropped and generated ones have their
+/// place, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attribute {
+    pub attnum: i16,
+    /// `attlen`: -1 a varlena, -2 a cstring.
+    pub len: i16,
+    /// `attalign`: `c`, `s`, `i` or `d`.
+    pub align: u8,
+    /// The type; of a domain the type below it. 0: dropped.
+    pub type_oid: u32,
+}
+
 #[derive(Clone, Debug)]
 pub struct Sequence {
     pub start: i64,
@@ -92,6 +105,8 @@ pub struct Relation {
     pub columns: Vec<Column>,
     /// Generated columns: COPY could not load them back.
     pub left_out: Vec<Column>,
+    /// All attributes in physical order.
+    pub physical: Vec<Attribute>,
     pub sequence: Option<Sequence>,
 }
 
