@@ -1,13 +1,15 @@
 //! What was found wrong with a relation: places lost, and every error on the
 //! way, which goes to the error log at once.
 
+use super::Reading;
 use crate::heap::{BlockRange, Ctid, Loss, Place, Read, Recorded};
 use crate::output::error_log::{ErrorLine, ErrorLog, FOR_NOW};
 use crate::output::manifest;
 use crate::server::fault::Words;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// So many lost places of a stretch are listed; the map has them all.
+/// So many lost places of a relation are listed; the map has them all. Each
+/// stretch of it has its share.
 const FINDINGS_MAX: usize = 100_000;
 
 /// Why a place was lost.
@@ -19,6 +21,10 @@ pub enum Cause {
     Tuple,
     /// What the tuple needs of another relation (TOAST) could not be read.
     StoredElsewhere,
+    /// A column that lies behind a damaged one: where it begins is not known.
+    Untrusted,
+    /// A library that the column's type needs is missing.
+    MissingLibrary,
     /// Reading it took the server down.
     ServerCrash,
     /// It was not read, lest the server went down, or since too much hung.
@@ -40,10 +46,12 @@ pub enum Cause {
 }
 
 impl Cause {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 14] = [
         Self::Page,
         Self::Tuple,
         Self::StoredElsewhere,
+        Self::Untrusted,
+        Self::MissingLibrary,
         Self::ServerCrash,
         Self::NotTried,
         Self::ConnectionLost,
@@ -86,6 +94,8 @@ impl Cause {
             Self::Page => "page",
             Self::Tuple => "tuple",
             Self::StoredElsewhere => "stored_elsewhere",
+            Self::Untrusted => "untrusted",
+            Self::MissingLibrary => "missing_library",
             Self::ServerCrash => "server_crash",
             Self::NotTried => "not_tried",
             Self::ConnectionLost => "connection_lost",
@@ -104,6 +114,8 @@ impl Cause {
 pub struct Finding {
     /// None: the relation as a whole.
     pub at: Option<Lost>,
+    /// None: all columns.
+    pub column: Option<String>,
     pub cause: Cause,
     pub sqlstate: String,
     pub message: String,
@@ -127,6 +139,7 @@ impl Finding {
         };
         Some(Self {
             at,
+            column: lost.column.clone(),
             cause: Cause::of(lost)?,
             sqlstate: lost.sqlstate.clone().unwrap_or_default(),
             message: lost.message.clone(),
@@ -145,7 +158,7 @@ impl Finding {
                 Some(Lost::Tuple(ctid)) => Some(ctid.to_string()),
                 _ => None,
             },
-            column: None,
+            column: self.column.clone(),
             cause: self.cause.name().to_owned(),
             sqlstate: Some(self.sqlstate.clone()).filter(|s| !s.is_empty()),
             message: self.message.clone(),
@@ -181,12 +194,23 @@ pub struct Findings {
     pub list: Vec<Finding>,
     /// Lost places that are not listed.
     pub omitted: u64,
+    list_max: usize,
     log: Log,
 }
 
+/// A column that could not be read, of a tuple or of all.
+pub struct LostColumn {
+    /// Its place in the rows, from 0.
+    pub column: usize,
+    pub cause: Cause,
+    pub words: Words,
+}
+
 impl Findings {
-    pub fn new(log: Log) -> Self {
-        Self { list: Vec::new(), omitted: 0, log }
+    /// Of one of so many stretches of a relation.
+    pub fn new(log: Log, stretches: usize) -> Self {
+        let list_max = FINDINGS_MAX.div_ceil(stretches.max(1));
+        Self { list: Vec::new(), omitted: 0, list_max, log }
     }
 
     /// An error of the server that means damage.
@@ -270,15 +294,53 @@ impl Findings {
             before.end = range.end;
             return;
         }
-        if self.list.len() == FINDINGS_MAX {
+        if self.list.len() == self.list_max {
             self.omitted += 1;
             return;
         }
         let (sqlstate, message) = (words.sqlstate.clone(), words.one_line());
-        self.list.push(Finding { at, cause, sqlstate, message });
+        self.list.push(Finding { at, column: None, cause, sqlstate, message });
+    }
+
+    /// A column of a tuple.
+    pub fn column(&mut self, at: &Reading<'_>, ctid: Ctid, lost: &LostColumn) {
+        self.lose_column(at, Some(ctid), lost);
+    }
+
+    /// A column of all tuples.
+    pub fn whole_column(&mut self, at: &Reading<'_>, lost: &LostColumn) {
+        self.lose_column(at, None, lost);
+    }
+
+    fn lose_column(&mut self, at: &Reading<'_>, ctid: Option<Ctid>, lost: &LostColumn) {
+        let LostColumn { column, cause, words } = lost;
+        let name = at.column_names.get(*column).cloned();
+        let place = Some(Place::Elsewhere).filter(|_| *cause == Cause::StoredElsewhere);
+        let read = ctid.map(|c| Read::Tuples { block: c.block, first: c.offset, last: c.offset });
+        let action = if cause.is_passing() { FOR_NOW } else { "column given up" };
+        let line = self.error_line(read.as_ref(), place, words, action);
+        let cause_name = Some(cause.name().to_owned());
+        self.log.line(ErrorLine { column: name.clone(), cause: cause_name, ..line });
+        if self.list.len() == self.list_max {
+            self.omitted += 1;
+            return;
+        }
+        let (sqlstate, message) = (words.sqlstate.clone(), words.one_line());
+        let at = ctid.map(Lost::Tuple);
+        self.list.push(Finding { at, column: name, cause: *cause, sqlstate, message });
     }
 
     fn log_error(&self, read: Option<&Read>, place: Option<Place>, words: &Words, action: &str) {
+        self.log.line(self.error_line(read, place, words, action));
+    }
+
+    fn error_line(
+        &self,
+        read: Option<&Read>,
+        place: Option<Place>,
+        words: &Words,
+        action: &str,
+    ) -> ErrorLine {
         let text = read.map_or_else(|| "relation".to_owned(), Read::to_string);
         let (blocks, offset) = match read {
             Some(Read::Blocks { range, .. }) => {
@@ -294,7 +356,7 @@ impl Findings {
             _ => blocks,
         };
         let some = |s: &str| Some(s.to_owned()).filter(|s| !s.is_empty());
-        self.log.line(ErrorLine {
+        ErrorLine {
             fork: (place != Some(Place::Elsewhere)).then(|| "main".to_owned()),
             first_block: blocks.map(|b| b.0),
             last_block: blocks.map(|b| b.1),
@@ -311,6 +373,6 @@ impl Findings {
             read: Some(text),
             action: some(action),
             ..self.log.relation.clone()
-        });
+        }
     }
 }

@@ -17,7 +17,7 @@ const HELD_IN_MEMORY_MAX: usize = 16 * 1024 * 1024;
 /// What is given back of the file at a time.
 const STEP: usize = 256 * 1024;
 
-pub struct Held {
+pub(super) struct Held {
     /// Where a file may be made; none: the rows are only counted.
     folder: Option<PathBuf>,
     block: Option<BlockNumber>,
@@ -27,21 +27,21 @@ pub struct Held {
 }
 
 impl Held {
-    pub fn new(folder: Option<&Path>) -> Self {
+    pub(super) fn new(folder: Option<&Path>) -> Self {
         let folder = folder.map(Path::to_owned);
         Self { folder, block: None, rows: 0, memory: Vec::new(), file: None }
     }
 
     /// The block whose rows are held, if there are any.
-    pub fn block(&self) -> Option<BlockNumber> {
+    pub(super) fn block(&self) -> Option<BlockNumber> {
         self.block
     }
 
-    pub fn rows(&self) -> u64 {
+    pub(super) fn rows(&self) -> u64 {
         self.rows
     }
 
-    pub fn push(&mut self, block: BlockNumber, row: &[u8]) -> Result<(), OutputError> {
+    pub(super) fn push(&mut self, block: BlockNumber, row: &[u8]) -> Result<(), OutputError> {
         self.block = Some(block);
         self.rows += 1;
         let Some(folder) = &self.folder else { return Ok(()) };
@@ -61,14 +61,14 @@ impl Held {
         Ok(())
     }
 
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         (self.block, self.rows, self.file) = (None, 0, None);
         self.memory.clear();
     }
 
     /// The first bytes not given yet; empty at the end. Before the first call,
     /// [`Self::rewind`].
-    pub fn next_bytes(&mut self) -> Result<Vec<u8>, OutputError> {
+    pub(super) fn next_bytes(&mut self) -> Result<Vec<u8>, OutputError> {
         if let (Some(file), Some(folder)) = (&mut self.file, &self.folder) {
             let mut bytes = Vec::new();
             Read::by_ref(file)
@@ -82,7 +82,7 @@ impl Held {
         Ok(std::mem::take(&mut self.memory))
     }
 
-    pub fn rewind(&mut self) -> Result<(), OutputError> {
+    pub(super) fn rewind(&mut self) -> Result<(), OutputError> {
         if let (Some(file), Some(folder)) = (&mut self.file, &self.folder) {
             file.seek(SeekFrom::Start(0)).map_err(OutputError::io("read file", folder))?;
         }

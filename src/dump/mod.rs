@@ -7,11 +7,14 @@
 //! has written agree with its map.
 
 mod again;
+mod apart;
+mod columns;
 mod cut_off;
 mod findings;
 mod held;
 mod hindered;
 mod lane;
+mod lanes;
 mod react;
 mod rows;
 mod save;
@@ -19,10 +22,11 @@ mod unplannable;
 mod watch;
 
 pub use again::{Came, read_alone};
+use apart::Apart;
 pub use cut_off::cut_off;
-pub use findings::{Cause, Finding, Findings, Log, Lost};
-pub use held::Held;
+pub use findings::{Cause, Finding, Findings, Log, Lost, LostColumn};
 pub use lane::{Begun, Lane, LaneMark, LaneWriter, piece_path};
+pub use lanes::Lanes;
 use react::{Failed, Waits, react};
 use rows::{Got, flush, read_once, settle};
 pub use save::Saving;
@@ -43,15 +47,14 @@ pub struct Stretch {
     /// Whether it is all of the relation.
     pub whole: bool,
     pub salvage: Salvage,
-    pub clean: LaneWriter,
-    pub suspect: LaneWriter,
-    pub held: Held,
+    pub lanes: Lanes,
     pub findings: Findings,
     pub watch: Watch,
     /// None: nobody could go on with it.
     pub saving: Option<Saving>,
     /// Whether a read of a part is known to be planned.
     pub plans: bool,
+    apart: Apart,
     /// What came of a read of something perishable before the session was lost,
     /// and where it began: kept or undone when it is known what is left.
     came: Option<LaneMark>,
@@ -64,8 +67,7 @@ impl Stretch {
     pub fn new(
         (index, whole): (usize, bool),
         salvage: Salvage,
-        [clean, suspect]: [LaneWriter; 2],
-        held: Held,
+        lanes: Lanes,
         findings: Findings,
         watch: Watch,
         saving: Option<Saving>,
@@ -74,13 +76,12 @@ impl Stretch {
             index,
             whole,
             salvage,
-            clean,
-            suspect,
-            held,
+            lanes,
             findings,
             watch,
             saving,
             plans: false,
+            apart: Apart::default(),
             came: None,
             came_before: None,
         }
@@ -88,7 +89,7 @@ impl Stretch {
 
     /// Whether any row of it was written.
     pub fn has_rows(&self) -> bool {
-        self.clean.rows() + self.suspect.rows() > 0
+        self.lanes.rows() > 0
     }
 
     /// Whether rows of it can be read again without any risk.
@@ -109,12 +110,12 @@ impl Stretch {
     pub async fn undo_what_came(&mut self) -> Result<(), OutputError> {
         let Some(mark) = self.came.take() else { return Ok(()) };
         self.watch.forget();
-        self.clean.rollback(&mark).await
+        self.lanes.clean().rollback(&mark).await
     }
 
     /// Nothing more is read of it. Returns the blocks that are not settled.
     pub fn give_up(&mut self) -> Vec<BlockRange> {
-        self.held.clear();
+        self.lanes.clear_held();
         self.watch.forget();
         self.salvage.fence()
     }
@@ -141,6 +142,8 @@ pub enum End {
 pub struct Reading<'a> {
     pub session: &'a Session,
     pub readable: &'a Readable,
+    /// As they are in the manifest, in the order of the rows.
+    pub column_names: &'a [String],
     /// The relation's file, as the server's words would name it.
     pub path: &'a str,
     pub progress: &'a Progress,
@@ -174,9 +177,9 @@ async fn read_on(at: &Reading<'_>, stretch: &mut Stretch) -> Result<End, OutputE
             return Ok(End::Stopped);
         }
         stretch.came_before = None;
-        let before = stretch.clean.rows();
+        let before = stretch.lanes.clean().rows();
         let mark = match read {
-            Read::Blocks { tagged: false, .. } => Some(stretch.clean.mark().await?),
+            Read::Blocks { tagged: false, .. } => Some(stretch.lanes.clean().mark().await?),
             _ => None,
         };
         let Got { last, error } = read_once(at, stretch, &read).await?;
@@ -205,7 +208,7 @@ fn is_whole(stretch: &Stretch) -> bool {
 /// A relation without blocks: it is empty, or its file is gone, and only a read
 /// can tell.
 async fn read_empty(at: &Reading<'_>, stretch: &mut Stretch) -> Result<End, OutputError> {
-    let mark = stretch.clean.mark().await?;
+    let mark = stretch.lanes.clean().mark().await?;
     let read = Read::Blocks { range: BlockRange::new(0, 0), tagged: false };
     let got = read_once(at, stretch, &read).await?;
     let Some((error, phase)) = got.error else {
@@ -213,7 +216,7 @@ async fn read_empty(at: &Reading<'_>, stretch: &mut Stretch) -> Result<End, Outp
         return Ok(End::Settled);
     };
     stretch.watch.forget();
-    stretch.clean.rollback(&mark).await?;
+    stretch.lanes.clean().rollback(&mark).await?;
     let words = error.words().clone();
     Ok(match error.fault(phase, Some(at.path)) {
         Fault::SessionLost => End::SessionLost(words),

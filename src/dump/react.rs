@@ -1,6 +1,7 @@
 //! What the failure of a read asks for: to narrow, to wait, to stop, to give the
 //! relation up.
 
+use super::columns::{Had, read_columns};
 use super::rows::settle;
 use super::unplannable::{read_unplannable, unplannable};
 use super::{Came, End, LaneMark, Reading, Stretch, cut_short, hindered};
@@ -8,11 +9,12 @@ use crate::heap::{Ctid, Outcome, Place, Read};
 use crate::output::OutputError;
 use crate::server::fault::{Fault, Phase, Words, is_bad_compression, is_out_of_memory, wait_after};
 use crate::server::session::ReadError;
+use std::ops::Range;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// A value of more bytes than this cannot be inside a heap tuple that was
 /// toasted: `TOAST_TUPLE_THRESHOLD` at 8 kB pages (`heaptoast.h`).
-const INLINE_BYTES_MAX: u64 = 2032;
+pub(super) const INLINE_BYTES_MAX: u64 = 2032;
 
 /// A read that did not come to its end.
 pub(super) struct Failed {
@@ -53,7 +55,7 @@ pub(super) async fn react(
         Fault::SessionLost => match failed.mark {
             Some(mark) if at.perishable => stretch.came = Some(mark),
             mark => {
-                let rows = stretch.clean.rows() - failed.before;
+                let rows = stretch.lanes.clean().rows() - failed.before;
                 cut_short(at, stretch, last, mark.as_ref()).await?;
                 stretch.came_before = mark.map(|_| Came { rows, data: at.data });
             }
@@ -91,7 +93,7 @@ pub(super) async fn react(
             stretch.save().await?;
             return Ok(None);
         }
-        Fault::Damage(place) => return damage(at, stretch, failed, place).await,
+        Fault::Damage(place) => return damage(at, stretch, failed, place, waits).await,
     }
     Ok(Some(End::SessionLost(words)))
 }
@@ -102,6 +104,7 @@ async fn damage(
     stretch: &mut Stretch,
     failed: Failed,
     place: Place,
+    waits: &mut Waits,
 ) -> Result<Option<End>, OutputError> {
     stretch.plans |= failed.last.is_some();
     if !matches!(place, Place::Page(_))
@@ -110,9 +113,24 @@ async fn damage(
         cut_short(at, stretch, None, failed.mark.as_ref()).await?;
         return read_unplannable(at, stretch, words).await.map(Some);
     }
-    let place = refined(at, &failed.read, place, failed.error.words()).await;
-    note(at, stretch, &failed, place).await?;
-    Ok(None)
+    let Read::Tuples { block, first, last } = failed.read else {
+        return note(at, stretch, &failed, place).await.map(|()| None);
+    };
+    if first != last {
+        return note(at, stretch, &failed, place).await.map(|()| None);
+    }
+    let (ctid, all) = (Ctid::new(block, first), 0..at.readable.columns.len());
+    let place = refined(at, ctid, all, place, failed.error.words()).await;
+    let outcome = match read_columns(at, stretch, ctid).await? {
+        Ok(Had::Nothing) => return note(at, stretch, &failed, place).await.map(|()| None),
+        Ok(Had::Partial(place)) => Outcome::Partial { place },
+        Ok(Had::Complete) => Outcome::Complete,
+        Err((error, phase)) => {
+            let failed = Failed { last: None, error, phase, ..failed };
+            return Box::pin(react(at, stretch, failed, waits)).await;
+        }
+    };
+    take_in(at, stretch, &failed, outcome, place).await.map(|()| None)
 }
 
 /// A session in an aborted transaction is of no use until it is rolled back.
@@ -126,12 +144,17 @@ pub(super) async fn back_to_the_relation(
 
 /// A value that cannot be unpacked may have been in the tuple or in TOAST: its
 /// stored size tells, where only one tuple was read.
-async fn refined(at: &Reading<'_>, read: &Read, place: Place, words: &Words) -> Place {
-    let Read::Tuples { block, first, last } = *read else { return place };
-    if place != Place::Unknown || first != last || !is_bad_compression(words) {
+pub(super) async fn refined(
+    at: &Reading<'_>,
+    ctid: Ctid,
+    columns: Range<usize>,
+    place: Place,
+    words: &Words,
+) -> Place {
+    if place != Place::Unknown || !is_bad_compression(words) {
         return place;
     }
-    let sql = at.readable.stored_size_max(Ctid::new(block, first));
+    let sql = at.readable.stored_size_max(ctid, columns);
     match at.session.value(&sql).await {
         Ok(size) => match size.and_then(|s| s.parse::<u64>().ok()) {
             Some(size) if size > INLINE_BYTES_MAX => Place::Elsewhere,
@@ -152,9 +175,20 @@ async fn note(
     failed: &Failed,
     place: Place,
 ) -> Result<(), OutputError> {
-    let recorded = stretch.salvage.record(Outcome::Failed { last: failed.last, place });
+    let outcome = Outcome::Failed { last: failed.last, place };
+    take_in(at, stretch, failed, outcome, place).await
+}
+
+async fn take_in(
+    at: &Reading<'_>,
+    stretch: &mut Stretch,
+    failed: &Failed,
+    outcome: Outcome,
+    place: Place,
+) -> Result<(), OutputError> {
+    let recorded = stretch.salvage.record(outcome);
     stretch.findings.error(&failed.read, place, failed.error.words(), &recorded);
-    if recorded.loss.is_some() {
+    if recorded.loss.is_some() || matches!(outcome, Outcome::Partial { .. }) {
         at.progress.damaged.fetch_add(1, Relaxed);
     }
     settle(at, stretch, recorded, failed.mark.as_ref()).await

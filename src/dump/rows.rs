@@ -1,6 +1,7 @@
 //! The rows of a read, on their way: from the server into the clean file, or
 //! held back, and from there into the file of the class they turn out to be.
 
+use super::apart::read_apart;
 use super::{LaneMark, Reading, Stretch, is_whole};
 use crate::heap::{Ctid, Read, Recorded, RowClass, Rows};
 use crate::output::OutputError;
@@ -31,15 +32,15 @@ pub(super) async fn settle(
         (Rows::Hold, _) => Ok(()),
         (Rows::Undo, Some(mark)) => {
             stretch.watch.forget();
-            let undone = stretch.clean.rows();
-            stretch.clean.rollback(mark).await?;
-            at.progress.rows.fetch_sub(undone - stretch.clean.rows(), Relaxed);
+            let undone = stretch.lanes.clean().rows();
+            stretch.lanes.clean().rollback(mark).await?;
+            at.progress.rows.fetch_sub(undone - stretch.lanes.clean().rows(), Relaxed);
             Ok(())
         }
         (Rows::Undo, None) => {
-            at.progress.rows.fetch_sub(stretch.held.rows(), Relaxed);
+            at.progress.rows.fetch_sub(stretch.lanes.held_rows(), Relaxed);
             stretch.watch.forget();
-            stretch.held.clear();
+            stretch.lanes.clear_held();
             Ok(())
         }
     }
@@ -47,31 +48,11 @@ pub(super) async fn settle(
 
 /// Writes what is held back as rows of this class.
 pub(super) async fn flush(stretch: &mut Stretch, class: RowClass) -> Result<(), OutputError> {
-    let lane = match class {
-        RowClass::Clean => {
-            stretch.watch.keep();
-            &mut stretch.clean
-        }
-        RowClass::Suspect => {
-            stretch.watch.forget();
-            &mut stretch.suspect
-        }
-    };
-    let mut count = stretch.held.rows();
-    if count == 0 {
-        return Ok(());
+    match class {
+        RowClass::Clean => stretch.watch.keep(),
+        RowClass::Suspect => stretch.watch.forget(),
     }
-    stretch.held.rewind()?;
-    loop {
-        let bytes = stretch.held.next_bytes()?;
-        // The rows are counted once, with the first bytes.
-        lane.write(&bytes, std::mem::take(&mut count)).await?;
-        if bytes.is_empty() {
-            break;
-        }
-    }
-    stretch.held.clear();
-    Ok(())
+    stretch.lanes.flush(class).await
 }
 
 /// Sends one read and takes its rows in. Rows of an untagged read go to the
@@ -81,6 +62,9 @@ pub(super) async fn read_once(
     stretch: &mut Stretch,
     read: &Read,
 ) -> Result<Got, OutputError> {
+    if stretch.apart.is_on() {
+        return read_apart(at, stretch, read).await;
+    }
     let sql = if is_whole(stretch) { at.readable.whole() } else { at.readable.part(read) };
     let mut got = Got { last: None, error: None };
     let mut copy = match at.session.copy(&sql).await {
@@ -133,7 +117,7 @@ async fn pass_on(at: &Reading<'_>, stretch: &mut Stretch, batch: &[u8]) -> Resul
     let count = memchr::memchr_iter(b'\n', batch).count() as u64;
     at.progress.bytes.fetch_add(batch.len() as u64, Relaxed);
     at.progress.rows.fetch_add(count, Relaxed);
-    stretch.clean.write(batch, count).await
+    stretch.lanes.clean().write(batch, count).await
 }
 
 /// Takes in one tagged row.
@@ -151,11 +135,11 @@ pub(super) async fn take_in(
         return Ok(());
     };
     let of_blocks = matches!(read, Read::Blocks { .. });
-    if of_blocks && stretch.held.block().is_some_and(|b| b != ctid.block) {
+    if of_blocks && stretch.lanes.held_block().is_some_and(|b| b != ctid.block) {
         flush(stretch, RowClass::Clean).await?;
     }
     stretch.watch.row(rest);
-    stretch.held.push(ctid.block, rest)?;
+    stretch.lanes.hold(ctid.block, rest)?;
     *last = Some(ctid);
     Ok(())
 }

@@ -44,7 +44,7 @@ impl Saving {
 impl Stretch {
     /// After a read: writes a record, if the last was long ago.
     pub(super) async fn save_sometimes(&mut self) -> Result<(), OutputError> {
-        let written = self.clean.written() + self.suspect.written();
+        let written = self.lanes.written();
         let Some(saving) = &mut self.saving else { return Ok(()) };
         saving.reads += 1;
         if saving.reads < READS_PER_RECORD && written - saving.bytes < BYTES_PER_RECORD {
@@ -61,7 +61,7 @@ impl Stretch {
         if self.came.is_some() || self.saving.as_ref().is_none_or(|s| to <= s.to) {
             return Ok(());
         }
-        let files = [self.clean.save().await?, self.suspect.save().await?];
+        let files = self.lanes.save().await?;
         let map = self.salvage.map();
         let end = map.extents().last().map_or(to, |e| e.end.block);
         let Some(saving) = &mut self.saving else { return Ok(()) };
@@ -71,7 +71,7 @@ impl Stretch {
         let record = journal::Stretch {
             oid: saving.oid,
             stretch: self.index,
-            in_place: self.clean.is_in_place(),
+            in_place: self.lanes.clean().is_in_place(),
             end,
             snapshot: saving.snapshot,
             map: map.part(BlockRange::new(saving.to, to)).to_text(),
@@ -82,7 +82,7 @@ impl Stretch {
         };
         saving.journal.append(&Record::Stretch(record))?;
         (saving.to, saving.lost, saving.reads) = (to, self.findings.list.len(), 0);
-        saving.bytes = self.clean.written() + self.suspect.written();
+        saving.bytes = self.lanes.written();
         saving.journal.sync_sometimes().await
     }
 }

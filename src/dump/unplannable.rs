@@ -1,7 +1,10 @@
 //! Relations of which nothing can be planned: plain COPY is all there is.
 
+use super::columns::read_without;
 use super::{End, Reading, Stretch, is_whole};
+use crate::heap::Ctid;
 use crate::output::OutputError;
+use crate::output::manifest::RowClass;
 use crate::server::fault::{Fault, Phase, Words, is_refusal};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -19,10 +22,31 @@ pub(super) async fn unplannable(at: &Reading<'_>, stretch: &mut Stretch) -> Opti
         }
         Err(e) => {
             at.session.undo_reading().await.ok()?;
+            if can_do_without(at, stretch).await {
+                stretch.plans = true;
+                return None;
+            }
             // Somebody in the way is no reason to give up.
             Some(e.words().clone()).filter(|words| !is_refusal(words))
         }
     }
+}
+
+/// Whether it is for some columns alone that nothing can be read: their types
+/// need a library that is missing, say. They are then left out.
+async fn can_do_without(at: &Reading<'_>, stretch: &mut Stretch) -> bool {
+    let columns = at.readable.columns.len();
+    let bare = at.readable.columns_of(Ctid::start_of(0), 0..0);
+    if at.session.probe(&bare).await.is_err() {
+        // An error here would be said by the next statement, too.
+        let _ = at.session.undo_reading().await;
+        return false;
+    }
+    let mut left = columns;
+    for column in 0..columns {
+        left -= usize::from(read_without(at, stretch, column).await);
+    }
+    left > 0 && left < columns
 }
 
 /// Nothing but plain COPY can read this relation, and that fails at a place
@@ -32,8 +56,8 @@ pub(super) async fn read_unplannable(
     stretch: &mut Stretch,
     words: Words,
 ) -> Result<End, OutputError> {
-    let mark = stretch.suspect.mark().await?;
-    if !stretch.whole || stretch.clean.rows() > 0 || !at.readable.plain {
+    let mark = stretch.lanes.of(RowClass::Suspect).mark().await?;
+    if !stretch.whole || stretch.lanes.clean().rows() > 0 || !at.readable.plain {
         return Ok(End::Refused(words));
     }
     let Ok(mut copy) = at.session.copy(&at.readable.whole()).await else {
@@ -44,11 +68,11 @@ pub(super) async fn read_unplannable(
             Ok(Some(bytes)) => {
                 let count = memchr::memchr_iter(b'\n', &bytes).count() as u64;
                 at.progress.rows.fetch_add(count, Relaxed);
-                stretch.suspect.write(&bytes, count).await?;
+                stretch.lanes.of(RowClass::Suspect).write(&bytes, count).await?;
             }
             Ok(None) => return Ok(End::Refused(words)),
             Err(e) if e.fault(Phase::Rows, None) == Fault::SessionLost => {
-                stretch.suspect.rollback(&mark).await?;
+                stretch.lanes.of(RowClass::Suspect).rollback(&mark).await?;
                 return Ok(End::SessionLost(words));
             }
             Err(_) => {

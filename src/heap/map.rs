@@ -28,6 +28,9 @@ pub enum Status {
     Fenced,
     /// Read by itself, and could not be read.
     Lost,
+    /// A tuple of which some columns could not be read; of many in a row, whole
+    /// blocks in which there are such tuples.
+    Partial,
     /// Read, in a block where damage was seen. Its rows are suspect.
     Suspect,
     /// Read without an error. Its rows are clean.
@@ -35,12 +38,13 @@ pub enum Status {
 }
 
 impl Status {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Untried,
         Self::Failed,
         Self::Broken,
         Self::Fenced,
         Self::Lost,
+        Self::Partial,
         Self::Suspect,
         Self::Done,
     ];
@@ -52,6 +56,7 @@ impl Status {
             Self::Broken => '/',
             Self::Fenced => '!',
             Self::Lost => '-',
+            Self::Partial => '%',
             Self::Suspect => '~',
             Self::Done => '+',
         }
@@ -164,8 +169,7 @@ impl TidMap {
     /// Up to which block everything is settled, from the first block on: what
     /// lies before it will not be read again.
     pub fn settled_to(&self) -> BlockNumber {
-        let settled =
-            |e: &&Extent| matches!(e.status, Status::Lost | Status::Suspect | Status::Done);
+        let settled = |e: &&Extent| e.status > Status::Fenced;
         match self.extents.iter().find(|e| !settled(e)) {
             Some(open) => open.start.block,
             None => self.extents.last().map_or(0, |e| e.end.block),
@@ -338,7 +342,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_map_covers_the_heap_and_status_only_moves_forward(
-            marks in prop::collection::vec((0u32..20, 0u16..5, 0u32..20, 0u16..5, 0usize..7), 0..40),
+            marks in prop::collection::vec((0u32..20, 0u16..5, 0u32..20, 0u16..5, 0usize..8), 0..40),
         ) {
             let mut map = TidMap::new(BlockRange::new(0, 20));
             let mut model = [[Status::Untried; 5]; 20];

@@ -4,12 +4,15 @@
 //! Pure: no IO, no async, no SQL. Nothing outside this folder is named here, so
 //! the whole salvage is tested by simulation (`examples/simulate.rs`).
 
+pub mod columns;
 pub mod ctid;
 pub mod map;
 pub mod narrow;
+mod open;
 pub mod outcome;
 pub mod salvage;
 
+pub use columns::Columns;
 pub use ctid::{BlockNumber, BlockRange, Ctid, OffsetNumber, stretches, tuples_per_page_max};
 pub use map::{Extent, Status, TidMap};
 pub use outcome::{Loss, Outcome, Place, Read, Recorded, RowClass, Rows};

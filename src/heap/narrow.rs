@@ -60,6 +60,8 @@ struct Part {
 #[derive(Clone, Debug)]
 pub struct Narrow {
     todo: Vec<Part>,
+    /// The most places of a read.
+    width_max: u32,
     /// How many bad places in a row end at `bad_end`.
     bad_run: u32,
     bad_end: u32,
@@ -81,13 +83,18 @@ impl Narrow {
         Self::with(parts, if careful { Known::Crashes } else { Known::Nothing })
     }
 
+    /// A read of all these places has failed.
+    pub fn failing(places: Range<u32>) -> Self {
+        Self::with(&[places], Known::Fails { first_tried: false })
+    }
+
     /// A read hung in these places.
     pub fn hanging(places: Range<u32>) -> Self {
         Self::with(&[places], Known::Hangs { reads: 0 })
     }
 
     fn with(parts: &[Range<u32>], known: Known) -> Self {
-        let mut narrow = Self { todo: Vec::new(), bad_run: 0, bad_end: 0 };
+        let mut narrow = Self { todo: Vec::new(), width_max: u32::MAX, bad_run: 0, bad_end: 0 };
         for part in parts.iter().rev() {
             narrow.push(part.clone(), known);
         }
@@ -114,7 +121,12 @@ impl Narrow {
                 len.min(1 << doubled)
             }
         };
-        Some(places.start..places.start + width)
+        Some(places.start..places.start + width.min(self.width_max))
+    }
+
+    /// No read is of more places than this, from now on.
+    pub fn limit(&mut self, places: u32) {
+        self.width_max = places.max(1);
     }
 
     /// All parts that are still to be read, in order.

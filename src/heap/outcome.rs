@@ -54,6 +54,11 @@ pub enum Outcome {
     Crashed {
         last: Option<Ctid>,
     },
+    /// Of a read of one tuple that failed at this place: some of its columns
+    /// were had by themselves.
+    Partial {
+        place: Place,
+    },
 }
 
 /// How far the rows of a block can be trusted.

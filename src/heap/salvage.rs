@@ -26,21 +26,13 @@
 use super::ctid::{BlockNumber, BlockRange, Ctid, OffsetNumber};
 use super::map::{Status, TidMap};
 use super::narrow::{Narrow, around};
-use super::outcome::{Loss, Outcome, Place, Read, Recorded, RowClass, Rows};
+use super::open::OpenBlock;
+use super::outcome::{Loss, Outcome, Place, Read, Recorded, Rows};
 use std::collections::BTreeMap;
 
-/// The block whose tuples are being read.
-#[derive(Clone, Debug)]
-struct OpenBlock {
-    block: BlockNumber,
-    tuples: Narrow,
-    lost: Vec<OffsetNumber>,
-    /// A tuple of it failed, and not for something stored elsewhere.
-    damaged: bool,
-    /// The read of the block failed, and not for something stored elsewhere:
-    /// what its tuples say weighs more, if one of them fails.
-    blamed: bool,
-}
+/// So many blocks are read at a time while some columns are read apart: their
+/// rows wait for those values, all together.
+const APART_BLOCKS: u32 = 32;
 
 /// The salvage of one stretch of blocks of one relation.
 #[derive(Clone, Debug)]
@@ -53,6 +45,11 @@ pub struct Salvage {
     /// Tuples that took the server down when they were read, by their blocks:
     /// they are not read again. 0: the block did, as a whole.
     killers: BTreeMap<BlockNumber, Vec<OffsetNumber>>,
+    /// Some columns are read apart.
+    apart: bool,
+    /// Blocks of the read that is to be recorded of which rows were had in
+    /// part, in order.
+    holes: Vec<BlockNumber>,
 }
 
 impl Salvage {
@@ -82,6 +79,8 @@ impl Salvage {
             tagged: !by_block.is_empty(),
             tuples_max,
             killers: by_block,
+            apart: false,
+            holes: Vec::new(),
         };
         salvage.open_known_killers();
         salvage
@@ -110,6 +109,21 @@ impl Salvage {
         self.tagged = true;
     }
 
+    /// From now on some columns are read apart from the others: all reads are
+    /// tagged, and of not too many blocks.
+    pub fn read_apart(&mut self) {
+        (self.apart, self.tagged) = (true, true);
+        self.blocks.limit(APART_BLOCKS);
+    }
+
+    /// Of the read that is recorded next, rows of this block were had without
+    /// values that are stored elsewhere. Blocks come in order.
+    pub fn has_holes(&mut self, block: BlockNumber) {
+        if self.holes.last() != Some(&block) {
+            self.holes.push(block);
+        }
+    }
+
     /// What to read next; `None` when every block is settled.
     pub fn next_read(&self) -> Option<Read> {
         if let Some(open) = &self.open {
@@ -133,7 +147,7 @@ impl Salvage {
             Some(Read::Tuples { block, first, .. }) => self.record_tuples(block, first, outcome),
             None => Recorded::rows(Rows::Clean),
         };
-        self.open_known_killers();
+        self.go_on();
         recorded
     }
 
@@ -155,8 +169,7 @@ impl Salvage {
                 .filter(|part| !lost.iter().any(|&o| part.start == u32::from(o)))
                 .collect();
             let tuples = Narrow::of(&others, true);
-            let damaged = !lost.is_empty();
-            self.open = Some(OpenBlock { block, tuples, lost, damaged, blamed: false });
+            self.open = Some(OpenBlock::new(block, tuples, false).with_killers(&lost));
             self.settle_if_read(None);
         }
     }
@@ -165,7 +178,7 @@ impl Salvage {
     /// damage. Rows that came before the last block of a tagged read, and all
     /// that came of single tuples, count; the rest is to be read again.
     pub fn cut_short(&mut self, last: Option<Ctid>) -> Recorded {
-        match self.next_read() {
+        let recorded = match self.next_read() {
             Some(Read::Blocks { range, tagged: true }) if range.len() > 1 => {
                 let bound = self.done_before(range, last);
                 self.blocks.advance(bound);
@@ -178,12 +191,21 @@ impl Salvage {
                 {
                     open.tuples.advance(u32::from(last.offset) + 1);
                 }
-                let recorded = self.settle_if_read(None);
-                self.open_known_killers();
-                recorded
+                self.settle_if_read(None)
             }
             _ => Recorded::rows(Rows::Undo),
+        };
+        self.go_on();
+        recorded
+    }
+
+    /// A read was taken in: to the next.
+    fn go_on(&mut self) {
+        // Holes of a block that is still open count when it is settled.
+        if self.open.is_none() {
+            self.holes.clear();
         }
+        self.open_known_killers();
     }
 
     /// The session was lost under the read of [`Self::next_read`], and others
@@ -221,7 +243,7 @@ impl Salvage {
         match outcome {
             Outcome::Complete => {
                 self.blocks.complete();
-                self.map.mark_blocks(range, Status::Done);
+                self.mark_done(range);
                 Recorded::rows(Rows::Clean)
             }
             Outcome::Failed { last, place }
@@ -243,7 +265,7 @@ impl Salvage {
                 if range.contains(block) && last.is_none_or(|l| l.block < block) =>
             {
                 self.blocks.failed_at(block);
-                self.map.mark_blocks(BlockRange::new(range.start, block), Status::Done);
+                self.mark_done(BlockRange::new(range.start, block));
                 self.map.mark_blocks(BlockRange::new(block, range.end), Status::Failed);
                 Recorded::rows(Rows::Clean)
             }
@@ -258,6 +280,8 @@ impl Salvage {
                 Recorded::rows(Rows::Undo)
             }
             Outcome::Hung { last } => self.record_hung(range, tagged, last),
+            // Only of single tuples.
+            Outcome::Partial { .. } => Recorded::rows(Rows::Undo),
             Outcome::Crashed { .. } if range.len() == 1 && !tagged => {
                 self.accuse();
                 Recorded::rows(Rows::Undo)
@@ -299,9 +323,20 @@ impl Salvage {
     /// Returns the first block that is not done.
     fn done_before(&mut self, range: BlockRange, last: Option<Ctid>) -> BlockNumber {
         let bound = last.map(|l| l.block).filter(|&b| range.contains(b)).unwrap_or(range.start);
-        self.map.mark_blocks(BlockRange::new(range.start, bound), Status::Done);
+        self.mark_done(BlockRange::new(range.start, bound));
         self.map.mark_blocks(BlockRange::new(bound, range.end), Status::Failed);
         bound
+    }
+
+    /// These blocks are read, some of them in part.
+    fn mark_done(&mut self, range: BlockRange) {
+        let mut from = range.start;
+        for &block in self.holes.iter().filter(|&&b| range.contains(b)) {
+            self.map.mark_blocks(BlockRange::new(from, block), Status::Done);
+            self.map.mark_blocks(BlockRange::new(block, block + 1), Status::Partial);
+            from = block + 1;
+        }
+        self.map.mark_blocks(BlockRange::new(from, range.end), Status::Done);
     }
 
     /// Begins with the tuples of a block that failed by itself. What came before
@@ -316,7 +351,7 @@ impl Salvage {
         self.map.mark_blocks(BlockRange::new(block, block + 1), Status::Broken);
         let first = last.filter(|l| l.block == block).map_or(0, |l| u32::from(l.offset)) + 1;
         let tuples = narrow(first..u32::from(self.tuples_max) + 1);
-        self.open = Some(OpenBlock { block, tuples, lost: Vec::new(), damaged: false, blamed });
+        self.open = Some(OpenBlock::new(block, tuples, blamed));
         self.settle_if_read(None)
     }
 
@@ -327,68 +362,26 @@ impl Salvage {
         outcome: Outcome,
     ) -> Recorded {
         let Some(open) = &mut self.open else { return Recorded::rows(Rows::Clean) };
-        let bound = |last: Option<Ctid>| match last {
-            Some(l) if l.block == block && l.offset >= first => u32::from(l.offset) + 1,
-            _ => u32::from(first),
-        };
-        let isolated = match outcome {
-            Outcome::Complete => {
-                open.tuples.complete();
-                None
-            }
-            Outcome::Failed { last, place: Place::Page(b) } if b == block => {
-                // The page itself went away; no tuple of it can be read now.
-                open.damaged = true;
-                let from = OffsetNumber::try_from(bound(last)).unwrap_or(first);
-                return self.lose_the_rest(block, from);
-            }
-            Outcome::Failed { last, place } => {
-                open.damaged |= place != Place::Elsewhere;
-                open.tuples.failed_from(bound(last))
-            }
-            Outcome::Hung { last } => open.tuples.hung(bound(last)),
-            Outcome::Crashed { last } => {
-                open.damaged = true;
-                open.tuples.crashed(bound(last))
-            }
-        };
-        let lost = isolated.and_then(|o| OffsetNumber::try_from(o).ok());
-        open.lost.extend(lost);
-        self.settle_if_read(lost.map(|o| Loss::Tuple(Ctid::new(block, o))))
-    }
-
-    /// Everything of the open block from `from` on is lost.
-    fn lose_the_rest(&mut self, block: BlockNumber, from: OffsetNumber) -> Recorded {
-        if let Some(open) = &mut self.open {
-            open.lost.extend(from..=self.tuples_max);
-            open.tuples = Narrow::new(0..0);
+        if let Outcome::Failed { last, place: Place::Page(b) } = outcome
+            && b == block
+        {
+            let came = last.filter(|l| l.block == block && l.offset >= first);
+            let from = came.map_or(first, |l| l.offset.saturating_add(1));
+            open.lose_the_rest(from, self.tuples_max);
+            return self.settle_if_read(Some(Loss::Tuples(block, from, self.tuples_max)));
         }
-        self.settle_if_read(Some(Loss::Tuples(block, from, self.tuples_max)))
+        let lost = open.record(first, outcome);
+        self.settle_if_read(lost.map(|o| Loss::Tuple(Ctid::new(block, o))))
     }
 
     /// When nothing of the open block is left to be read, marks what became of
     /// it and gives the class of its rows.
     fn settle_if_read(&mut self, loss: Option<Loss>) -> Recorded {
-        let Some(mut open) = self.open.take_if(|o| o.tuples.next_read().is_none()) else {
+        let Some(open) = self.open.take_if(|o| o.tuples.next_read().is_none()) else {
             return Recorded { rows: Rows::Hold, loss };
         };
-        open.lost.sort_unstable();
-        let (class, status) = if open.damaged || (open.blamed && open.lost.is_empty()) {
-            (RowClass::Suspect, Status::Suspect)
-        } else {
-            (RowClass::Clean, Status::Done)
-        };
-        let mut from = Ctid::start_of(open.block);
-        for &offset in &open.lost {
-            let at = Ctid::new(open.block, offset);
-            self.map.mark(from, at, status);
-            from = match offset.checked_add(1).filter(|_| offset < self.tuples_max) {
-                Some(next) => Ctid::new(open.block, next),
-                None => Ctid::start_of(open.block + 1),
-            };
-            self.map.mark(at, from, Status::Lost);
-        }
-        self.map.mark(from, Ctid::start_of(open.block + 1), status);
+        let holes = self.holes.contains(&open.block);
+        let class = open.settle(&mut self.map, self.tuples_max, holes);
         Recorded { rows: Rows::Settled(class), loss }
     }
 }

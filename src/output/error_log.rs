@@ -38,6 +38,8 @@ pub struct ErrorLine {
     pub last_block: Option<u32>,
     pub offset: Option<u16>,
     pub column: Option<String>,
+    /// Why it was given up, as in the manifest.
+    pub cause: Option<String>,
     pub sqlstate: Option<String>,
     pub severity: Option<String>,
     pub routine: Option<String>,

@@ -21,10 +21,10 @@ use serde::{Deserialize, Serialize};
 use super::dir::{DumpDir, sync_directory};
 use super::error::OutputError;
 use super::fault_point::{fault_point, torn_write};
-use super::manifest;
+use super::manifest::{self, RowClass};
 
 pub const JOURNAL: &str = "journal";
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 /// Finished relations are made durable together, so often; one that the journal
 /// forgets is read again.
@@ -76,7 +76,7 @@ pub enum Record {
     Ended {
         oid: u32,
         stretch: usize,
-        files: [Extent; 2],
+        files: [Extent; RowClass::COUNT],
     },
     /// Stretches before this one are joined in the relation's files. If that is
     /// less than before, what follows has been put back into pieces, but for the
@@ -167,8 +167,8 @@ pub struct Stretch {
     /// These follow.
     pub lost: Vec<manifest::Lost>,
     pub lost_omitted: u64,
-    /// Its rows: clean, suspect.
-    pub files: [Extent; 2],
+    /// Its rows, by class.
+    pub files: [Extent; RowClass::COUNT],
 }
 
 /// The journal of a run, to be written to.

@@ -14,7 +14,7 @@ use bstr::ByteSlice;
 use super::codec::Codec;
 use super::manifest::RowClass;
 
-/// With `.suspect.copy.zst.00001234.part` this stays below 255 bytes, which
+/// With `.toast-chunks.copy.zst.00001234.part` this stays below 255 bytes, which
 /// is what file systems allow.
 const STEM_BYTES_MAX: usize = 200;
 const OID_BYTES_MAX: usize = "~4294967295".len();
@@ -82,6 +82,7 @@ pub fn data_path(stem: &str, class: RowClass, codec: Codec) -> String {
         RowClass::Clean => "",
         RowClass::Suspect => ".suspect",
         RowClass::Partial => ".partial",
+        RowClass::ToastChunks => ".toast-chunks",
     };
     format!("data/{stem}{class}.copy{}", codec.suffix())
 }
@@ -230,7 +231,7 @@ mod tests {
         ];
         let stems = assign(relations, &HashMap::new());
         for stem in stems.values() {
-            let path = format!("{stem}.suspect.copy.zst.00001234.part");
+            let path = format!("{stem}.toast-chunks.copy.zst.00001234.part");
             assert!(path.len() < 255, "{path}");
         }
         assert_eq!(stems[&u32::MAX], format!("{}~4294967295", "%FF".repeat(63)));

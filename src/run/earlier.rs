@@ -3,7 +3,7 @@
 use crate::dump::Cause;
 use crate::heap::{BlockRange, Ctid, TidMap};
 use crate::output::journal::{self, Extent, Record};
-use crate::output::manifest;
+use crate::output::manifest::{self, RowClass};
 use crate::server::inventory::Relation;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -39,11 +39,11 @@ pub(super) struct EarlierStretch {
     pub snapshots: BTreeSet<u32>,
     pub in_place: bool,
     /// The rows of what is settled.
-    pub files: [Extent; 2],
+    pub files: [Extent; RowClass::COUNT],
     /// Settled before which block, with which rows, by each record.
-    marks: Vec<(u32, [Extent; 2])>,
+    marks: Vec<(u32, [Extent; RowClass::COUNT])>,
     /// All that is in the files, where the stretch was given back.
-    pub ended: Option<[Extent; 2]>,
+    pub ended: Option<[Extent; RowClass::COUNT]>,
 }
 
 impl EarlierStretch {
@@ -196,7 +196,10 @@ mod tests {
             lost_kept: 0,
             lost: hung.iter().map(lost).collect(),
             lost_omitted: 0,
-            files: [Extent { len, rows: len, bytes: len }, Extent::default()],
+            files: std::array::from_fn(|class| match class {
+                0 => Extent { len, rows: len, bytes: len },
+                _ => Extent::default(),
+            }),
         })
     }
 

@@ -155,6 +155,7 @@ impl Run {
             let reading = Reading {
                 session: &ready.session,
                 readable: &relation.readable,
+                column_names: &relation.column_names,
                 path: &on_disk.path,
                 progress: &self.progress,
                 perishable: relation.relation.unlogged,

@@ -5,7 +5,7 @@ use super::entry::described;
 use super::generation::Numbered;
 use super::job::{EMPTIED, TRIES_MAX};
 use super::relation::{Plan, RelationRun};
-use super::resume::{CLASSES, Kept, fits, has_files, sweep, take_up};
+use super::resume::{Kept, fits, has_files, sweep, take_up};
 use super::sequences::Missing;
 use super::{Run, RunError, locked};
 use crate::dump::{Cause, ColumnWatch, Finding, Watch};
@@ -254,7 +254,7 @@ impl Run {
             None
         };
         if kept.is_none() {
-            for class in CLASSES {
+            for class in manifest::RowClass::ALL {
                 dir.remove(&names::data_path(stem, class, self.options.codec))?;
             }
         }
@@ -301,6 +301,7 @@ fn ends_emptied(entry: &mut manifest::Relation) {
     entry.reason = None;
     let finding = Finding {
         at: None,
+        column: None,
         cause: Cause::EmptiedByCrash,
         sqlstate: String::new(),
         message: EMPTIED.to_owned(),

@@ -6,11 +6,12 @@ mod ending;
 
 use super::earlier::EarlierStretch;
 use super::resume::{Kept, columns};
-use crate::dump::{Begun, Finding, Findings, Held, Lane, Log, Saving, Stretch, Watch};
+use crate::dump::{Begun, Finding, Findings, Lane, Lanes, Log, Saving, Stretch, Watch};
 use crate::heap::{BlockRange, Ctid, Salvage, TidMap};
 use crate::output::error_log::{ErrorLine, ErrorLog};
 use crate::output::journal::{Journal, Record};
-use crate::output::{Codec, DumpDir, OutputError, journal, manifest, names};
+use crate::output::manifest::RowClass;
+use crate::output::{Codec, DumpDir, OutputError, journal, names};
 use crate::server::fault::Words;
 use crate::server::inventory::Relation;
 use crate::server::relation::OnDisk;
@@ -32,6 +33,7 @@ pub(super) struct Files {
 pub(super) struct RelationRun {
     pub(super) relation: Relation,
     pub(super) readable: Readable,
+    pub(super) column_names: Vec<String>,
     stem: String,
     files: Files,
     log: Log,
@@ -47,7 +49,7 @@ pub(super) struct RelationRun {
 }
 
 struct State {
-    lanes: [Lane; 2],
+    lanes: [Lane; RowClass::COUNT],
     /// What earlier runs have read of stretches that are not done.
     begun: BTreeMap<usize, EarlierStretch>,
     /// Tuples that took the server down when they were read (offset 0: blocks,
@@ -115,7 +117,7 @@ impl RelationRun {
         let (settled, begun): (BTreeMap<_, _>, BTreeMap<_, _>) =
             stretches.into_iter().partition(|(_, s)| s.is_settled());
         let done = settled.into_iter().map(|(index, earlier)| {
-            let (map, findings) = taken_up(&log, earlier, []);
+            let (map, findings) = taken_up((&log, cut.len()), earlier, []);
             (index, Done { map, findings, watch: watch.clone() })
         });
         let state = State {
@@ -135,9 +137,11 @@ impl RelationRun {
             failed: None,
         };
         let (state, furthest) = (Mutex::new(state), StdMutex::default());
+        let column_names = relation.columns.iter().map(|c| c.name.to_string()).collect();
         Ok(Self {
             relation,
             readable,
+            column_names,
             stem,
             files,
             log,
@@ -238,14 +242,16 @@ impl RelationRun {
         let salvage = Salvage::resumed(earlier.map.clone(), rest, self.readable.tuples_max, at);
         let journal = self.files.journal.clone().filter(|_| self.can_be_narrowed());
         let saving = journal.map(|j| Saving::new(j, self.relation.oid, to));
-        let (_, findings) = taken_up(&self.log, earlier, killers());
+        let (_, findings) = taken_up((&self.log, self.stretches()), earlier, killers());
         state.out.insert(index);
-        let [clean, suspect] = &mut state.lanes;
+        let mut lanes = Vec::with_capacity(RowClass::COUNT);
+        for lane in &mut state.lanes {
+            lanes.push(lane.take(index).await?);
+        }
         Ok(Stretch::new(
             (index, self.stretches() == 1),
             salvage,
-            [clean.take(index).await?, suspect.take(index).await?],
-            Held::new(folder.as_deref()),
+            Lanes::new(lanes, folder.as_deref()),
             findings,
             self.watch.clone(),
             saving,
@@ -307,24 +313,26 @@ impl RelationRun {
 }
 
 /// The files of a relation, one for each class.
-fn lanes(files: &Files, stem: &str, begun: [Begun; 2]) -> [Lane; 2] {
-    let [clean, suspect] = begun;
-    [(manifest::RowClass::Clean, clean), (manifest::RowClass::Suspect, suspect)].map(
-        |(class, begun)| {
-            let path = names::data_path(stem, class, files.codec);
-            Lane::resumed(files.dir.clone(), path, class, files.codec, begun)
-        },
-    )
+fn lanes(
+    files: &Files,
+    stem: &str,
+    mut begun: [Begun; RowClass::COUNT],
+) -> [Lane; RowClass::COUNT] {
+    RowClass::ALL.map(|class| {
+        let path = names::data_path(stem, class, files.codec);
+        let begun = std::mem::take(&mut begun[class as usize]);
+        Lane::resumed(files.dir.clone(), path, class, files.codec, begun)
+    })
 }
 
 /// The map and the findings of what an earlier run has read, and the killers in
 /// the rest.
 fn taken_up<'a>(
-    log: &Log,
+    (log, stretches): (&Log, usize),
     earlier: EarlierStretch,
     killers: impl IntoIterator<Item = (&'a Ctid, &'a String)>,
 ) -> (TidMap, Findings) {
-    let mut findings = Findings::new(log.clone());
+    let mut findings = Findings::new(log.clone(), stretches);
     findings.list = earlier.lost.iter().filter_map(Finding::of).collect();
     findings.omitted = earlier.lost_omitted;
     for (&at, message) in killers.into_iter().filter(|(at, _)| at.offset > 0) {

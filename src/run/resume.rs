@@ -18,9 +18,6 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
-/// The classes of rows that are written, as the lanes are in order.
-pub(super) const CLASSES: [RowClass; 2] = [RowClass::Clean, RowClass::Suspect];
-
 /// Options that decide which rows are written, and how: a run that goes on
 /// cannot change them.
 const DECIDING: [(&str, &str); 7] = [
@@ -143,7 +140,7 @@ fn said(value: &serde_json::Value) -> String {
 /// What can be gone on with of a relation.
 #[derive(Default)]
 pub(super) struct Kept {
-    pub lanes: [Begun; 2],
+    pub lanes: [Begun; RowClass::COUNT],
     pub stretches: BTreeMap<usize, EarlierStretch>,
 }
 
@@ -188,7 +185,7 @@ pub(super) async fn take_up(
     earlier: &EarlierRelation,
 ) -> Result<Option<Kept>, OutputError> {
     let (Some(dir), Some(journal)) = (&files.dir, &files.journal) else { return Ok(None) };
-    let paths = CLASSES.map(|class| names::data_path(stem, class, files.codec));
+    let paths = RowClass::ALL.map(|class| names::data_path(stem, class, files.codec));
     let stretches = earlier.ranges().len().max(1);
     let mut kept = earlier.stretches.clone();
     kept.values_mut().for_each(EarlierStretch::try_again);
@@ -210,7 +207,7 @@ pub(super) async fn take_up(
         journal.append(&Record::Joined { oid, next })?;
         journal.sync().await?;
     }
-    let mut lanes = [Begun::default(), Begun::default()];
+    let mut lanes: [Begun; RowClass::COUNT] = Default::default();
     for (class, lane) in lanes.iter_mut().enumerate() {
         (lane.next, lane.joined) = (next, joined(earlier, next, class));
         for (&i, stretch) in kept.range(next..) {
@@ -247,7 +244,7 @@ fn joined(earlier: &EarlierRelation, before: usize, class: usize) -> Extent {
 /// taken back to what they were before.
 fn agree(
     dir: &DumpDir,
-    paths: &[String; 2],
+    paths: &[String; RowClass::COUNT],
     earlier: &EarlierRelation,
     kept: &BTreeMap<usize, EarlierStretch>,
 ) -> Result<bool, OutputError> {
@@ -289,7 +286,7 @@ impl Kept {
     /// The files that it needs.
     pub(super) fn parts(&self, stem: &str, files: &Files) -> Vec<String> {
         let mut parts = Vec::new();
-        for (class, lane) in CLASSES.into_iter().zip(&self.lanes) {
+        for (class, lane) in RowClass::ALL.into_iter().zip(&self.lanes) {
             let path = names::data_path(stem, class, files.codec);
             if lane.joined.len + lane.in_place.len > 0 {
                 parts.push(format!("{path}.part"));

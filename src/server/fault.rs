@@ -126,6 +126,23 @@ pub fn wait_after(waits: u32) -> Option<Duration> {
     (waits < WAITS_MAX).then(|| WAIT_FIRST * 2u32.pow(waits))
 }
 
+/// What failed is the type of a column, and no value: the library that it needs
+/// is missing, or is another one (dfmgr.c and fmgr.c).
+pub fn is_of_type(words: &Words) -> bool {
+    const ROUTINES: &[&str] = &[
+        "internal_load_library",
+        "load_external_function",
+        "lookup_external_function",
+        "expand_dynamic_library_name",
+        "substitute_libpath_macro",
+        "substitute_path_macro",
+        "incompatible_module_error",
+        "fmgr_info_C_lang",
+        "fetch_finfo_record",
+    ];
+    words.routine.as_deref().is_some_and(|r| ROUTINES.contains(&r))
+}
+
 /// The server is short of something: memory, disk, connections.
 pub fn is_shortage(sqlstate: &str) -> bool {
     sqlstate.starts_with("53")

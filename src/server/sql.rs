@@ -1,7 +1,8 @@
 //! Every SQL text that is sent, but for the catalogs' (`catalog.rs`). Pure.
 //! None of them writes.
 
-use crate::heap::{BlockRange, Read};
+use crate::heap::{BlockRange, Ctid, Read};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 /// An identifier in double quotes.
@@ -38,8 +39,13 @@ impl Readable {
     }
 
     fn select(&self, tagged: bool, condition: &str) -> String {
-        let tag = if tagged { vec!["ctid".to_owned()] } else { Vec::new() };
-        let list = [tag, self.columns.clone()].concat().join(", ");
+        self.select_these(tagged, &self.columns, condition)
+    }
+
+    fn select_these(&self, tagged: bool, columns: &[String], condition: &str) -> String {
+        let tag = tagged.then_some("ctid").into_iter();
+        let list: Vec<&str> = tag.chain(columns.iter().map(String::as_str)).collect();
+        let list = list.join(", ");
         let gap = if list.is_empty() { "" } else { " " };
         self.to_stdout(&format!("(SELECT {list}{gap}FROM ONLY {}{condition})", self.qualified))
     }
@@ -58,30 +64,27 @@ impl Readable {
 
     /// A part of it.
     pub fn part(&self, read: &Read) -> String {
+        let tagged = !matches!(read, Read::Blocks { tagged: false, .. });
+        self.select(tagged, &self.condition(read))
+    }
+
+    /// Which tuples a read is of.
+    fn condition(&self, read: &Read) -> String {
         match *read {
-            Read::Blocks { range, tagged } if self.tid_ranges => self.select(
-                tagged,
-                &format!(" WHERE ctid >= '({},0)' AND ctid < '({},0)'", range.start, range.end),
-            ),
-            Read::Blocks { range, tagged } => self.select(
-                tagged,
-                &format!(
-                    " WHERE ctid = ANY (ARRAY(SELECT pg_catalog.format('(%s,%s)', b, o)::pg_catalog.tid \
-                     FROM pg_catalog.generate_series({}::bigint, {}) b, \
-                     pg_catalog.generate_series(1, {}) o))",
-                    range.start,
-                    u64::from(range.end).saturating_sub(1),
-                    self.tuples_max
-                ),
+            Read::Blocks { range: BlockRange { start, end }, .. } if self.tid_ranges => {
+                format!(" WHERE ctid >= '({start},0)' AND ctid < '({end},0)'")
+            }
+            Read::Blocks { range, .. } => format!(
+                " WHERE ctid = ANY (ARRAY(SELECT pg_catalog.format('(%s,%s)', b, o)::pg_catalog.tid \
+                 FROM pg_catalog.generate_series({}::bigint, {}) b, \
+                 pg_catalog.generate_series(1, {}) o))",
+                range.start,
+                u64::from(range.end).saturating_sub(1),
+                self.tuples_max
             ),
             Read::Tuples { block, first, last } => {
-                let mut list = String::new();
-                for offset in first..=last {
-                    let comma = if offset == first { "" } else { "," };
-                    // Writing to a String cannot fail.
-                    let _ = write!(list, "{comma}\"({block},{offset})\"");
-                }
-                self.select(true, &format!(" WHERE ctid = ANY ('{{{list}}}')"))
+                let tuples: Vec<Ctid> = (first..=last).map(|o| Ctid::new(block, o)).collect();
+                format!(" WHERE ctid = ANY ('{}')", tid_array(&tuples))
             }
         }
     }
@@ -101,22 +104,68 @@ impl Readable {
         }
     }
 
+    /// Some columns (half-open) of one tuple, tagged.
+    pub fn columns_of(&self, at: Ctid, columns: std::ops::Range<usize>) -> String {
+        let columns = self.columns.get(columns).unwrap_or_default();
+        self.select_these(true, columns, &format!(" WHERE ctid = '{at}'"))
+    }
+
+    /// One column of some tuples, tagged.
+    pub fn column_of(&self, tuples: &[Ctid], column: usize) -> String {
+        let columns = self.columns.get(column..=column).unwrap_or_default();
+        self.select_these(true, columns, &format!(" WHERE ctid = ANY ('{}')", tid_array(tuples)))
+    }
+
+    /// Reads nothing, but the type of this column must be one that can be sent.
+    pub fn column_probe(&self, column: usize) -> String {
+        self.columns_of(Ctid::start_of(0), column..column + 1)
+    }
+
+    /// A part of it, some columns apart: of those in `stored`, first the stored
+    /// size, and the value only if that is at most `inline_max`; of those in
+    /// `never`, NULL. Tagged.
+    pub fn part_apart(
+        &self,
+        read: &Read,
+        stored: &BTreeSet<usize>,
+        never: &BTreeSet<usize>,
+        inline_max: u64,
+    ) -> String {
+        let size = |i: &usize| format!("pg_catalog.pg_column_size({})", self.columns[*i]);
+        let value = |(i, c): (usize, &String)| match (never.contains(&i), stored.contains(&i)) {
+            (true, _) => "NULL".to_owned(),
+            (_, true) => format!("CASE WHEN {} <= {inline_max} THEN {c} END", size(&i)),
+            _ => c.clone(),
+        };
+        let sizes = stored.iter().map(size);
+        let columns: Vec<String> =
+            sizes.chain(self.columns.iter().enumerate().map(value)).collect();
+        self.select_these(true, &columns, &self.condition(read))
+    }
+
     /// Reads nothing, but must be planned: fails where nothing can be.
     pub fn probe(&self) -> String {
         self.select(true, " WHERE ctid = '(0,0)'")
     }
 
-    /// Whether a value of this tuple is too large to be in the heap itself:
-    /// one number, the largest stored size of its columns.
-    pub fn stored_size_max(&self, at: crate::heap::Ctid) -> String {
+    /// Whether a value of these columns of a tuple is too large to be in the heap
+    /// itself: one number, their largest stored size.
+    pub fn stored_size_max(&self, at: Ctid, columns: std::ops::Range<usize>) -> String {
+        let columns = self.columns.get(columns).unwrap_or_default().iter();
         let sizes: Vec<String> =
-            self.columns.iter().map(|c| format!("pg_catalog.pg_column_size({c})")).collect();
+            columns.map(|c| format!("pg_catalog.pg_column_size({c})")).collect();
         format!(
             "SELECT GREATEST(0, {}) FROM ONLY {} WHERE ctid = '{at}'",
             sizes.join(", "),
             self.qualified
         )
     }
+}
+
+/// A literal of type tid[], without its quotes.
+fn tid_array(tuples: &[Ctid]) -> String {
+    let tuples: Vec<String> = tuples.iter().map(|t| format!("\"{t}\"")).collect();
+    format!("{{{}}}", tuples.join(","))
 }
 
 /// Settings that decide what comes out, or how it is read, on every server.
@@ -182,7 +231,6 @@ pub const PINNED_IF_POSSIBLE: &[&str] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::heap::Ctid;
 
     fn hostile() -> Readable {
         Readable {
@@ -215,7 +263,7 @@ mod tests {
             r.first_rows(BlockRange::new(3, 9), 7).unwrap(),
             r#"COPY (SELECT ctid, "id", "Ünïcode, ""q""" FROM ONLY "a""b"."../x" WHERE ctid >= '(3,0)' AND ctid < '(9,0)' LIMIT 7) TO STDOUT (ENCODING 'UTF8')"#
         );
-        assert!(r.stored_size_max(Ctid::new(3, 1)).ends_with("WHERE ctid = '(3,1)'"));
+        assert!(r.stored_size_max(Ctid::new(3, 1), 0..2).ends_with("WHERE ctid = '(3,1)'"));
     }
 
     #[test]

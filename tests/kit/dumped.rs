@@ -118,6 +118,10 @@ impl Dumped {
             RowClass::Clean => relation.rows.clean,
             RowClass::Suspect => relation.rows.suspect,
             RowClass::Partial => relation.rows.partial,
+            RowClass::ToastChunks => {
+                let file = relation.files.iter().find(|f| f.class == class);
+                file.map_or(0, |f| f.rows)
+            }
         };
         assert_eq!(
             lines.len() as u64,
@@ -154,7 +158,7 @@ fn unfinished(dir: &Path) -> Vec<String> {
     for folder in ["", "data", "errors", "maps"] {
         for entry in std::fs::read_dir(dir.join(folder)).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
-            if name.contains(".part") {
+            if name.ends_with(".part") {
                 found.push(name);
             }
         }
@@ -170,6 +174,7 @@ pub struct Essence {
     pub entry: String,
     pub clean: Vec<Vec<u8>>,
     pub suspect: Vec<Vec<u8>>,
+    pub partial: Vec<Vec<u8>>,
 }
 
 impl Dumped {
@@ -183,6 +188,7 @@ impl Dumped {
                 entry: format!("{status:?} {reason:?} {rows:?} {blocks:?} {lost:?} {sequence:?}"),
                 clean: self.lines(relation, RowClass::Clean).await,
                 suspect: self.lines(relation, RowClass::Suspect).await,
+                partial: self.lines(relation, RowClass::Partial).await,
             });
         }
         all
@@ -196,6 +202,7 @@ impl Dumped {
             assert_eq!((&found.name, &found.entry), (&wanted.name, &wanted.entry), "{at}");
             assert!(found.clean == wanted.clean, "{at}: clean rows of {}", found.name);
             assert!(found.suspect == wanted.suspect, "{at}: suspect rows of {}", found.name);
+            assert!(found.partial == wanted.partial, "{at}: partial rows of {}", found.name);
         }
         assert_eq!(found.len(), wanted.len(), "{at}");
     }

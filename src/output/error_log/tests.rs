@@ -43,6 +43,7 @@ async fn an_error_is_in_the_file_at_once_with_all_that_is_known() {
         source_file: Some("bufpage.c".to_owned()),
         source_line: Some(154),
         context: Some("COPY t, line 3, column x: \"secret\"".to_owned()),
+        cause: Some("tuple".to_owned()),
         read: Some("block 7".to_owned()),
         action: Some("narrowed".to_owned()),
         ..line("invalid page in block 7")
@@ -50,10 +51,10 @@ async fn an_error_is_in_the_file_at_once_with_all_that_is_known() {
     .unwrap();
     let part = fs::read_to_string(temp.path().join("errors/public.t.csv.part")).unwrap();
     let expected = "\
-time,oid,schema,relation,fork,first_block,last_block,offset,column,sqlstate,severity,routine,\
+time,oid,schema,relation,fork,first_block,last_block,offset,column,cause,sqlstate,severity,routine,\
 source_file,source_line,message,detail,hint,context,read,action
 2026-03-01T10:00:00Z,16385,public,\"odd \"\"name\"\", with
-newline\",main,7,7,3,note,XX001,ERROR,PageIsVerified,bufpage.c,154,invalid page in block 7,,,\
+newline\",main,7,7,3,note,tuple,XX001,ERROR,PageIsVerified,bufpage.c,154,invalid page in block 7,,,\
 \"COPY t, line 3, column x: ...\",block 7,narrowed
 ";
     assert_eq!(part, expected);

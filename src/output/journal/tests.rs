@@ -2,7 +2,10 @@ use super::*;
 use std::fs;
 
 fn record(stretch: usize) -> Record {
-    let files = [Extent { len: 5, rows: 3, bytes: 17 }, Extent::default()];
+    let files = std::array::from_fn(|class| match class {
+        0 => Extent { len: 5, rows: 3, bytes: 17 },
+        _ => Extent::default(),
+    });
     Record::Ended { oid: 7, stretch, files }
 }
 

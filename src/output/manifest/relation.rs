@@ -92,6 +92,16 @@ pub enum RowClass {
     Suspect,
     /// Some columns could not be read and are null here.
     Partial,
+    /// No rows of the relation: what is left in TOAST of values that are lost,
+    /// each chunk with the ctid and the column that it is of.
+    ToastChunks,
+}
+
+impl RowClass {
+    /// All of them, in order.
+    pub const ALL: [Self; 4] = [Self::Clean, Self::Suspect, Self::Partial, Self::ToastChunks];
+
+    pub const COUNT: usize = Self::ALL.len();
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -10,9 +10,9 @@
 //! data, or comes to its end; the last one that does begins the relation again.
 
 use super::super::RunError;
-use super::super::resume::CLASSES;
 use super::{RelationRun, State, lanes};
 use crate::dump::{Stretch, piece_path};
+use crate::output::manifest::RowClass;
 use crate::output::{OutputError, manifest, names};
 
 /// So often a relation is begun again; then what was read last is kept, and it
@@ -84,7 +84,7 @@ impl RelationRun {
 
     fn remove_parts(&self) -> Result<(), OutputError> {
         let Some(dir) = &self.files.dir else { return Ok(()) };
-        for class in CLASSES {
+        for class in RowClass::ALL {
             let path = names::data_path(&self.stem, class, self.files.codec);
             dir.remove(&format!("{path}.part"))?;
             for stretch in 0..self.cut.len() {

@@ -5,7 +5,8 @@ use super::super::entry::{described, large_objects};
 use super::{Done, Finished, RelationRun, State};
 use crate::dump::{Cause, Lane, Stretch, Watch};
 use crate::heap::{Status, TidMap};
-use crate::output::journal::Record;
+use crate::output::journal::{Extent, Record};
+use crate::output::manifest::RowClass;
 use crate::output::{OutputError, manifest};
 use std::sync::PoisonError;
 
@@ -15,18 +16,20 @@ impl RelationRun {
         &self,
         stretch: Stretch,
     ) -> Result<Finished, OutputError> {
-        let Stretch { index, salvage, clean, suspect, findings, watch, .. } = stretch;
+        let Stretch { index, salvage, lanes, findings, watch, .. } = stretch;
         let done = Done { map: salvage.into_map(), findings, watch };
         let mut state = self.state.lock().await;
         state.out.remove(&index);
         if state.again {
             state.let_go.insert(index);
-            drop((clean, suspect));
+            drop(lanes);
             let again = self.begin_again(&mut state)?;
             return Ok(again.map_or(Finished::Stretch, Finished::Again));
         }
-        let [clean_lane, suspect_lane] = &mut state.lanes;
-        let files = [clean_lane.give_back(clean).await?, suspect_lane.give_back(suspect).await?];
+        let mut files = [Extent::default(); RowClass::COUNT];
+        for ((lane, writer), file) in state.lanes.iter_mut().zip(lanes.writers()).zip(&mut files) {
+            *file = lane.give_back(writer).await?;
+        }
         state.done.insert(index, done);
         if let Some(journal) = self.files.journal.as_ref().filter(|_| !self.cut.is_empty()) {
             journal.append(&Record::Ended { oid: self.relation.oid, stretch: index, files })?;
@@ -88,7 +91,7 @@ impl RelationRun {
         let counts = map.blocks();
         let (rows, files) = self.finish_lanes(state).await?;
         let (errors, harms) = self.finish_log().await?;
-        let rewritten_away = state.rewritten && rows.clean + rows.suspect == 0;
+        let rewritten_away = state.rewritten && rows == manifest::Rows::default();
         if rewritten_away {
             let reason = "its file was replaced since the snapshot was taken (TRUNCATE, VACUUM \
                           FULL, CLUSTER or ALTER TABLE): what it held then cannot be read";
@@ -102,7 +105,7 @@ impl RelationRun {
         let status = match (&state.failed, unharmed) {
             (Some(_), _) => manifest::RelationStatus::Failed,
             (None, true) => manifest::RelationStatus::Clean,
-            (None, false) if rows.clean + rows.suspect == 0 && counts.clean == 0 => {
+            (None, false) if rows == manifest::Rows::default() && counts.clean == 0 => {
                 manifest::RelationStatus::Lost
             }
             (None, false) => manifest::RelationStatus::Salvaged,
@@ -135,16 +138,17 @@ impl RelationRun {
         state: &mut State,
     ) -> Result<(manifest::Rows, Vec<manifest::FileEntry>), OutputError> {
         let empty = |class| Lane::new(None, String::new(), class, self.files.codec);
-        let lanes = std::mem::replace(
-            &mut state.lanes,
-            [empty(manifest::RowClass::Clean), empty(manifest::RowClass::Suspect)],
-        );
-        let [clean, suspect] = lanes;
-        // Of what was not read there is no file, not an empty one.
-        let (clean, clean_file) = clean.finish(state.failed.is_none()).await?;
-        let (suspect, suspect_file) = suspect.finish(false).await?;
-        let rows = manifest::Rows { clean, suspect, partial: 0 };
-        Ok((rows, clean_file.into_iter().chain(suspect_file).collect()))
+        let lanes = std::mem::replace(&mut state.lanes, RowClass::ALL.map(empty));
+        let (mut counts, mut files) = ([0; RowClass::COUNT], Vec::new());
+        for (class, lane) in RowClass::ALL.into_iter().zip(lanes) {
+            // Of what was not read there is no file, not an empty one.
+            let even_if_empty = class == RowClass::Clean && state.failed.is_none();
+            let (rows, file) = lane.finish(even_if_empty).await?;
+            counts[class as usize] = rows;
+            files.extend(file);
+        }
+        let [clean, suspect, partial, _] = counts;
+        Ok((manifest::Rows { clean, suspect, partial }, files))
     }
 
     /// The errors, and how many of them tell of damage.

@@ -1,0 +1,105 @@
+//! The block whose tuples are being read by themselves: what was lost of it,
+//! and what its other rows are worth.
+
+use super::ctid::{BlockNumber, Ctid, OffsetNumber};
+use super::map::{Status, TidMap};
+use super::narrow::Narrow;
+use super::outcome::{Outcome, Place, RowClass};
+
+#[derive(Clone, Debug)]
+pub(super) struct OpenBlock {
+    pub(super) block: BlockNumber,
+    pub(super) tuples: Narrow,
+    /// Tuples that were lost, as a whole or in some columns.
+    spoilt: Vec<(OffsetNumber, Status)>,
+    /// A tuple of it failed, and not for something stored elsewhere.
+    damaged: bool,
+    /// The read of the block failed, and not for something stored elsewhere:
+    /// what its tuples say weighs more, if one of them fails.
+    blamed: bool,
+}
+
+impl OpenBlock {
+    pub(super) fn new(block: BlockNumber, tuples: Narrow, blamed: bool) -> Self {
+        Self { block, tuples, spoilt: Vec::new(), damaged: false, blamed }
+    }
+
+    /// Tuples that took the server down before.
+    pub(super) fn with_killers(mut self, killers: &[OffsetNumber]) -> Self {
+        self.damaged = !killers.is_empty();
+        self.spoilt.extend(killers.iter().map(|&o| (o, Status::Lost)));
+        self
+    }
+
+    /// What came of a read of tuples from `first` on. The tuple that is lost by
+    /// it as a whole, if one is.
+    pub(super) fn record(&mut self, first: OffsetNumber, outcome: Outcome) -> Option<OffsetNumber> {
+        let bound = |last: Option<Ctid>| match last {
+            Some(l) if l.block == self.block && l.offset >= first => u32::from(l.offset) + 1,
+            _ => u32::from(first),
+        };
+        let isolated = match outcome {
+            Outcome::Complete => {
+                self.tuples.complete();
+                None
+            }
+            Outcome::Failed { last, place } => {
+                self.damaged |= place != Place::Elsewhere;
+                self.tuples.failed_from(bound(last))
+            }
+            Outcome::Partial { place } => {
+                self.damaged |= place != Place::Elsewhere;
+                let partial = self.tuples.failed_from(u32::from(first));
+                self.spoil(partial, Status::Partial);
+                None
+            }
+            Outcome::Hung { last } => self.tuples.hung(bound(last)),
+            Outcome::Crashed { last } => {
+                self.damaged = true;
+                self.tuples.crashed(bound(last))
+            }
+        };
+        self.spoil(isolated, Status::Lost)
+    }
+
+    fn spoil(&mut self, tuple: Option<u32>, status: Status) -> Option<OffsetNumber> {
+        let offset = OffsetNumber::try_from(tuple?).ok()?;
+        self.spoilt.push((offset, status));
+        Some(offset)
+    }
+
+    /// The page went away: no tuple of it from `from` on can be read now.
+    pub(super) fn lose_the_rest(&mut self, from: OffsetNumber, tuples_max: OffsetNumber) {
+        self.damaged = true;
+        self.spoilt.extend((from..=tuples_max).map(|o| (o, Status::Lost)));
+        self.tuples = Narrow::new(0..0);
+    }
+
+    /// Marks what became of it, and gives the class of its rows.
+    /// `holes`: rows of it were had in part, by what is stored elsewhere.
+    pub(super) fn settle(
+        mut self,
+        map: &mut TidMap,
+        tuples_max: OffsetNumber,
+        holes: bool,
+    ) -> RowClass {
+        self.spoilt.sort_unstable();
+        let (class, status) = if self.damaged || (self.blamed && self.spoilt.is_empty()) {
+            (RowClass::Suspect, Status::Suspect)
+        } else {
+            (RowClass::Clean, if holes { Status::Partial } else { Status::Done })
+        };
+        let mut from = Ctid::start_of(self.block);
+        for &(offset, spoilt) in &self.spoilt {
+            let at = Ctid::new(self.block, offset);
+            map.mark(from, at, status);
+            from = match offset.checked_add(1).filter(|_| offset < tuples_max) {
+                Some(next) => Ctid::new(self.block, next),
+                None => Ctid::start_of(self.block + 1),
+            };
+            map.mark(at, from, spoilt);
+        }
+        map.mark(from, Ctid::start_of(self.block + 1), status);
+        class
+    }
+}
