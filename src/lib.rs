@@ -10,6 +10,7 @@ pub mod dump;
 pub mod heap;
 pub mod list;
 pub mod output;
+pub mod page;
 pub mod progress;
 pub mod report;
 pub mod run;

@@ -30,6 +30,7 @@ const AT_HOME: &[(&str, &str)] = &[
     ("openssl", "server"),
     ("async_compression", "output"),
     ("csv", "output"),
+    ("lz4_flex", "page"),
     ("clap", "cli"),
     ("indicatif", "show"),
     ("tracing_subscriber", "show"),

@@ -1,0 +1,216 @@
+//! The bytes of a page: header, line pointers, tuples, their attributes and
+//! values, as PostgreSQL 10 to 18 write them on little-endian machines that
+//! align to eight bytes.
+//!
+//! Pure: no IO, nothing outside this folder is named here. Whatever the bytes
+//! are, nothing here panics, and nothing allocates by a length that was read
+//! without holding it against what is there.
+
+pub mod checksum;
+pub mod copy;
+pub mod datum;
+mod pglz;
+pub mod tuple;
+pub mod varlena;
+
+pub use tuple::{Align, Attribute, Found, Tuple};
+pub use varlena::{Method, ToastPointer, Varlena};
+
+/// `SizeOfPageHeaderData`: line pointers begin behind it.
+const HEADER_LEN: usize = 24;
+
+/// `sizeof(ItemIdData)`.
+const LINE_POINTER_LEN: usize = 4;
+
+/// `PG_PAGE_LAYOUT_VERSION`, since 8.3.
+const LAYOUT_VERSION: u8 = 4;
+
+/// `PD_VALID_FLAG_BITS`.
+const FLAGS_VALID: u16 = 0x0007;
+
+/// `PD_ALL_VISIBLE`.
+const ALL_VISIBLE: u16 = 0x0004;
+
+/// A whole block of a relation's file, whatever it holds.
+#[derive(Clone, Copy, Debug)]
+pub struct Page<'a> {
+    bytes: &'a [u8],
+}
+
+/// What `lp_flags` of a line pointer say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LineState {
+    Unused,
+    Normal,
+    Redirect,
+    Dead,
+}
+
+/// A line pointer as it stands on the page; where it points to was not looked
+/// at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinePointer {
+    /// From the start of the page; of a redirected one, the number of another.
+    pub offset: u16,
+    pub flags: LineState,
+    pub length: u16,
+}
+
+impl<'a> Page<'a> {
+    /// `bytes` are one block: their number is the block size.
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes }
+    }
+
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// The place in WAL behind the last record that changed the page.
+    pub fn lsn(&self) -> u64 {
+        u64::from(u32_at(self.bytes, 0).unwrap_or(0)) << 32
+            | u64::from(u32_at(self.bytes, 4).unwrap_or(0))
+    }
+
+    /// The checksum that the page carries; 0 on a cluster without checksums.
+    pub fn checksum(&self) -> u16 {
+        self.field(8)
+    }
+
+    pub fn flags(&self) -> u16 {
+        self.field(10)
+    }
+
+    pub fn lower(&self) -> u16 {
+        self.field(12)
+    }
+
+    pub fn upper(&self) -> u16 {
+        self.field(14)
+    }
+
+    pub fn special(&self) -> u16 {
+        self.field(16)
+    }
+
+    /// The block size that the header names.
+    pub fn size(&self) -> u16 {
+        self.field(18) & 0xFF00
+    }
+
+    pub fn layout_version(&self) -> u8 {
+        self.field(18).to_le_bytes()[0]
+    }
+
+    /// The oldest xmax by which something might be pruned, or 0.
+    pub fn prune_xid(&self) -> u32 {
+        u32_at(self.bytes, 20).unwrap_or(0)
+    }
+
+    /// Whether scans look at no tuple's xmin and xmax.
+    pub fn is_all_visible(&self) -> bool {
+        self.flags() & ALL_VISIBLE != 0
+    }
+
+    fn field(&self, at: usize) -> u16 {
+        u16_at(self.bytes, at).unwrap_or(0)
+    }
+
+    /// Whether all of it is zeros: extended, and never written. The server
+    /// takes it for an empty page.
+    pub fn is_new(&self) -> bool {
+        self.bytes.iter().all(|byte| *byte == 0)
+    }
+
+    /// What no page can have in its header, if anything: what the server looks
+    /// at before it takes a page (`PageIsVerified`), and what it relies on all
+    /// the same. A new page is sane. The checksum is not looked at.
+    pub fn insane(&self) -> Option<&'static str> {
+        let (lower, upper, special) = (self.lower(), self.upper(), self.special());
+        let size = self.bytes.len();
+        if self.is_new() {
+            None
+        } else if size < HEADER_LEN {
+            Some("the page is shorter than its header")
+        } else if self.flags() & !FLAGS_VALID != 0 {
+            Some("pd_flags has bits that do not exist")
+        } else if usize::from(lower) < HEADER_LEN {
+            Some("pd_lower points into the header")
+        } else if lower > upper {
+            Some("pd_lower is above pd_upper")
+        } else if upper > special {
+            Some("pd_upper is above pd_special")
+        } else if usize::from(special) > size {
+            Some("pd_special points behind the page")
+        } else if !special.is_multiple_of(8) {
+            Some("pd_special is not aligned")
+        } else if usize::from(self.size()) != size || self.layout_version() != LAYOUT_VERSION {
+            Some("pd_pagesize_version is of no such page")
+        } else {
+            None
+        }
+    }
+
+    /// How many line pointers the header claims, as far as the page goes.
+    pub fn line_pointer_count(&self) -> u16 {
+        let end = usize::from(self.lower()).min(self.bytes.len());
+        let count = end.saturating_sub(HEADER_LEN) / LINE_POINTER_LEN;
+        u16::try_from(count).unwrap_or(u16::MAX)
+    }
+
+    /// All of them, with their numbers.
+    pub fn line_pointers(&self) -> impl Iterator<Item = (u16, LinePointer)> + 'a {
+        let page = *self;
+        (1..=page.line_pointer_count()).filter_map(move |n| Some((n, page.line_pointer(n)?)))
+    }
+
+    /// The line pointer of this number, counted from 1.
+    pub fn line_pointer(&self, number: u16) -> Option<LinePointer> {
+        if number < 1 || number > self.line_pointer_count() {
+            return None;
+        }
+        let at = HEADER_LEN + LINE_POINTER_LEN * (usize::from(number) - 1);
+        let [low, middle] = [u16_at(self.bytes, at)?, u16_at(self.bytes, at + 2)?];
+        // Bit fields of 15, 2 and 15 bits, from the lowest.
+        let flags = match (middle & 1) << 1 | low >> 15 {
+            0 => LineState::Unused,
+            1 => LineState::Normal,
+            2 => LineState::Redirect,
+            _ => LineState::Dead,
+        };
+        Some(LinePointer { offset: low & 0x7FFF, flags, length: middle >> 1 })
+    }
+
+    /// The bytes that a line pointer with storage points to, if they lie
+    /// between the line pointers and the end of the page.
+    pub fn item(&self, pointer: LinePointer) -> Option<&'a [u8]> {
+        let (start, length) = (usize::from(pointer.offset), usize::from(pointer.length));
+        if length == 0 || start < usize::from(self.lower()).max(HEADER_LEN) {
+            return None;
+        }
+        self.bytes.get(start..start + length)
+    }
+
+    /// The tuple at a normal line pointer, if its bytes lie inside of the page
+    /// and have room for a tuple's header.
+    pub fn tuple(&self, number: u16) -> Option<Tuple<'a>> {
+        let pointer = self.line_pointer(number)?;
+        if pointer.flags != LineState::Normal {
+            return None;
+        }
+        Tuple::new(self.item(pointer)?)
+    }
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    bytes.get(at..)?.first_chunk().map(|bytes| u16::from_le_bytes(*bytes))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..)?.first_chunk().map(|bytes| u32::from_le_bytes(*bytes))
+}
+
+/// A length or an offset that was read: never more than memory has.
+fn usize_of(length: u32) -> usize {
+    usize::try_from(length).unwrap_or(usize::MAX)
+}
