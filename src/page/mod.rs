@@ -6,6 +6,7 @@
 //! are, nothing here panics, and nothing allocates by a length that was read
 //! without holding it against what is there.
 
+pub mod btree;
 pub mod checksum;
 pub mod copy;
 pub mod datum;
