@@ -2,6 +2,9 @@
 
 use super::session::{ReadError, Session};
 
+/// `RELSEG_SIZE` where nobody chose another: 1 GB at 8 kB.
+const SEGMENT_BLOCKS: u32 = 131_072;
+
 /// What a server says of itself, once for a run.
 #[derive(Clone, Debug, Default)]
 pub struct ServerFacts {
@@ -11,6 +14,8 @@ pub struct ServerFacts {
     /// The database's encoding; COPY is asked for the same.
     pub encoding: String,
     pub block_size: u32,
+    /// Blocks in one file of a relation; at least 1.
+    pub segment_blocks: u32,
     pub data_checksums: bool,
     pub in_recovery: bool,
     pub database: String,
@@ -35,12 +40,20 @@ impl Session {
         };
         let database_oid =
             "SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()";
+        let segment = "SELECT pg_catalog.pg_size_bytes(pg_catalog.current_setting('segment_size')) \
+                       / pg_catalog.current_setting('block_size')::bigint";
         let control = "SELECT system_identifier FROM pg_catalog.pg_control_system()";
         Ok(ServerFacts {
             version,
             version_text: show("server_version").await?,
             encoding: show("server_encoding").await?,
             block_size: show("block_size").await?.parse().unwrap_or(8192),
+            segment_blocks: self
+                .wish(segment)
+                .await?
+                .and_then(|n| n.parse().ok())
+                .filter(|n| *n > 0)
+                .unwrap_or(SEGMENT_BLOCKS),
             data_checksums: show("data_checksums").await? == "on",
             in_recovery: self.value("SELECT pg_catalog.pg_is_in_recovery()").await?.as_deref()
                 == Some("t"),

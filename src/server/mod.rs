@@ -10,6 +10,7 @@ mod facts;
 pub mod fault;
 pub mod inventory;
 pub mod life;
+pub mod pages;
 pub mod pattern;
 pub mod relation;
 pub mod session;
