@@ -48,7 +48,24 @@ fn assert_named(relation: &Relation, tuples: &[(u32, u16)], columns: &BTreeMap<&
     assert_eq!(named, expected);
 }
 
+/// Where only the TOAST index is damaged, all values are put together: nothing is
+/// lost, but the relation is named.
+async fn check_reassembled(ward: &Ward, plan: Plan, dumped: &Dumped) {
+    for harm in [Harm::ToastIndexZeroBlock, Harm::ToastIndexBadPageHeader] {
+        let relation = dumped.relation(&plan.table(harm));
+        let at = format!("{harm:?} on {}: {relation:#?}", ward.server.version.major);
+        let clean = dumped.lines(relation, RowClass::Clean).await;
+        assert!(clean.iter().eq(ward.before.iter().map(|r| &r.line)), "{at}");
+        assert_eq!((relation.rows.suspect, relation.rows.partial), (0, 0), "{at}");
+        assert_eq!(relation.status, RelationStatus::Salvaged, "{at}");
+        assert!(relation.lost.is_empty(), "{at}");
+        let errors = relation.errors.as_ref().map_or(0, |e| e.count);
+        assert!(errors > 0 && errors < 40, "{at}");
+    }
+}
+
 async fn check(ward: &Ward, plan: Plan, dumped: &Dumped) {
+    check_reassembled(ward, plan, dumped).await;
     for (&harm, harmed) in &ward.harmed {
         let Some(columns) = lost_columns(harm) else { continue };
         let relation = dumped.relation(&plan.table(harm));

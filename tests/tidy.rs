@@ -16,7 +16,7 @@ const ARROW: &[(&str, &[&str])] = &[
     ("server", &["heap", "page"]),
     ("advice", &["output"]),
     ("report", &["output"]),
-    ("dump", &["heap", "output", "progress", "server"]),
+    ("dump", &["heap", "output", "page", "progress", "server"]),
     ("run", &["advice", "dump", "heap", "output", "progress", "server"]),
     ("list", &["report", "run", "server"]),
     ("cli", &["output", "run", "server"]),

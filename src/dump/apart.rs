@@ -11,6 +11,7 @@ use super::columns::{Field, NotRead, cause_of, line, not_read};
 use super::findings::{Cause, LostColumn};
 use super::react::INLINE_BYTES_MAX;
 use super::rows::{Got, flush};
+use super::toast::Value;
 use super::{Reading, Stretch};
 use crate::heap::narrow::Narrow;
 use crate::heap::{Ctid, Place, Read, RowClass};
@@ -193,6 +194,9 @@ async fn fill(
         stretch.lanes.hold_aside(manifest::RowClass::Partial, block, &text)?;
         stretch.salvage.has_holes(block);
         for column in lost.remove(&row.ctid).unwrap_or_default() {
+            for chunk in &column.chunks {
+                stretch.lanes.hold_aside(manifest::RowClass::ToastChunks, block, chunk)?;
+            }
             stretch.findings.column(at, row.ctid, &column);
         }
     }
@@ -205,54 +209,61 @@ async fn values(
     tuples: &[Ctid],
     column: usize,
 ) -> Result<Vec<Result<Field, LostColumn>>, (ReadError, Phase)> {
-    let mut had: Vec<Option<Field>> = vec![None; tuples.len()];
-    let mut lost: BTreeMap<usize, LostColumn> = BTreeMap::new();
-    let mut search = Narrow::new(0..u32::try_from(tuples.len()).unwrap_or(u32::MAX));
+    let mut had: BTreeMap<Ctid, Result<Field, LostColumn>> = BTreeMap::new();
+    let elsewhere = |words: Words| LostColumn::new(column, Cause::StoredElsewhere, words);
+    if let Some(words) = at.doctor.gone(at, None).await? {
+        return Ok(tuples.iter().map(|_| Err(elsewhere(words.clone()))).collect());
+    }
+    for &tuple in tuples {
+        if !at.doctor.is_trusted().await {
+            break;
+        }
+        // Where it cannot be put together, the server is asked, too.
+        if let Value::Whole(field) = at.doctor.value(at, tuple, column).await? {
+            had.insert(tuple, Ok(field));
+        }
+    }
+    let left: Vec<Ctid> = tuples.iter().copied().filter(|t| !had.contains_key(t)).collect();
+    let mut search = Narrow::new(0..u32::try_from(left.len()).unwrap_or(u32::MAX));
     while let Some(read) = search.next_read() {
-        let places = read.start as usize..read.end as usize;
-        let wanted = &tuples[places.clone()];
-        let mut next = places.start;
-        let mut phase = Phase::Start;
+        let wanted = &left[read.start as usize..read.end as usize];
         let sql = at.readable.column_of(wanted, column);
+        let (mut last, mut phase) = (None, Phase::Start);
         let came = async {
             let mut copy = at.session.copy(&sql).await?;
             phase = Phase::Rows;
             while let Some(bytes) = copy.next().await? {
                 let (tag, rest) = split_tag(&bytes).unwrap_or_default();
-                let Some(i) = Ctid::parse(tag).and_then(|c| tuples.binary_search(&c).ok()) else {
-                    continue;
-                };
-                had[i] = raw_fields(rest).next().map(<[u8]>::to_vec);
-                next = i + 1;
+                let field = raw_fields(rest).next().map(<[u8]>::to_vec);
+                if let Some((tuple, field)) = Ctid::parse(tag).zip(field) {
+                    last = Some(tuple);
+                    had.insert(tuple, Ok(field));
+                }
             }
             Ok::<_, ReadError>(())
         };
-        let error = match came.await {
-            Ok(()) => {
-                search.complete();
-                continue;
-            }
-            Err(error) => error,
+        let Err(error) = came.await else {
+            search.complete();
+            continue;
         };
-        match not_read(at, error, phase).await {
+        let NotRead::Damage { words, place, .. } = (match not_read(at, error, phase).await {
             NotRead::Interrupted(error, phase) => return Err((error, phase)),
-            NotRead::Damage { words, place, .. } => {
-                let bound = u32::try_from(next).unwrap_or(read.start);
-                if let Some(i) = search.failed_from(bound) {
-                    let tuple = (tuples[i as usize], column..column + 1);
-                    let cause = cause_of(at, tuple, place, &words).await;
-                    lost.insert(i as usize, LostColumn { column, cause, words });
-                }
-            }
+            damage => damage,
+        }) else {
+            continue;
+        };
+        let came = wanted.iter().filter(|t| last.is_some_and(|last| **t <= last)).count();
+        let bound = read.start + u32::try_from(came).unwrap_or(0);
+        if let Some(i) = search.failed_from(bound) {
+            let tuple = left[i as usize];
+            let cause = cause_of(at, (tuple, column..column + 1), place, &words).await;
+            let lost = LostColumn::new(column, cause, words);
+            had.insert(tuple, at.doctor.instead_of(at, tuple, lost).await?);
         }
     }
-    let mut value = |(i, field): (usize, Option<Field>)| {
-        let gone = || {
-            let message = "the tuple did not come again".to_owned();
-            let words = Words { message, ..Words::default() };
-            LostColumn { column, cause: Cause::Tuple, words }
-        };
-        field.ok_or_else(|| lost.remove(&i).unwrap_or_else(gone))
+    let gone = || {
+        let message = "the tuple did not come again".to_owned();
+        Err(LostColumn::new(column, Cause::Tuple, Words { message, ..Words::default() }))
     };
-    Ok(had.into_iter().enumerate().map(&mut value).collect())
+    Ok(tuples.iter().map(|tuple| had.remove(tuple).unwrap_or_else(gone)).collect())
 }

@@ -35,7 +35,7 @@ pub(super) async fn read_without(at: &Reading<'_>, stretch: &mut Stretch, column
     let Some(words) = Apart::is_unreadable(at, column).await else { return false };
     if stretch.apart.never(column) {
         let cause = if is_of_type(&words) { Cause::MissingLibrary } else { Cause::Catalog };
-        stretch.findings.whole_column(at, &LostColumn { column, cause, words });
+        stretch.findings.whole_column(at, &LostColumn::new(column, cause, words));
         stretch.salvage.read_apart();
     }
     true
@@ -74,14 +74,26 @@ pub(super) async fn read_columns(
             Err(NotRead::Interrupted(error, phase)) => return Ok(Err((error, phase))),
             Err(NotRead::Damage { words, place, phase }) => {
                 let cause = cause_of(at, (ctid, columns.clone()), place, &words).await;
-                if search.failed(cause != Cause::Tuple).is_none() {
+                let column = columns.start;
+                if columns.len() > 1 {
+                    search.failed(cause != Cause::Tuple);
                     continue;
                 }
-                let column = columns.start;
-                if phase == Phase::Start {
-                    read_without(at, stretch, column).await;
+                match at.doctor.instead_of(at, ctid, LostColumn::new(column, cause, words)).await {
+                    Err(interrupted) => return Ok(Err(interrupted)),
+                    Ok(Ok(field)) => {
+                        count_failure(stretch, column);
+                        had[column] = Some(field);
+                        search.complete();
+                    }
+                    Ok(Err(column)) => {
+                        search.failed(column.cause != Cause::Tuple);
+                        if phase == Phase::Start {
+                            read_without(at, stretch, column.column).await;
+                        }
+                        lost.push(column);
+                    }
                 }
-                lost.push(LostColumn { column, cause, words });
             }
         }
     }
@@ -90,11 +102,8 @@ pub(super) async fn read_columns(
         let name = at.readable.columns.get(damaged.column).map_or("", String::as_str);
         let message = format!("not trusted, since it lies behind the damaged column {name}");
         let words = Words { message, ..Words::default() };
-        lost.extend(behind.map(|column| LostColumn {
-            column: column as usize,
-            cause: Cause::Untrusted,
-            words: words.clone(),
-        }));
+        let untrusted = |column| LostColumn::new(column as usize, Cause::Untrusted, words.clone());
+        lost.extend(behind.map(untrusted));
     }
     take_in(at, stretch, ctid, &had, lost).map(Ok)
 }
@@ -116,13 +125,24 @@ pub(super) fn take_in(
     }
     stretch.lanes.hold_aside(RowClass::Partial, ctid.block, &line(had))?;
     let in_tuple = lost.iter().any(|l| l.cause == Cause::Tuple);
-    for column in lost {
-        if column.cause == Cause::StoredElsewhere && stretch.apart.failed(column.column) {
-            stretch.salvage.read_apart();
+    for column in &lost {
+        for row in &column.chunks {
+            stretch.lanes.hold_aside(RowClass::ToastChunks, ctid.block, row)?;
         }
-        stretch.findings.column(at, ctid, &column);
+        if column.cause == Cause::StoredElsewhere {
+            count_failure(stretch, column.column);
+        }
+        stretch.findings.column(at, ctid, column);
     }
     Ok(Had::Partial(if in_tuple { Place::Unknown } else { Place::Elsewhere }))
+}
+
+/// A value that is stored elsewhere could not be read. After some, the column is
+/// read apart.
+fn count_failure(stretch: &mut Stretch, column: usize) {
+    if stretch.apart.failed(column) {
+        stretch.salvage.read_apart();
+    }
 }
 
 /// A row of COPY's text; what was not had is NULL there.

@@ -204,6 +204,14 @@ pub struct LostColumn {
     pub column: usize,
     pub cause: Cause,
     pub words: Words,
+    /// What is left of the value in TOAST, as rows of its chunks.
+    pub chunks: Vec<Vec<u8>>,
+}
+
+impl LostColumn {
+    pub fn new(column: usize, cause: Cause, words: Words) -> Self {
+        Self { column, cause, words, chunks: Vec::new() }
+    }
 }
 
 impl Findings {
@@ -313,7 +321,7 @@ impl Findings {
     }
 
     fn lose_column(&mut self, at: &Reading<'_>, ctid: Option<Ctid>, lost: &LostColumn) {
-        let LostColumn { column, cause, words } = lost;
+        let LostColumn { column, cause, words, .. } = lost;
         let name = at.column_names.get(*column).cloned();
         let place = Some(Place::Elsewhere).filter(|_| *cause == Cause::StoredElsewhere);
         let read = ctid.map(|c| Read::Tuples { block: c.block, first: c.offset, last: c.offset });

@@ -18,6 +18,7 @@ mod lanes;
 mod react;
 mod rows;
 mod save;
+mod toast;
 mod unplannable;
 mod watch;
 
@@ -30,6 +31,7 @@ pub use lanes::Lanes;
 use react::{Failed, Waits, react};
 use rows::{Got, flush, read_once, settle};
 pub use save::Saving;
+pub use toast::Doctor;
 pub use watch::{ColumnWatch, LargeObjectWatch, Watch};
 
 use crate::heap::{BlockRange, Ctid, Loss, Outcome, Read, Rows, Salvage};
@@ -153,6 +155,8 @@ pub struct Reading<'a> {
     pub hangs: &'a AtomicU32,
     /// The number of the data that the session sees.
     pub data: u32,
+    /// Puts values together that the server cannot.
+    pub doctor: &'a Doctor,
 }
 
 /// Reads a stretch to its end, and writes down how far it came. `Err` means that

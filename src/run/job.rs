@@ -161,6 +161,7 @@ impl Run {
                 perishable: relation.relation.unlogged,
                 hangs: &relation.hangs,
                 data: ready.data_of(&relation.relation),
+                doctor: &relation.doctor,
             };
             let end = match how {
                 How { alone: true, risky, .. } => read_alone(&reading, stretch, risky).await?,

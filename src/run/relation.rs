@@ -6,7 +6,7 @@ mod ending;
 
 use super::earlier::EarlierStretch;
 use super::resume::{Kept, columns};
-use crate::dump::{Begun, Finding, Findings, Lane, Lanes, Log, Saving, Stretch, Watch};
+use crate::dump::{Begun, Doctor, Finding, Findings, Lane, Lanes, Log, Saving, Stretch, Watch};
 use crate::heap::{BlockRange, Ctid, Salvage, TidMap};
 use crate::output::error_log::{ErrorLine, ErrorLog};
 use crate::output::journal::{Journal, Record};
@@ -34,6 +34,7 @@ pub(super) struct RelationRun {
     pub(super) relation: Relation,
     pub(super) readable: Readable,
     pub(super) column_names: Vec<String>,
+    pub(super) doctor: Doctor,
     stem: String,
     files: Files,
     log: Log,
@@ -137,11 +138,13 @@ impl RelationRun {
             failed: None,
         };
         let (state, furthest) = (Mutex::new(state), StdMutex::default());
+        let doctor = Doctor::new(&relation);
         let column_names = relation.columns.iter().map(|c| c.name.to_string()).collect();
         Ok(Self {
             relation,
             readable,
             column_names,
+            doctor,
             stem,
             files,
             log,

@@ -143,6 +143,11 @@ pub fn is_of_type(words: &Words) -> bool {
     words.routine.as_deref().is_some_and(|r| ROUTINES.contains(&r))
 }
 
+/// A file is not there: one of a relation, of pg_xact, or a library.
+pub fn is_missing_file(words: &Words) -> bool {
+    words.sqlstate == "58P01"
+}
+
 /// The server is short of something: memory, disk, connections.
 pub fn is_shortage(sqlstate: &str) -> bool {
     sqlstate.starts_with("53")

@@ -16,4 +16,5 @@ pub mod relation;
 pub mod session;
 mod silence;
 pub mod sql;
+pub mod toast;
 pub mod words;

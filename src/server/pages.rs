@@ -16,7 +16,8 @@ pub async fn page_image(
     block: BlockNumber,
 ) -> Result<Option<Vec<u8>>, ReadError> {
     let server = session.server();
-    let (segment, within) = (block / server.segment_blocks, block % server.segment_blocks);
+    let blocks = server.segment_blocks.max(1);
+    let (segment, within) = (block / blocks, block % blocks);
     let suffix = if segment == 0 { String::new() } else { format!(".{segment}") };
     let sql = format!(
         "SELECT pg_catalog.encode(pg_catalog.pg_read_binary_file({}, {}, {}, true), 'hex')",

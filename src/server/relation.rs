@@ -42,6 +42,7 @@ pub fn readable(session: &Session, relation: &Relation) -> Result<Readable, Stri
         plain: relation.kind != RelationKind::Matview || server.version >= 180_000,
         tid_ranges: server.version >= 140_000,
         tuples_max: tuples_per_page_max(server.block_size),
+        block_size: server.block_size,
     })
 }
 

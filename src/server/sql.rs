@@ -31,6 +31,7 @@ pub struct Readable {
     pub tid_ranges: bool,
     /// The most line pointers of a page.
     pub tuples_max: u16,
+    pub block_size: u32,
 }
 
 impl Readable {
@@ -114,6 +115,19 @@ impl Readable {
     pub fn column_of(&self, tuples: &[Ctid], column: usize) -> String {
         let columns = self.columns.get(column..=column).unwrap_or_default();
         self.select_these(true, columns, &format!(" WHERE ctid = ANY ('{}')", tid_array(tuples)))
+    }
+
+    /// Of a TOAST relation: number and data of the chunks at these places.
+    pub fn chunks_at(&self, tuples: &[Ctid]) -> String {
+        let columns = ["chunk_seq", "chunk_data"].map(str::to_owned);
+        self.select_these(false, &columns, &format!(" WHERE ctid = ANY ('{}')", tid_array(tuples)))
+    }
+
+    /// The most bytes of a chunk: 1,996 at 8 kB (`TOAST_MAX_CHUNK_SIZE`,
+    /// `heaptoast.h`): four of them with their headers fill a page.
+    pub fn toast_chunk_max(&self) -> u32 {
+        let room = self.block_size.saturating_sub(40) / 4;
+        (room / 8 * 8).saturating_sub(24 + 4 + 4 + 4).max(1)
     }
 
     /// Reads nothing, but the type of this column must be one that can be sent.
@@ -240,6 +254,7 @@ mod tests {
             plain: true,
             tid_ranges: true,
             tuples_max: 291,
+            block_size: 8192,
         }
     }
 
@@ -263,6 +278,7 @@ mod tests {
             r.first_rows(BlockRange::new(3, 9), 7).unwrap(),
             r#"COPY (SELECT ctid, "id", "Ünïcode, ""q""" FROM ONLY "a""b"."../x" WHERE ctid >= '(3,0)' AND ctid < '(9,0)' LIMIT 7) TO STDOUT (ENCODING 'UTF8')"#
         );
+        assert_eq!(r.toast_chunk_max(), 1996);
         assert!(r.stored_size_max(Ctid::new(3, 1), 0..2).ends_with("WHERE ctid = '(3,1)'"));
     }
 

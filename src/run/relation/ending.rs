@@ -114,7 +114,7 @@ impl RelationRun {
         let mut entry = described(&self.relation, false);
         entry.relfilenode = state.on_disk.as_ref().map(|d| d.path.clone());
         entry.status = status;
-        entry.reason = state.failed.clone();
+        entry.reason = state.failed.clone().or_else(|| self.doctor.reason().map(str::to_owned));
         entry.snapshots = state.snapshots.iter().copied().collect();
         entry.rows = rows;
         entry.blocks = manifest::Blocks {

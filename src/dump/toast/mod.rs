@@ -1,0 +1,355 @@
+//! Values that the server cannot put together, though their chunks may all be
+//! there: they are found without the TOAST relation's index, and put together
+//! here.
+//!
+//! The pointer to a value is taken from the bytes of its page, and where its
+//! chunks are from a scan of the TOAST relation's heap. A value counts when each
+//! of its chunks is there, their lengths agree with the pointer, and it can be
+//! written as the server would. Of one that is not whole, the chunks that are
+//! there are kept beside the dump.
+//!
+//! For that the role must be able to read files of the server and the TOAST
+//! relation; else nothing is put together, and the server's words are all.
+
+mod scan;
+mod window;
+
+use super::Reading;
+use super::columns::{Field, NotRead, not_read};
+use super::findings::{Cause, LostColumn};
+use crate::heap::Ctid;
+use crate::page::{self, Found, Page, ToastPointer, Varlena, datum, varlena};
+use crate::server::fault::{Phase, Words, is_missing_file};
+use crate::server::inventory::Relation;
+use crate::server::pages::page_image;
+use crate::server::session::ReadError;
+use crate::server::toast::toast_relation;
+use scan::{Interrupted, ToastRelation, find_chunks, read_chunks};
+use std::fmt::Write as _;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use tokio::sync::Mutex;
+use window::{Window, missing};
+
+/// A TOAST relation is scanned so often at most.
+const SCANS_MAX: u32 = 64;
+
+/// A longer value is not put together: it would have to be held in memory.
+const VALUE_BYTES_MAX: u32 = 512 * 1024 * 1024;
+
+/// So many bytes of chunks are kept of a value that is not whole.
+const KEPT_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// When so many values in a row were put together which the server could not
+/// give, it is not asked for the next.
+const TRUSTED_AFTER: u32 = 3;
+
+/// What is needed to put values of a relation together.
+pub struct Doctor {
+    /// The OID of the TOAST relation; none: there is none.
+    toast: Option<u32>,
+    attributes: Vec<page::Attribute>,
+    /// Of each column of the rows: its place among the attributes, and its type.
+    columns: Vec<(usize, u32)>,
+    state: Mutex<State>,
+    has_helped: AtomicBool,
+}
+
+#[derive(Default)]
+struct State {
+    toast: Option<ToastRelation>,
+    window: Option<Window>,
+    scans: u32,
+    /// The last page that was looked at.
+    page: Option<(u32, Vec<u8>)>,
+    /// The TOAST relation's file is gone: what the server says of that.
+    gone: Option<Words>,
+    /// Nothing can be put together, for want of rights, say.
+    impossible: bool,
+    /// Values put together since the last that were not.
+    in_a_row: u32,
+}
+
+/// What became of a value.
+pub(super) enum Value {
+    Whole(Field),
+    /// What is known of it, and its chunks that are there, as rows.
+    Broken {
+        message: String,
+        chunks: Vec<Vec<u8>>,
+    },
+    /// Nothing is known.
+    Unknown,
+}
+
+impl Doctor {
+    pub fn new(relation: &Relation) -> Self {
+        let physical = &relation.physical;
+        let attribute = |a: &crate::server::inventory::Attribute| {
+            Some(page::Attribute { len: a.len, align: page::Align::of(a.align)? })
+        };
+        let place = |attnum| {
+            let place = physical.iter().position(|a| a.attnum == attnum)?;
+            Some((place, physical[place].type_oid))
+        };
+        let attributes: Option<Vec<_>> = physical.iter().map(attribute).collect();
+        let columns: Option<Vec<_>> = relation.columns.iter().map(|c| place(c.attnum)).collect();
+        // Where the catalog makes no sense, no tuple can be walked through.
+        let known = attributes.zip(columns);
+        let toast = relation.toast.filter(|_| known.is_some());
+        let (attributes, columns) = known.unwrap_or_default();
+        Self {
+            toast,
+            attributes,
+            columns,
+            state: Mutex::default(),
+            has_helped: AtomicBool::new(false),
+        }
+    }
+
+    /// Why the relation is not clean, where nothing of it may be lost.
+    pub fn reason(&self) -> Option<&'static str> {
+        self.has_helped.load(Relaxed).then_some(
+            "values that the server could not read were put together from their TOAST chunks: the \
+             TOAST index is damaged",
+        )
+    }
+
+    /// Whether the server need not be asked first.
+    pub(super) async fn is_trusted(&self) -> bool {
+        self.state.lock().await.in_a_row >= TRUSTED_AFTER
+    }
+
+    /// What the server says of every value, if the TOAST relation's file is gone.
+    /// `said`: what it has said of one.
+    pub(super) async fn gone(
+        &self,
+        at: &Reading<'_>,
+        said: Option<&Words>,
+    ) -> Result<Option<Words>, Interrupted> {
+        let mut state = self.state.lock().await;
+        let (Some(oid), Some(words)) = (self.toast, said) else { return Ok(state.gone.clone()) };
+        if state.gone.is_none() && is_missing_file(words) {
+            // Of a file that is not there the server says that it is empty.
+            let size = format!("SELECT pg_catalog.pg_relation_size({oid}, 'main')");
+            let size = at.session.value(&size).await.map_err(|e| (e, Phase::Rows))?;
+            state.gone = (size.as_deref() == Some("0")).then(|| words.clone());
+        }
+        Ok(state.gone.clone())
+    }
+
+    /// What a column of a tuple that the server could not read comes to.
+    pub(super) async fn instead_of(
+        &self,
+        at: &Reading<'_>,
+        ctid: Ctid,
+        lost: LostColumn,
+    ) -> Result<Result<Field, LostColumn>, Interrupted> {
+        if lost.cause != Cause::StoredElsewhere || self.gone(at, Some(&lost.words)).await?.is_some()
+        {
+            return Ok(Err(lost));
+        }
+        Ok(self.value(at, ctid, lost.column).await?.instead_of(lost))
+    }
+
+    /// Puts a value together.
+    pub(super) async fn value(
+        &self,
+        at: &Reading<'_>,
+        ctid: Ctid,
+        column: usize,
+    ) -> Result<Value, Interrupted> {
+        let mut state = self.state.lock().await;
+        let value = match self.try_value(at, &mut state, ctid, column).await {
+            Ok(value) => value,
+            Err(error) => match not_read(at, error.0, error.1).await {
+                NotRead::Interrupted(error, phase) => return Err((error, phase)),
+                NotRead::Damage { words, .. } => {
+                    let table = &at.readable.qualified;
+                    tracing::info!("{table}: values are not put together: {}", words.one_line());
+                    state.impossible = true;
+                    Value::Unknown
+                }
+            },
+        };
+        let whole = matches!(value, Value::Whole(_));
+        state.in_a_row = if whole { state.in_a_row + 1 } else { 0 };
+        self.has_helped.fetch_or(whole, Relaxed);
+        Ok(value)
+    }
+
+    async fn try_value(
+        &self,
+        at: &Reading<'_>,
+        state: &mut State,
+        ctid: Ctid,
+        column: usize,
+    ) -> Result<Value, Interrupted> {
+        let (Some(oid), Some(&(place, type_oid))) = (self.toast, self.columns.get(column)) else {
+            return Ok(Value::Unknown);
+        };
+        if state.impossible {
+            return Ok(Value::Unknown);
+        }
+        let first = |e: ReadError| (e, Phase::Rows);
+        if state.toast.is_none() {
+            let (readable, path, blocks) =
+                toast_relation(at.session, oid, at.readable).await.map_err(first)?;
+            state.toast = Some(ToastRelation { readable, path, blocks });
+        }
+        let Some(pointer) = self.pointer(at, state, ctid, place).await.map_err(first)? else {
+            return Ok(Value::Unknown);
+        };
+        let size = at.readable.stored_size_max(ctid, column..column + 1);
+        let stored = at.session.value(&size).await.map_err(first)?;
+        // The page in memory may be another one than that in the file.
+        if pointer.toast_relid != oid || stored != Some(pointer.stored_size.to_string()) {
+            return Ok(Value::Unknown);
+        }
+        let Some(toast) = &state.toast else { return Ok(Value::Unknown) };
+        if !state.window.as_ref().is_some_and(|w| w.covers(pointer.value_id)) {
+            if state.scans == SCANS_MAX {
+                return Ok(Value::Unknown);
+            }
+            state.scans += 1;
+            let mut window = Window::new(pointer.value_id);
+            if state.scans == 1 {
+                // Most TOAST relations fit as a whole.
+                window = Window::new(0);
+            }
+            find_chunks(at, toast, |value, seq, place| window.add(value, seq, place)).await?;
+            window.finish();
+            state.window = Some(window);
+            if !state.window.as_ref().is_some_and(|w| w.covers(pointer.value_id)) {
+                return Box::pin(self.try_value(at, state, ctid, column)).await;
+            }
+        }
+        let places = state.window.as_ref().and_then(|w| w.chunks(pointer.value_id));
+        put_together(at, toast, &pointer, places, (ctid, column, type_oid)).await
+    }
+
+    /// The pointer to a value, from the bytes of its page.
+    async fn pointer(
+        &self,
+        at: &Reading<'_>,
+        state: &mut State,
+        ctid: Ctid,
+        place: usize,
+    ) -> Result<Option<ToastPointer>, ReadError> {
+        if state.page.as_ref().is_none_or(|(block, _)| *block != ctid.block) {
+            let image = page_image(at.session, at.path, ctid.block).await?;
+            state.page = image.map(|bytes| (ctid.block, bytes));
+        }
+        let tuple = state.page.as_ref().and_then(|(_, bytes)| Page::new(bytes).tuple(ctid.offset));
+        let found = tuple.and_then(|t| t.attributes(&self.attributes).get(place).copied());
+        Ok(match found {
+            Some(Found::Bytes(bytes)) => match Varlena::parse(bytes) {
+                Some(Varlena::External(pointer)) => Some(pointer),
+                _ => None,
+            },
+            _ => None,
+        })
+    }
+}
+
+/// Puts a value together from its chunks.
+async fn put_together(
+    at: &Reading<'_>,
+    toast: &ToastRelation,
+    pointer: &ToastPointer,
+    places: Option<Vec<(u32, Ctid)>>,
+    (ctid, column, type_oid): (Ctid, usize, u32),
+) -> Result<Value, Interrupted> {
+    let name = format!("TOAST value {} in {}", pointer.value_id, toast.readable.qualified);
+    let Some(places) = places else {
+        let message = format!("{name}: two of its chunks have the same number");
+        return Ok(Value::Broken { message, chunks: Vec::new() });
+    };
+    let all = pointer.stored_size.div_ceil(toast.readable.toast_chunk_max());
+    if pointer.raw_size.max(pointer.stored_size) > VALUE_BYTES_MAX {
+        let message = format!("{name}: it is longer than {VALUE_BYTES_MAX} bytes");
+        return Ok(Value::Broken { message, chunks: Vec::new() });
+    }
+    let chunks = read_chunks(at, toast, &places).await?;
+    let bytes = chunks.iter().fold(Vec::new(), |mut bytes, (_, data)| {
+        bytes.extend_from_slice(data);
+        bytes
+    });
+    let in_order = chunks.iter().map(|(seq, _)| *seq).eq(0..all);
+    let text = Some(bytes)
+        .filter(|_| in_order)
+        .and_then(|bytes| varlena::unpack_external(pointer, &bytes))
+        .and_then(|payload| datum::to_text(type_oid, &payload));
+    if let Some(text) = text {
+        let mut field = Vec::with_capacity(text.len());
+        page::copy::escape(&text, &mut field);
+        return Ok(Value::Whole(field));
+    }
+    let numbers: Vec<(u32, Ctid)> = chunks.iter().map(|(seq, _)| (*seq, ctid)).collect();
+    let message = format!("{name}: {}", what_is_wrong(&numbers, all));
+    Ok(Value::Broken { message, chunks: kept(at, (ctid, column), pointer.value_id, &chunks) })
+}
+
+/// In words.
+fn what_is_wrong(chunks: &[(u32, Ctid)], all: u32) -> String {
+    /// So many runs are listed.
+    const RUNS_MAX: usize = 10;
+    let runs = missing(chunks, all);
+    if runs.is_empty() {
+        return format!("its {} chunks are there, and do not make the value", chunks.len());
+    }
+    let mut list = String::new();
+    for (first, last) in runs.iter().take(RUNS_MAX) {
+        let comma = if list.is_empty() { "" } else { ", " };
+        let range = if first == last { first.to_string() } else { format!("{first}..{last}") };
+        // Writing to a String cannot fail.
+        let _ = write!(list, "{comma}{range}");
+    }
+    let more = if runs.len() > RUNS_MAX { ", ..." } else { "" };
+    format!("of its {all} chunks, from 0 on, these are missing: {list}{more}")
+}
+
+/// Chunks as rows: ctid, column, value, number, data.
+fn kept(
+    at: &Reading<'_>,
+    (ctid, column): (Ctid, usize),
+    value: u32,
+    chunks: &[(u32, Vec<u8>)],
+) -> Vec<Vec<u8>> {
+    let mut name = Vec::new();
+    let column = at.column_names.get(column).map_or("", String::as_str);
+    page::copy::escape(column.as_bytes(), &mut name);
+    let mut left = KEPT_BYTES_MAX;
+    let mut fits = |data: &Vec<u8>| match left.checked_sub(data.len()) {
+        Some(rest) => {
+            left = rest;
+            true
+        }
+        None => false,
+    };
+    let rows = chunks.iter().take_while(|(_, data)| fits(data)).map(|(seq, data)| {
+        let mut rest = format!("\t{value}\t{seq}\t\\\\x");
+        for byte in data {
+            let _ = write!(rest, "{byte:02x}");
+        }
+        [format!("{ctid}\t").as_bytes(), &name, rest.as_bytes(), b"\n"].concat()
+    });
+    rows.collect()
+}
+
+impl Value {
+    /// What a column that the server could not read comes to: its field, or the
+    /// loss, with what is known of it.
+    pub(super) fn instead_of(self, mut lost: LostColumn) -> Result<Field, LostColumn> {
+        match self {
+            Self::Whole(field) => return Ok(field),
+            Self::Broken { message, chunks } => {
+                let said = std::mem::take(&mut lost.words.message);
+                lost.words.message = format!("{said} ({message})");
+                lost.chunks = chunks;
+            }
+            Self::Unknown => {}
+        }
+        Err(lost)
+    }
+}

@@ -1,0 +1,28 @@
+//! The TOAST relation of a table, as a relation to be read by itself.
+
+use super::session::{ReadError, Session};
+use super::sql::Readable;
+
+/// The statements for a TOAST relation, its file, and its length in blocks.
+/// `of`: the table that it is of.
+pub async fn toast_relation(
+    session: &Session,
+    oid: u32,
+    of: &Readable,
+) -> Result<(Readable, String, u32), ReadError> {
+    let sql = format!(
+        "SELECT {oid}::pg_catalog.regclass, pg_catalog.pg_relation_filepath({oid}), \
+         pg_catalog.pg_relation_size({oid}, 'main')"
+    );
+    let row = session.row(&sql).await?;
+    let text = |i: usize| row.get(i).cloned().flatten().unwrap_or_default();
+    let bytes: u64 = text(2).parse().unwrap_or(0);
+    let blocks = bytes / u64::from(session.server().block_size.max(1));
+    let readable = Readable {
+        qualified: text(0),
+        columns: ["chunk_id", "chunk_seq"].map(str::to_owned).to_vec(),
+        plain: true,
+        ..of.clone()
+    };
+    Ok((readable, text(1), u32::try_from(blocks).unwrap_or(u32::MAX)))
+}
