@@ -160,9 +160,8 @@ impl<'a> Page<'a> {
     }
 
     /// All of them, with their numbers.
-    pub fn line_pointers(&self) -> impl Iterator<Item = (u16, LinePointer)> + 'a {
-        let page = *self;
-        (1..=page.line_pointer_count()).filter_map(move |n| Some((n, page.line_pointer(n)?)))
+    pub fn line_pointers(self) -> impl Iterator<Item = (u16, LinePointer)> + 'a {
+        (1..=self.line_pointer_count()).filter_map(move |n| Some((n, self.line_pointer(n)?)))
     }
 
     /// The line pointer of this number, counted from 1.

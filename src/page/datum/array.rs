@@ -29,7 +29,7 @@ pub(super) fn array(element: &'static Type, value: &[u8], out: &mut Vec<u8>) -> 
     let array = Array::parse(element, value)?;
     if array.count == 0 {
         out.extend_from_slice(b"{}");
-        return Some(());
+        return array.data.is_empty().then_some(());
     }
     if array.dimensions.iter().any(|(lower, _)| *lower != 1) {
         for &(lower, length) in &array.dimensions {
@@ -91,9 +91,8 @@ impl<'a> Array<'a> {
         }
         let bitmap_at = HEADER_LEN + 8 * count;
         let bitmap_len = if data_offset == 0 { 0 } else { elements.div_ceil(8) };
-        // Each has a byte at least, or a bit in the bitmap; arrays without
-        // elements have no dimensions.
-        if elements > 8 * value.len() || (count > 0) != (elements > 0) {
+        // Each has a byte at least, or a bit in the bitmap.
+        if elements > 8 * value.len() {
             return None;
         }
         let data_at = Align::Double.up(LENGTH_WORD + bitmap_at + bitmap_len) - LENGTH_WORD;

@@ -1,6 +1,7 @@
 //! `jsonb` (`jsonb.h`): a container holds a word for each child, which has its
 //! kind and length, and behind these the children one after the other.
 
+use super::TEXT_MAX;
 use super::numeric::numeric;
 use crate::page::varlena::Varlena;
 use crate::page::{u32_at, usize_of};
@@ -113,7 +114,8 @@ impl Child<'_> {
             },
             Child::Word(word) => write!(out, "{word}").ok(),
             Child::Container(bytes) => container(bytes, depth, out),
-        }
+        }?;
+        (out.len() <= TEXT_MAX).then_some(())
     }
 }
 

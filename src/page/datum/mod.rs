@@ -24,6 +24,10 @@ use super::tuple::{Align, Attribute};
 use super::{u16_at, u32_at};
 use std::io::Write as _;
 
+/// The server can make no longer text of one value (`MaxAllocSize`): a few bytes
+/// can stand for very many digits.
+const TEXT_MAX: usize = 0x3FFF_FFFF;
+
 /// Appends the text of a value to what is there.
 type Write = fn(&[u8], &mut Vec<u8>) -> Option<()>;
 
@@ -133,7 +137,8 @@ impl Type {
         if len.is_ok_and(|len| len != datum.len()) {
             return None;
         }
-        (self.write)(datum, out)
+        (self.write)(datum, out)?;
+        (out.len() <= TEXT_MAX).then_some(())
     }
 }
 
