@@ -51,3 +51,19 @@ fn add(sums: &mut [u32; SUMS], row: &[u8; ROW]) {
         *sum = mixed.wrapping_mul(PRIME) ^ (mixed >> 17);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_field_itself_does_not_count_and_the_block_does() {
+        let mut page: Vec<u8> = (0..8192_u32).map(|i| i.to_le_bytes()[0]).collect();
+        let sum = checksum(&page, 5);
+        page[8] ^= 0xFF;
+        assert_eq!(checksum(&page, 5), sum);
+        assert_ne!(checksum(&page, 6), sum);
+        page[8191] ^= 1;
+        assert_ne!(checksum(&page, 5), sum);
+    }
+}

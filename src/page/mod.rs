@@ -214,3 +214,98 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
 fn usize_of(length: u32) -> usize {
     usize::try_from(length).unwrap_or(usize::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A page of one tuple of one int, as PostgreSQL lays it out.
+    fn page() -> Vec<u8> {
+        let mut bytes = vec![0; 512];
+        let mut put = |at: usize, value: u16| {
+            bytes[at..at + 2].copy_from_slice(&value.to_le_bytes());
+        };
+        for (at, value) in [(12, 28), (14, 480), (16, 512), (18, 512 | 4)] {
+            put(at, value);
+        }
+        // At 480, normal, 28 bytes.
+        put(24, 480 | 1 << 15);
+        put(26, 28 << 1);
+        // One attribute, no NULLs, and the data behind 24 bytes.
+        put(480 + 12, 1);
+        put(480 + 14, 2);
+        put(480 + 16, 3);
+        put(480 + 18, 1);
+        put(480 + 22, 24);
+        put(480 + 24, 7);
+        bytes
+    }
+
+    fn with(at: usize, value: u16) -> Vec<u8> {
+        let mut bytes = page();
+        bytes[at..at + 2].copy_from_slice(&value.to_le_bytes());
+        bytes
+    }
+
+    const INT: Attribute = Attribute { len: 4, align: Align::Int };
+
+    #[test]
+    fn a_tuple_is_found_where_its_line_pointer_says() {
+        let bytes = page();
+        let page = Page::new(&bytes);
+        assert_eq!((page.insane(), page.line_pointer_count()), (None, 1));
+        let pointer = LinePointer { offset: 480, flags: LineState::Normal, length: 28 };
+        assert_eq!(page.line_pointers().collect::<Vec<_>>(), [(1, pointer)]);
+        let tuple = page.tuple(1).expect("a tuple");
+        assert_eq!((tuple.t_ctid(), tuple.natts(), tuple.hoff()), ((1 << 16 | 2, 3), 1, 24));
+        assert_eq!(tuple.attributes(&[INT, INT]), [Found::Bytes(&[7, 0, 0, 0]), Found::Absent]);
+        assert_eq!((page.line_pointer(0), page.line_pointer(2)), (None, None));
+    }
+
+    #[test]
+    fn a_header_that_no_page_can_have_is_insane() {
+        let wrong = [
+            (10, 8),
+            (12, 23),
+            (12, 481),
+            (14, 27),
+            (14, 513),
+            (16, 520),
+            (16, 506),
+            (18, 1024 | 4),
+            (18, 512 | 5),
+        ];
+        for (at, value) in wrong {
+            assert!(Page::new(&with(at, value)).insane().is_some(), "{value} at {at}");
+        }
+        assert_eq!(Page::new(&[0; 512]).insane(), None);
+        let almost_new = [vec![0; 511], vec![1]].concat();
+        assert!(Page::new(&almost_new).insane().is_some());
+        assert!(Page::new(&[1; 9]).insane().is_some());
+    }
+
+    #[test]
+    fn a_tuple_that_leaves_the_page_is_none() {
+        for (at, value) in [(24, 485 | 1 << 15), (24, 20 | 1 << 15), (26, 33 << 1), (26, 22 << 1)] {
+            assert!(Page::new(&with(at, value)).tuple(1).is_none(), "{value} at {at}");
+        }
+        // Unused, redirected, dead.
+        for (low, middle) in [(480, 28 << 1), (480, 28 << 1 | 1), (480 | 1 << 15, 28 << 1 | 1)] {
+            let mut bytes = with(24, low);
+            bytes[26..28].copy_from_slice(&u16::to_le_bytes(middle));
+            assert!(Page::new(&bytes).tuple(1).is_none());
+        }
+    }
+
+    #[test]
+    fn a_tuple_that_does_not_fit_its_relation_is_insane_and_its_attributes_are_broken() {
+        // Two attributes; t_hoff unaligned, behind the end, and of a bitmap that is not there.
+        for (at, value) in [(498, 2), (502, 25), (502, 32), (502, 16)] {
+            let bytes = with(at, value);
+            let tuple = Page::new(&bytes).tuple(1).expect("a tuple");
+            assert!(tuple.insane(1).is_some(), "{value} at {at}");
+            assert_eq!(tuple.attributes(&[INT]), [Found::Broken]);
+            assert!(!tuple.is_filled_by(&[INT]));
+        }
+    }
+}

@@ -209,3 +209,76 @@ impl Attribute {
         Some((rest.get(..length)?, begin + length))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VARLENA: Attribute = Attribute { len: -1, align: Align::Int };
+    const CSTRING: Attribute = Attribute { len: -2, align: Align::Char };
+    const BYTE: Attribute = Attribute { len: 1, align: Align::Char };
+    const LONG: Attribute = Attribute { len: 8, align: Align::Double };
+
+    fn tuple(nulls: Option<u8>, natts: u8, data: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![0; 24];
+        bytes[18] = natts;
+        bytes[20] = u8::from(nulls.is_some());
+        bytes[22] = 24;
+        bytes[23] = nulls.unwrap_or(0);
+        bytes.extend_from_slice(data);
+        bytes
+    }
+
+    fn walk<'a>(bytes: &'a [u8], attributes: &[Attribute]) -> (Vec<Found<'a>>, bool) {
+        let tuple = Tuple::new(bytes).expect("a header");
+        assert_eq!(tuple.insane(attributes.len()), None);
+        (tuple.attributes(attributes), tuple.is_filled_by(attributes))
+    }
+
+    #[test]
+    fn short_varlenas_are_not_aligned_and_long_ones_are() {
+        let data = b"\x01\x05a\x00\x00\x00\x00\x00\x18\x00\x00\x00xy";
+        let bytes = tuple(None, 3, data);
+        let short = Found::Bytes(b"\x05a");
+        assert_eq!(walk(&bytes, &[BYTE, VARLENA, LONG]).0[..2], [Found::Bytes(b"\x01"), short]);
+        let data = b"\x01\x05a\x00\x1c\x00\x00\x00xyz";
+        let bytes = tuple(None, 3, data);
+        let long = Found::Bytes(b"\x1c\x00\x00\x00xyz");
+        let found = vec![Found::Bytes(b"\x01"), short, long];
+        assert_eq!(walk(&bytes, &[BYTE, VARLENA, VARLENA]), (found, true));
+    }
+
+    #[test]
+    fn nulls_take_no_room_and_columns_added_later_are_absent() {
+        let bytes = tuple(Some(0b101), 3, b"\x01ab\x00");
+        let found =
+            vec![Found::Bytes(b"\x01"), Found::Null, Found::Bytes(b"ab\x00"), Found::Absent];
+        assert_eq!(walk(&bytes, &[BYTE, LONG, CSTRING, LONG]), (found, true));
+    }
+
+    #[test]
+    fn behind_a_value_that_leaves_the_tuple_nothing_can_be_told() {
+        let wrong: [&[u8]; 6] = [
+            b"\x01\x0babc",
+            b"\x01\x01\x03aaaaaaaaaaaaaaaa",
+            b"\x01\x00\x00\x00\x0c\x00\x00\x00",
+            b"\x01\x00\x00\x00\x40\x00\x00\x00ab",
+            // Long and not aligned; short and aligned.
+            b"\x01\x18\x00\x00\x00ab",
+            b"\x01\x00\x00\x00\x05a",
+        ];
+        for data in wrong {
+            let bytes = tuple(None, 3, data);
+            let (found, is_filled) = walk(&bytes, &[BYTE, VARLENA, BYTE, LONG]);
+            assert_eq!(found[0], Found::Bytes(b"\x01"));
+            assert_eq!(found[1..], [Found::Broken; 3], "{data:?}");
+            assert!(!is_filled);
+        }
+    }
+
+    #[test]
+    fn a_length_that_is_wrong_but_inside_leaves_a_tuple_that_is_not_filled() {
+        let bytes = tuple(None, 1, b"\x07abc");
+        assert_eq!(walk(&bytes, &[VARLENA]), (vec![Found::Bytes(b"\x07ab")], false));
+    }
+}

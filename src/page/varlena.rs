@@ -163,3 +163,111 @@ pub fn unpack_external(pointer: &ToastPointer, bytes: &[u8]) -> Option<Vec<u8>> 
     }
     decompress(method, bytes.get(4..)?, pointer.raw_size, usize_of(SIZE_MAX))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: usize = 1 << 20;
+
+    fn pointer(words: [u32; 4]) -> Vec<u8> {
+        let mut bytes = vec![1, ON_DISK];
+        bytes.extend(words.iter().flat_map(|word| word.to_le_bytes()));
+        bytes
+    }
+
+    #[test]
+    fn each_way_of_storage_is_told_by_the_first_byte() {
+        assert_eq!(Varlena::parse(b"\x03"), Some(Varlena::Short(b"")));
+        assert_eq!(Varlena::parse(b"\x07ab"), Some(Varlena::Short(b"ab")));
+        assert_eq!(Varlena::parse(b"\x18\0\0\0ab"), Some(Varlena::Plain(b"ab")));
+        let lz4 = Varlena::Compressed { method: Method::Lz4, raw_size: 9, data: b"x" };
+        assert_eq!(Varlena::parse(b"\x26\0\0\0\x09\0\0\x40x"), Some(lz4));
+        let external = ToastPointer {
+            raw_size: 100,
+            stored_size: 40,
+            method: Some(Method::Pglz),
+            value_id: 7,
+            toast_relid: 8,
+        };
+        assert_eq!(Varlena::parse(&pointer([104, 40, 7, 8])), Some(Varlena::External(external)));
+    }
+
+    #[test]
+    fn what_no_value_is_stored_like_is_none() {
+        let wrong: [&[u8]; 8] = [
+            b"",
+            b"\x05",
+            b"\x05ab",
+            b"\x0c\0\0\0",
+            b"\x18\0\0",
+            b"\x1a\0\0\0ab",
+            // A method that does not exist.
+            b"\x26\0\0\0\x09\0\0\x80x",
+            b"\x01\x03aaaaaaaa",
+        ];
+        for bytes in wrong {
+            assert_eq!(Varlena::parse(bytes), None, "{bytes:?}");
+        }
+        // Larger when compressed; too short; a method that is none, or not used.
+        for words in
+            [[104, 101, 7, 8], [3, 3, 7, 8], [104, 2 << 30 | 40, 7, 8], [104, 1 << 30 | 100, 7, 8]]
+        {
+            assert_eq!(Varlena::parse(&pointer(words)), None, "{words:?}");
+        }
+    }
+
+    #[test]
+    fn a_copy_may_overlap_with_what_it_makes() {
+        // Two letters, and seven more from two back; then all nine again, and one more.
+        let data = b"\x0cab\x04\x02\x07\x09";
+        let raw = decompress(Method::Pglz, data, 19, LIMIT).expect("sound data");
+        assert_eq!(raw, b"ababababaababababaa");
+        // Eighteen and what a third byte says, from one back.
+        let raw = decompress(Method::Pglz, b"\x02a\x0f\x01\xff", 274, LIMIT);
+        assert_eq!(raw, Some(vec![b'a'; 274]));
+    }
+
+    #[test]
+    fn corrupt_data_give_nothing() {
+        let wrong: [(&[u8], u32); 6] = [
+            (b"\x00ab", 3),
+            (b"\x00abc", 2),
+            (b"\x01\x00\x01", 3),
+            (b"\x02a\x00\x00", 4),
+            (b"\x02a\x00", 4),
+            (b"\x02a\x0f\x01", 19),
+        ];
+        for (data, size) in wrong {
+            assert_eq!(decompress(Method::Pglz, data, size, LIMIT), None, "{data:?}");
+        }
+        assert_eq!(decompress(Method::Lz4, b"\xf0", 100, LIMIT), None);
+        assert_eq!(decompress(Method::Lz4, b"\x20ab", 3, LIMIT), None);
+        assert_eq!(decompress(Method::Lz4, b"\x20ab", 2, LIMIT), Some(b"ab".to_vec()));
+        assert_eq!(decompress(Method::Lz4, b"\x20ab", 2, 1), None);
+    }
+
+    #[test]
+    fn no_memory_is_taken_for_what_the_data_cannot_grow_to() {
+        for method in [Method::Pglz, Method::Lz4] {
+            assert_eq!(decompress(method, &[0; 1000], SIZE_MAX, usize::MAX), None);
+        }
+    }
+
+    #[test]
+    fn chunks_are_unpacked_only_if_every_length_agrees() {
+        let parse = |words| match Varlena::parse(&pointer(words)) {
+            Some(Varlena::External(pointer)) => pointer,
+            other => panic!("{other:?}"),
+        };
+        let plain = parse([6, 2, 7, 8]);
+        assert_eq!(unpack_external(&plain, b"ab"), Some(b"ab".to_vec()));
+        assert_eq!(unpack_external(&plain, b"abc"), None);
+        let packed = parse([278, 9, 7, 8]);
+        let with_info = |info: u32| [&info.to_le_bytes(), b"\x02a\x0f\x01\xff".as_slice()].concat();
+        assert_eq!(unpack_external(&packed, &with_info(274)), Some(vec![b'a'; 274]));
+        for info in [273, 1 << 30 | 274] {
+            assert_eq!(unpack_external(&packed, &with_info(info)), None);
+        }
+    }
+}

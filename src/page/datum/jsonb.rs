@@ -19,7 +19,7 @@ const LENGTH: u32 = 0x0FFF_FFFF;
 
 /// Containers within containers; more than this nobody writes, and the stack
 /// is to hold them.
-const DEPTH_MAX: usize = 500;
+pub(super) const DEPTH_MAX: usize = 500;
 
 enum Child<'a> {
     String(&'a [u8]),

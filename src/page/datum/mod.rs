@@ -153,3 +153,6 @@ fn i32_at(bytes: &[u8], at: usize) -> Option<i32> {
 fn i64_at(bytes: &[u8], at: usize) -> Option<i64> {
     bytes.get(at..)?.first_chunk().map(|bytes| i64::from_le_bytes(*bytes))
 }
+
+#[cfg(test)]
+mod tests;
