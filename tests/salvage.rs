@@ -20,9 +20,15 @@ fn bad_block() -> impl Strategy<Value = Bad> {
         Just(Bad::Page),
         offsets().prop_map(Bad::Tuples),
         offsets().prop_map(Bad::Toast),
+        offsets().prop_map(Bad::Columns),
         offsets().prop_map(Bad::Visibility),
         offsets().prop_map(Bad::Killers),
     ]
+}
+
+/// Whether some columns of a tuple are lost, and nothing else.
+fn is_partial(heap: &FakeHeap, at: Ctid) -> bool {
+    matches!(heap.bad.get(&at.block), Some(Bad::Columns(t)) if t.contains(&at.offset))
 }
 
 /// The tuples that fail, and the blocks in which damage is.
@@ -32,6 +38,8 @@ fn truth(heap: &FakeHeap, blocks: u32) -> (BTreeSet<Ctid>, BTreeSet<u32>) {
         let tuples: Vec<u16> = match bad {
             Bad::Page => (1..=heap.tuples).collect(),
             Bad::Tuples(t) | Bad::Toast(t) | Bad::Visibility(t) | Bad::Killers(t) => t.clone(),
+            // Had in part, and counted by themselves.
+            Bad::Columns(_) => continue,
         };
         if heap.live(block) {
             bad_tuples.extend(tuples.into_iter().map(|o| Ctid::new(block, o)));
@@ -58,7 +66,7 @@ proptest! {
         let done = heap.salvage(Salvage::new(BlockRange::new(0, blocks), TUPLES_MAX), true, &mut result);
         let (bad_tuples, bad_blocks) = truth(&heap, blocks);
         let good = (0..blocks).filter(|&b| heap.live(b)).flat_map(|b| (1..=8).map(move |o| Ctid::new(b, o)))
-            .filter(|c| !bad_tuples.contains(c));
+            .filter(|c| !bad_tuples.contains(c) && !is_partial(&heap, *c));
         let (suspect, clean): (Vec<_>, Vec<_>) = good.partition(|c| bad_blocks.contains(&c.block));
         prop_assert_eq!(result.clean, clean);
         prop_assert_eq!(result.suspect, suspect);
@@ -103,7 +111,8 @@ proptest! {
         let known = killers.len();
         let done = heap.salvage_with(salvage, &mut result, |_| None);
         let (bad_tuples, bad_blocks) = truth(&heap, blocks);
-        let good = (0..blocks).flat_map(|b| (1..=8).map(move |o| Ctid::new(b, o))).filter(|c| !bad_tuples.contains(c));
+        let good = (0..blocks).flat_map(|b| (1..=8).map(move |o| Ctid::new(b, o)))
+            .filter(|c| !bad_tuples.contains(c) && !is_partial(&heap, *c));
         let (suspect, clean): (Vec<_>, Vec<_>) = good.partition(|c| bad_blocks.contains(&c.block));
         prop_assert_eq!(result.clean, clean);
         prop_assert_eq!(result.suspect, suspect);
@@ -114,6 +123,32 @@ proptest! {
         let all: usize = heap.bad.range(..blocks).map(|(_, b)| match b { Bad::Killers(t) => t.len(), _ => 0 }).sum();
         // A killer that is not known costs three at most, one that is costs none.
         prop_assert!(result.crashes - crashes <= 3 * (all - known) as u64);
+    }
+
+    /// From any read on, some columns are read apart.
+    #[test]
+    fn rows_of_which_columns_are_lost_are_had_once_and_marked(
+        blocks in 1u32..200,
+        live_every in 1u32..3,
+        bad in prop::collection::btree_map(0u32..200, bad_block(), 0..12),
+        apart_at in prop::option::of(1u64..40),
+    ) {
+        let heap = FakeHeap { bad, tuples: 8, live_every };
+        let mut result = Result { apart_at, ..Result::default() };
+        let done = heap.salvage(Salvage::new(BlockRange::new(0, blocks), TUPLES_MAX), true, &mut result);
+        let columns = |b: u32| match heap.bad.get(&b) {
+            Some(Bad::Columns(t)) if heap.live(b) => t.clone(),
+            _ => Vec::new(),
+        };
+        let partial: Vec<_> = (0..blocks).flat_map(|b| columns(b).into_iter().map(move |o| Ctid::new(b, o))).collect();
+        prop_assert_eq!(&result.partial, &partial);
+        let all: usize = (0..blocks).filter(|&b| heap.live(b)).count() * 8;
+        let (bad_tuples, _) = truth(&heap, blocks);
+        prop_assert_eq!(result.clean.len() + result.suspect.len() + partial.len() + bad_tuples.len(), all);
+        for tuple in partial {
+            prop_assert_eq!(done.map().status(tuple), Some(Status::Partial));
+        }
+        prop_assert!(done.map().extents().iter().all(|e| e.status.is_final()));
     }
 
     #[test]
@@ -255,7 +290,7 @@ proptest! {
         });
         let (bad_tuples, bad_blocks) = truth(&heap, 60);
         let good = (0..60).flat_map(|b| (1..=8).map(move |o| Ctid::new(b, o)))
-            .filter(|c| !bad_tuples.contains(c));
+            .filter(|c| !bad_tuples.contains(c) && !is_partial(&heap, *c));
         let (suspect, clean): (Vec<_>, Vec<_>) = good.partition(|c| bad_blocks.contains(&c.block));
         prop_assert_eq!(result.clean, clean);
         prop_assert_eq!(result.suspect, suspect);

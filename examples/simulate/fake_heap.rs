@@ -17,6 +17,8 @@ pub enum Bad {
     Tuples(Vec<OffsetNumber>),
     /// As `Tuples`, but what fails is stored in another relation.
     Toast(Vec<OffsetNumber>),
+    /// As `Toast`, but the other columns of these tuples can be had.
+    Columns(Vec<OffsetNumber>),
     /// A read of blocks fails before any tuple of this one comes; exact TIDs
     /// fail at these only (a missing pg_xact segment).
     Visibility(Vec<OffsetNumber>),
@@ -52,6 +54,10 @@ pub struct Result {
     pub crashes: u64,
     pub clean: Vec<Ctid>,
     pub suspect: Vec<Ctid>,
+    /// Tuples of which some columns were had.
+    pub partial: Vec<Ctid>,
+    /// From this read on columns are read apart.
+    pub apart_at: Option<u64>,
     pub lost: Vec<Loss>,
 }
 
@@ -63,6 +69,18 @@ impl FakeHeap {
     /// Whether a read fails.
     pub fn fails(&self, read: &Read) -> bool {
         self.stop(read).is_some()
+    }
+
+    /// Whether a tuple is had without some of its columns.
+    fn is_partial(&self, tuple: Ctid) -> bool {
+        matches!(self.bad.get(&tuple.block), Some(Bad::Columns(t)) if t.contains(&tuple.offset))
+    }
+
+    /// The heap as it is read while the columns at fault are read apart.
+    fn apart(&self) -> Self {
+        let bad = self.bad.iter().filter(|(_, bad)| !matches!(bad, Bad::Columns(_)));
+        let bad = bad.map(|(&block, bad)| (block, bad.clone())).collect();
+        Self { bad, ..*self }
     }
 
     /// Where a read stops, if it does.
@@ -82,7 +100,7 @@ impl FakeHeap {
                         });
                     }
                     Bad::Tuples(t) | Bad::Visibility(t) => (t, Place::Unknown, false),
-                    Bad::Toast(t) => (t, Place::Elsewhere, false),
+                    Bad::Toast(t) | Bad::Columns(t) => (t, Place::Elsewhere, false),
                     Bad::Killers(t) => (t, Place::Unknown, true),
                 };
                 let at = bad.iter().copied().filter(|o| (first..=last).contains(o)).min()?;
@@ -136,7 +154,12 @@ impl FakeHeap {
         while let Some(read) = salvage.next_read().filter(|_| result.stop_at != Some(result.reads))
         {
             result.reads += 1;
-            let stop = self.stop(&read);
+            let apart = result.apart_at.is_some_and(|at| result.reads >= at);
+            if apart {
+                salvage.read_apart();
+            }
+            let Some(read) = salvage.next_read() else { break };
+            let stop = if apart { self.apart().stop(&read) } else { self.stop(&read) };
             let mut rows = self.rows(&read, stop.as_ref());
             let tagged = !matches!(read, Read::Blocks { tagged: false, .. });
             let undo = |rows: &[Ctid], result: &mut Result| {
@@ -144,7 +167,18 @@ impl FakeHeap {
                 let before = rows.iter().filter(|c| tagged && Some(c.block) != open);
                 result.clean.extend(before);
             };
-            let recorded = if let Some(n) = cut(&read) {
+            if apart {
+                let holes: Vec<Ctid> =
+                    rows.iter().copied().filter(|c| self.is_partial(*c)).collect();
+                holes.iter().for_each(|c| salvage.has_holes(c.block));
+            }
+            let lone = matches!(read, Read::Tuples { first, last, .. } if first == last);
+            let recorded = if let (true, Some(Stop { at, .. })) = (lone, &stop)
+                && self.is_partial(*at)
+            {
+                rows.push(*at);
+                salvage.record(Outcome::Partial { place: Place::Elsewhere })
+            } else if let Some(n) = cut(&read) {
                 rows.truncate(n);
                 salvage.cut_short(rows.last().copied())
             } else {
@@ -165,6 +199,9 @@ impl FakeHeap {
                     }
                 }
             }
+        }
+        for rows in [&mut result.clean, &mut result.suspect] {
+            result.partial.extend(rows.extract_if(.., |c| self.is_partial(*c)));
         }
         salvage
     }
@@ -210,7 +247,7 @@ fn in_range(block: BlockNumber, bad: &Bad, live: bool) -> Option<Stop> {
     let (at, place, crash) = match bad {
         Bad::Page => (Some(Ctid::start_of(block)), Place::Page(block), false),
         Bad::Tuples(t) => (at(t.iter().min()), Place::Unknown, false),
-        Bad::Toast(t) => (at(t.iter().min()), Place::Elsewhere, false),
+        Bad::Toast(t) | Bad::Columns(t) => (at(t.iter().min()), Place::Elsewhere, false),
         Bad::Visibility(t) => {
             ((live && !t.is_empty()).then_some(Ctid::start_of(block)), Place::Unknown, false)
         }
