@@ -17,8 +17,23 @@ pub fn advice(relation: &Relation) -> Vec<String> {
     }
     if has("stored_elsewhere") && relation.kind != RelationKind::Sequence {
         advice.push(
-            "rows were lost by their TOAST values: if only the TOAST index is damaged, REINDEX of \
-             the TOAST table on a copy brings them back"
+            "values were lost that are stored in TOAST: run as a superuser, if you did not, so that \
+             they are put together past a damaged TOAST index; what is left of others is in the \
+             file of the class toast_chunks"
+                .to_owned(),
+        );
+    }
+    if has("missing_library") {
+        advice.push(
+            "the library of a type is missing on the server: install the extension's files, and run \
+             again for these columns"
+                .to_owned(),
+        );
+    }
+    if relation.rows.partial > 0 {
+        advice.push(
+            "the partial rows have \\N for each value that is lost: fetch those from a backup, \
+             or restore the rows without them"
                 .to_owned(),
         );
     }

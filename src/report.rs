@@ -49,9 +49,10 @@ pub fn text(manifest: &Manifest, where_to: Option<&str>, verbose: bool) -> Strin
     let t = &manifest.totals;
     let _ = writeln!(
         out,
-        "\n{} rows clean, {} suspect; {} blocks damaged, {} of them lost; {}",
+        "\n{} rows clean, {} suspect, {} partial; {} blocks damaged, {} of them lost; {}",
         grouped(t.rows.clean),
         grouped(t.rows.suspect),
+        grouped(t.rows.partial),
         grouped(t.blocks.damaged + t.blocks.lost),
         grouped(t.blocks.lost),
         sized(t.bytes)
@@ -125,7 +126,8 @@ fn details(out: &mut String, relations: &[&Relation]) {
                 (_, _, Some(ctid)) => format!("tuple {ctid}: "),
                 _ => String::new(),
             };
-            let _ = writeln!(out, "  lost: {place}{}", lost.message);
+            let column = lost.column.as_ref().map(|c| format!("column \"{c}\": "));
+            let _ = writeln!(out, "  lost: {place}{}{}", column.unwrap_or_default(), lost.message);
         }
         let more = (r.lost.len() - r.lost.len().min(LOST_SHOWN_MAX)) as u64 + r.lost_omitted;
         if more > 0 {

@@ -290,10 +290,11 @@ impl Run {
         self.progress.relations_done.fetch_add(1, Relaxed);
         if matches!(entry.status, Salvaged | Lost) {
             tracing::warn!(
-                "relation \"{}\" is damaged: {} clean and {} suspect rows were read",
+                "relation \"{}\" is damaged: {} clean, {} suspect and {} partial rows were read",
                 relation.relation.display_name(),
                 entry.rows.clean,
-                entry.rows.suspect
+                entry.rows.suspect,
+                entry.rows.partial
             );
             if self.options.fail_fast {
                 self.warn("stopped at the first damage (--fail-fast)".to_owned());

@@ -15,10 +15,21 @@ pub struct Dumped {
 
 /// `pg_salvage dump -j2` of a database, with more options.
 pub fn dump(program: &str, server: &Server, dbname: &str, options: &[&str]) -> Dumped {
+    dump_as(program, server, ("postgres", dbname), options)
+}
+
+/// The same as another role than the superuser.
+pub fn dump_as(
+    program: &str,
+    server: &Server,
+    (role, dbname): (&str, &str),
+    options: &[&str],
+) -> Dumped {
+    let conninfo = server.conninfo(dbname).replace("user=postgres", &format!("user={role}"));
     let dir = tempfile::tempdir().expect("a temporary directory");
     let out = Command::new(program)
         .args(["dump", "--no-sync", "-d"])
-        .arg(server.conninfo(dbname))
+        .arg(conninfo)
         .arg("-f")
         .arg(dir.path())
         .args(options)
