@@ -131,7 +131,7 @@ async fn values_of_any_length_and_way_of_storage_are_unpacked() {
             *ways.entry(way).or_insert(0) += 1;
         }
         // Three of the table's own, and of each method that the server has two.
-        let methods = if values::has_lz4(&client).await { 2 } else { 1 };
+        let methods = if sample::has_lz4(&client).await { 2 } else { 1 };
         assert_eq!(ways.len(), 3 + 2 * methods, "{ways:?}");
     }
 }

@@ -96,6 +96,14 @@ impl<'a> Varlena<'a> {
         }
     }
 
+    /// The payload of a value that is neither compressed nor elsewhere.
+    pub(super) fn in_place(&self) -> Option<&'a [u8]> {
+        match *self {
+            Varlena::Short(payload) | Varlena::Plain(payload) => Some(payload),
+            _ => None,
+        }
+    }
+
     /// The payload of a value that is in the tuple itself, unpacked to at most
     /// `limit` bytes. None for a value in a TOAST table.
     pub fn inline(&self, limit: usize) -> Option<std::borrow::Cow<'a, [u8]>> {

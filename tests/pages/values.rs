@@ -43,7 +43,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("time", &["00:00", "24:00:00", "23:59:59.999999", "12:00:00.1", "00:00:00.00001"]),
     ("timestamp", &["infinity", "-infinity", "2000-01-01", "1999-12-31 23:59:59.999999", "4714-11-24 00:00:00 BC", "294276-12-31 23:59:59.999999", "0001-01-01 00:00:00 BC", "12345-06-07 08:09:10.5"]),
     ("timestamptz", &["infinity", "-infinity", "2000-01-01", "4714-11-24 00:00:00+00 BC", "294276-12-31 23:59:59.999999+00", "1969-07-20 20:17:40.25+02"]),
-    ("interval", &["0", "1 year", "-1 year", "1 mon -1 day", "-1 mon 1 day", "-1 day 00:00:01", "1 day -00:00:01", "-00:00:00.000001", "178000000 years", "-178000000 years", "2147483647 days", "-2147483648 days", "11 mons", "13 mons", "-13 mons 1 day", "100:00:00.5", "2562047788:00:54.775807", "1 year -1 mon"]),
+    ("interval", &["0", "1 year", "-1 year", "1 mon -1 day", "-1 mon 1 day", "-1 day 00:00:01", "1 day -00:00:01", "-00:00:00.000001", "178000000 years", "-178000000 years", "2147483647 days", "-2147483648 days", "11 mons", "13 mons", "-13 mons 1 day", "100:00:00.5", "1 year -1 mon"]),
     ("timetz", &["00:00+00", "24:00:00-15:59:59", "12:34:56.789+15:59", "01:02:03+05:30", "01:02:03-00:00:01", "01:02:03+00:01"]),
     ("bit(13)", &["0000000000000", "1111111111111", "1000000000001"]),
     ("varbit", &["", "1", "0", "10101010", "101010101", "1111111100000000"]),
@@ -52,6 +52,12 @@ const EDGES: &[(&str, &[&str])] = &[
     ("pg_lsn", &["0/0", "16/B374D848", "FFFFFFFF/FFFFFFFF"]),
     ("tsvector", &["", "a", "'it''s' '\\\\'", "a:1A fat:2B,4C cat:5D,16383", "ünï:3 日本"]),
     ("jsonb", &["{}", "[]", "null", "true", "\"\"", "1.50", "-0", "1e400", "\"\\u00e9\\u0001\\ud83d\\udc18\\\"\\\\\\/\\b\\f\\n\\r\\t\"", "[1, [2, [3, []]], {}]", "{\"a\": {\"b\": [null, true, false, 1e-10, \"x\"]}, \"\": 0, \"long key\": {}}", "[[[[[[[[[[1]]]]]]]]]]", "\"\\u007f\\u2028\""]),
+    ("int4range", &["empty", "(,)", "[1,5)", "[-2147483648,)", "(,0)"]),
+    ("numrange", &["empty", "(,)", "[1.5,2]", "(NaN,]", "(-1e400,1e400)", "[0,0]"]),
+    ("tsrange", &["empty", "(,)", "[2000-01-01,infinity]", "(-infinity,4713-01-01 12:00:00.5 BC)"]),
+    ("tstzrange", &["empty", "(,)", "[2000-01-01 00:00+00,)", "(,2038-01-19 03:14:07+00]"]),
+    ("daterange", &["empty", "(,)", "[2000-01-01,2000-01-02)", "[infinity,)", "(,0001-01-01 BC)"]),
+    ("int8range", &["empty", "(,)", "[-9223372036854775808,9223372036854775807)", "[5,6)"]),
     ("xid8", &["0", "18446744073709551615"]),
 ];
 
@@ -59,6 +65,7 @@ const EDGES: &[(&str, &[&str])] = &[
 const SINCE: &[(u32, &str, &str)] = &[
     (14, "numeric", "Infinity"),
     (14, "numeric", "-Infinity"),
+    (15, "interval", "2562047788:00:54.775807"),
     (17, "interval", "infinity"),
     (17, "interval", "-infinity"),
 ];
@@ -92,13 +99,13 @@ pub async fn create(client: &Client, major: u32, seed: u64) -> Vec<u32> {
         let mut fields: Vec<String> = Vec::new();
         for (name, edges) in &types {
             // First every edge, then anything.
-            let value = match edges.get(row) {
+            let first = match edges.get(row) {
                 Some(edge) => Some((*edge).to_owned()),
                 None => value(name, edges, &mut random),
             };
-            fields.push(literal(value.as_deref()));
+            fields.push(literal(first.as_deref()));
             let delimiter = if *name == "box" { ';' } else { ',' };
-            let array = array(delimiter, &mut random, |random| value_of(name, edges, random));
+            let array = array(delimiter, &mut random, |random| value(name, edges, random));
             fields.push(literal((row % 7 != 6).then_some(&array)));
         }
         let vector: Vec<String> =
@@ -114,10 +121,6 @@ pub async fn create(client: &Client, major: u32, seed: u64) -> Vec<u32> {
         WHERE attrelid = 'public.random_values'::pg_catalog.regclass AND attnum > 0";
     let rows = client.query(sql, &[]).await.expect("pg_attribute");
     rows.iter().map(|row| row.get(0)).collect()
-}
-
-fn value_of(name: &str, edges: &[&str], random: &mut Random) -> Option<String> {
-    value(name, edges, random)
 }
 
 /// NULL, an edge, or something random.
@@ -329,11 +332,6 @@ pub async fn create_floats(client: &Client, seed: u64) {
     }
 }
 
-/// Whether the server compresses with LZ4, too.
-pub async fn has_lz4(client: &Client) -> bool {
-    sample::has_lz4(client).await
-}
-
 /// Creates `stored`: texts of all lengths and of all degrees of disorder, in
 /// each way of storage, by each method.
 pub async fn create_stored(client: &Client, seed: u64) {
@@ -345,7 +343,7 @@ pub async fn create_stored(client: &Client, seed: u64) {
     )
     .await;
     let mut random = Random(seed);
-    let methods: &[&str] = if has_lz4(client).await { &["pglz", "lz4"] } else { &[""] };
+    let methods: &[&str] = if sample::has_lz4(client).await { &["pglz", "lz4"] } else { &[""] };
     for method in methods {
         if !method.is_empty() {
             execute(

@@ -115,10 +115,7 @@ impl<'a> Array<'a> {
         // Each is followed by its padding, the last one, too.
         *at = stored.align.up(end);
         let value = match stored.len {
-            -1 => match Varlena::parse(value)? {
-                Varlena::Short(payload) | Varlena::Plain(payload) => payload,
-                _ => return None,
-            },
+            -1 => Varlena::parse(value)?.in_place()?,
             _ => value,
         };
         self.element.text(value, out)?;

@@ -108,10 +108,7 @@ impl Child<'_> {
     fn text(&self, depth: usize, out: &mut Vec<u8>) -> Option<()> {
         match *self {
             Child::String(text) => quoted(text, out),
-            Child::Numeric(varlena) => match Varlena::parse(varlena)? {
-                Varlena::Short(payload) | Varlena::Plain(payload) => numeric(payload, out),
-                _ => None,
-            },
+            Child::Numeric(varlena) => numeric(Varlena::parse(varlena)?.in_place()?, out),
             Child::Word(word) => write!(out, "{word}").ok(),
             Child::Container(bytes) => container(bytes, depth, out),
         }?;

@@ -2,8 +2,8 @@
 //! under the settings that every session pins (`DateStyle` ISO, `IntervalStyle`
 //! postgres, `TimeZone` UTC, `bytea_output` hex, `extra_float_digits` 3).
 //!
-//! Only types that need no catalog are known: no enums, domains, ranges and
-//! composites; and none that depends on a locale. Floating point numbers are
+//! Only types that need no catalog are known: no enums, domains, composites
+//! and ranges of one's own; and none that depends on a locale. Floating point numbers are
 //! written as PostgreSQL 12 and later do, in the fewest digits that give the
 //! same number; 10 and 11 write up to 17 digits.
 //!
@@ -16,6 +16,7 @@ mod geometry;
 mod jsonb;
 mod network;
 mod numeric;
+mod range;
 mod text;
 mod time;
 mod tsvector;
@@ -42,7 +43,7 @@ const fn of(oid: u32, array_oid: u32, len: i16, align: Align, write: Write) -> T
     Type { oid, array_oid, stored: Attribute { len, align }, write }
 }
 
-/// As in `pg_type.dat`: none of these numbers ever changes.
+/// In the order of their OIDs, as in `pg_type.dat`: none of them ever changes.
 #[rustfmt::skip]
 const TYPES: &[Type] = &[
     of(16, 1000, 1, Align::Char, text::boolean),
@@ -87,6 +88,12 @@ const TYPES: &[Type] = &[
     of(3220, 3221, 8, Align::Double, text::pg_lsn),
     of(3614, 3643, -1, Align::Int, tsvector::tsvector),
     of(3802, 3807, -1, Align::Int, jsonb::jsonb),
+    of(3904, 3905, -1, Align::Int, |v, out| range::range(3904, 23, v, out)),
+    of(3906, 3907, -1, Align::Int, |v, out| range::range(3906, 1700, v, out)),
+    of(3908, 3909, -1, Align::Double, |v, out| range::range(3908, 1114, v, out)),
+    of(3910, 3911, -1, Align::Double, |v, out| range::range(3910, 1184, v, out)),
+    of(3912, 3913, -1, Align::Int, |v, out| range::range(3912, 1082, v, out)),
+    of(3926, 3927, -1, Align::Double, |v, out| range::range(3926, 20, v, out)),
     of(5069, 271, 8, Align::Double, |v, out| write!(out, "{}", u64::from_le_bytes(v.try_into().ok()?)).ok()),
 ];
 
@@ -104,14 +111,17 @@ enum Known {
     Vector(&'static Type),
 }
 
+fn plain(oid: u32) -> Option<&'static Type> {
+    TYPES.binary_search_by_key(&oid, |t| t.oid).ok().map(|at| &TYPES[at])
+}
+
 fn find(type_oid: u32) -> Option<Known> {
-    let of = |oid| TYPES.iter().find(|t| t.oid == oid);
     let vector = [INT2VECTOR, OIDVECTOR].into_iter().find(|(vector, _)| *vector == type_oid);
     if let Some((_, element)) = vector {
-        return of(element).map(Known::Vector);
+        return plain(element).map(Known::Vector);
     }
     let array = || TYPES.iter().find(|t| t.array_oid == type_oid).map(Known::Array);
-    of(type_oid).map(Known::Plain).or_else(array)
+    plain(type_oid).map(Known::Plain).or_else(array)
 }
 
 /// Whether values of this type can be written.

@@ -1,7 +1,7 @@
 //! `tsvector` (`ts_type.h`): lexemes in their order, and where in the document
 //! they stand.
 
-use super::{u16_at, u32_at};
+use super::{TEXT_MAX, u16_at, u32_at};
 use crate::page::usize_of;
 use std::io::Write as _;
 
@@ -13,6 +13,10 @@ pub(super) fn tsvector(value: &[u8], out: &mut Vec<u8>) -> Option<()> {
     for (i, entry) in entries.iter().enumerate() {
         let entry = u32::from_le_bytes(*entry);
         let (length, begin) = (usize_of(entry >> 1 & 0x7FF), usize_of(entry >> 12));
+        // Nothing keeps entries from naming the same lexeme again and again.
+        if out.len() > TEXT_MAX {
+            return None;
+        }
         if i > 0 {
             out.push(b' ');
         }
