@@ -203,14 +203,14 @@ pub struct LostColumn {
     /// Its place in the rows, from 0.
     pub column: usize,
     pub cause: Cause,
-    pub words: Words,
+    pub words: Box<Words>,
     /// What is left of the value in TOAST, as rows of its chunks.
     pub chunks: Vec<Vec<u8>>,
 }
 
 impl LostColumn {
     pub fn new(column: usize, cause: Cause, words: Words) -> Self {
-        Self { column, cause, words, chunks: Vec::new() }
+        Self { column, cause, words: Box::new(words), chunks: Vec::new() }
     }
 }
 

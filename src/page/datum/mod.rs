@@ -129,6 +129,17 @@ pub fn is_known(type_oid: u32) -> bool {
     find(type_oid).is_some()
 }
 
+/// Whether its values are, or are made of, floating point numbers: their text is
+/// another one before PostgreSQL 12.
+pub fn has_floats(type_oid: u32) -> bool {
+    match find(type_oid) {
+        Some(Known::Plain(t) | Known::Array(t)) => {
+            matches!(t.oid, 600..=604 | 628 | 700 | 701 | 718)
+        }
+        _ => false,
+    }
+}
+
 /// The text of a value: of one of fixed width its bytes, of a varlena the
 /// payload, detoasted. Not yet escaped for COPY.
 pub fn to_text(type_oid: u32, datum: &[u8]) -> Option<Vec<u8>> {
