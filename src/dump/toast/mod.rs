@@ -188,10 +188,7 @@ impl Doctor {
         let (Some(oid), Some(&(place, type_oid))) = (self.toast, self.columns.get(column)) else {
             return Ok(Value::Unknown);
         };
-        // Before 12 floating point numbers had other digits than we write.
-        let is_known = datum::is_known(type_oid)
-            && (at.session.server().version >= 120_000 || !datum::has_floats(type_oid));
-        if state.impossible || !is_known {
+        if state.impossible {
             return Ok(Value::Unknown);
         }
         let first = |e: ReadError| (e, Phase::Rows);
@@ -279,17 +276,21 @@ async fn put_together(
         bytes
     });
     let in_order = chunks.iter().map(|(seq, _)| *seq).eq(0..all);
-    let text = Some(bytes)
-        .filter(|_| in_order)
-        .and_then(|bytes| varlena::unpack_external(pointer, &bytes))
-        .and_then(|payload| datum::to_text(type_oid, &payload));
+    let payload = if in_order { varlena::unpack_external(pointer, &bytes) } else { None };
+    // Before 12 floating point numbers had other digits than we write.
+    let as_now = at.session.server().version >= 120_000 || !datum::has_floats(type_oid);
+    let text = payload.as_ref().filter(|_| as_now).and_then(|p| datum::to_text(type_oid, p));
     if let Some(text) = text {
         let mut field = Vec::with_capacity(text.len());
         page::copy::escape(&text, &mut field);
         return Ok(Value::Whole(field));
     }
     let numbers: Vec<(u32, Ctid)> = chunks.iter().map(|(seq, _)| (*seq, ctid)).collect();
-    let message = format!("{name}: {}", what_is_wrong(&numbers, all));
+    let wrong = match payload {
+        Some(_) => "all of it is there, but values of its type cannot be written here".to_owned(),
+        None => what_is_wrong(&numbers, all),
+    };
+    let message = format!("{name}: {wrong}");
     Ok(Value::Broken { message, chunks: kept(at, (ctid, column), pointer.value_id, &chunks) })
 }
 
