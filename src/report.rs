@@ -57,12 +57,34 @@ pub fn text(manifest: &Manifest, where_to: Option<&str>, verbose: bool) -> Strin
         grouped(t.blocks.lost),
         sized(t.bytes)
     );
+    if let Some(wal) = wal_meanwhile(manifest) {
+        let _ = writeln!(out, "{wal}");
+    }
     for warning in &manifest.warnings {
         let _ = writeln!(out, "WARNING: {warning}");
     }
     details(&mut out, &shown);
     next(&mut out, manifest, where_to);
     out
+}
+
+/// What the server wrote meanwhile, unless that is nothing.
+fn wal_meanwhile(manifest: &Manifest) -> Option<String> {
+    let wal = manifest.server.wal.as_ref()?;
+    let transactions = wal.transactions.unwrap_or(0);
+    if wal.bytes == 0 && transactions == 0 {
+        return None;
+    }
+    let bytes = sized(wal.bytes);
+    Some(if manifest.server.in_recovery {
+        format!("NOTE: the standby replayed {bytes} of WAL meanwhile")
+    } else {
+        format!(
+            "NOTE: the server wrote {bytes} of WAL meanwhile, and gave out {} transaction ids: \
+             hint bits that reading sets, or others who write",
+            grouped(transactions)
+        )
+    })
 }
 
 fn table(relations: &[&Relation]) -> String {

@@ -4,6 +4,12 @@
 
 #[path = "kit/mod.rs"]
 mod kit;
+#[path = "kinds/large_objects.rs"]
+mod large_objects;
+#[path = "kinds/parts.rs"]
+mod parts;
+#[path = "kinds/sequences.rs"]
+mod sequences;
 
 use kit::dumped::{Dumped, dump};
 use kit::{ChecksumAfter, Harm, Place, Places, Server, ServerOptions, Stop, Version};

@@ -102,7 +102,7 @@ pub(super) async fn read_apart(
         let damage = matches!(e.fault(phase, Some(at.path)), Fault::Damage(_));
         if damage && !rows.is_empty() {
             if let Err(e) = at.session.undo_reading().await {
-                return Ok(Got { last: None, error: Some((e, Phase::Rows)) });
+                return Ok(Got { error: Some((e, Phase::Rows)), ..Got::default() });
             }
         } else {
             rows.clear();
@@ -113,10 +113,10 @@ pub(super) async fn read_apart(
     while !rows.is_empty() {
         let group = next_group(&mut rows);
         if let Err(interrupted) = fill(at, stretch, read, group, &mut last).await? {
-            return Ok(Got { last, error: Some(interrupted) });
+            return Ok(Got { last, error: Some(interrupted), ..Got::default() });
         }
     }
-    Ok(Got { last, error })
+    Ok(Got { last, error, ..Got::default() })
 }
 
 /// So many rows from the front as may be filled together.

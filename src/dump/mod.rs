@@ -15,6 +15,7 @@ mod held;
 mod hindered;
 mod lane;
 mod lanes;
+mod place;
 mod react;
 mod rows;
 mod save;
@@ -186,7 +187,7 @@ async fn read_on(at: &Reading<'_>, stretch: &mut Stretch) -> Result<End, OutputE
             Read::Blocks { tagged: false, .. } => Some(stretch.lanes.clean().mark().await?),
             _ => None,
         };
-        let Got { last, error } = read_once(at, stretch, &read).await?;
+        let Got { last, error, tail } = read_once(at, stretch, &read).await?;
         let Some((error, phase)) = error else {
             stretch.plans |= !is_whole(stretch);
             let recorded = stretch.salvage.record(Outcome::Complete);
@@ -195,7 +196,7 @@ async fn read_on(at: &Reading<'_>, stretch: &mut Stretch) -> Result<End, OutputE
             waits.others = 0;
             continue;
         };
-        let failed = Failed { read, last, error, phase, mark, before };
+        let failed = Failed { read, last, error, phase, mark, before, tail };
         if let Some(end) = react(at, stretch, failed, &mut waits).await? {
             return Ok(end);
         }

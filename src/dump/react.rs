@@ -2,9 +2,9 @@
 //! relation up.
 
 use super::columns::{Had, read_columns};
-use super::rows::settle;
+use super::rows::{pass_on, settle};
 use super::unplannable::{read_unplannable, unplannable};
-use super::{Came, End, LaneMark, Reading, Stretch, cut_short, hindered};
+use super::{Came, End, LaneMark, Reading, Stretch, cut_short, hindered, place};
 use crate::heap::{Ctid, Outcome, Place, Read};
 use crate::output::OutputError;
 use crate::server::fault::{Fault, Phase, Words, is_bad_compression, is_out_of_memory, wait_after};
@@ -27,6 +27,8 @@ pub(super) struct Failed {
     pub(super) mark: Option<LaneMark>,
     /// Clean rows before the read.
     pub(super) before: u64,
+    /// The last rows of an untagged read, which are not in the file yet.
+    pub(super) tail: Vec<u8>,
 }
 
 /// How often something was waited for: memory in the whole stretch, anything
@@ -41,7 +43,7 @@ pub(super) struct Waits {
 pub(super) async fn react(
     at: &Reading<'_>,
     stretch: &mut Stretch,
-    failed: Failed,
+    mut failed: Failed,
     waits: &mut Waits,
 ) -> Result<Option<End>, OutputError> {
     let (words, last) = (failed.error.words().clone(), failed.last);
@@ -50,6 +52,9 @@ pub(super) async fn react(
     if fault == Fault::Environment && of_memory && wait_after(waits.memory).is_none() {
         // It is not the server that is short of memory, but a value that is long.
         fault = Fault::TooLarge;
+    }
+    if !matches!(fault, Fault::Damage(Place::Elsewhere | Place::Unknown)) {
+        pass_on(at, stretch, &std::mem::take(&mut failed.tail)).await?;
     }
     match fault {
         Fault::SessionLost => match failed.mark {
@@ -114,6 +119,11 @@ async fn damage(
         return read_unplannable(at, stretch, words).await.map(Some);
     }
     let Read::Tuples { block, first, last } = failed.read else {
+        if let Some(block) = place::failing_block(at, stretch, &failed, place).await? {
+            // To the salvage it is the same whether the server names it.
+            let outcome = Outcome::Failed { last: None, place: Place::Page(block) };
+            return take_in(at, stretch, &failed, outcome, place).await.map(|()| None);
+        }
         return note(at, stretch, &failed, place).await.map(|()| None);
     };
     if first != last {

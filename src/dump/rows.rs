@@ -10,13 +10,20 @@ use crate::server::fault::Phase;
 use crate::server::session::ReadError;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// So many bytes of rows are passed on at a time.
-const BATCH_BYTES: usize = 64 * 1024;
+/// So many bytes of untagged rows are gathered before some are passed on.
+const BATCH_BYTES: usize = 256 * 1024;
+
+/// So many are held back, until it is known that the read has not failed: more
+/// than the rows of a block have, unless they have much in TOAST.
+const TAIL_BYTES: usize = 128 * 1024;
 
 /// What a read gave.
+#[derive(Default)]
 pub(super) struct Got {
     pub(super) last: Option<Ctid>,
     pub(super) error: Option<(ReadError, Phase)>,
+    /// Of an untagged read that failed: the last rows, which are not passed on.
+    pub(super) tail: Vec<u8>,
 }
 
 /// Puts the rows of a recorded read where they belong.
@@ -66,7 +73,7 @@ pub(super) async fn read_once(
         return read_apart(at, stretch, read).await;
     }
     let sql = if is_whole(stretch) { at.readable.whole() } else { at.readable.part(read) };
-    let mut got = Got { last: None, error: None };
+    let mut got = Got::default();
     let mut copy = match at.session.copy(&sql).await {
         Ok(copy) => copy,
         Err(e) => {
@@ -86,10 +93,12 @@ pub(super) async fn read_once(
                 }
             }
             Ok(Some(bytes)) => {
-                stretch.watch.row(&bytes);
                 if batch.len() + bytes.len() > BATCH_BYTES {
-                    pass_on(at, stretch, &batch).await?;
-                    batch.clear();
+                    let held = batch.len().saturating_sub(TAIL_BYTES);
+                    let all = bytes.len() > BATCH_BYTES;
+                    let end = if all { batch.len() } else { end_of_row(&batch, held) };
+                    pass_on(at, stretch, &batch[..end]).await?;
+                    batch.drain(..end);
                 }
                 // A value of hundreds of megabytes is not copied once more.
                 if bytes.len() > BATCH_BYTES {
@@ -98,20 +107,35 @@ pub(super) async fn read_once(
                     batch.extend_from_slice(&bytes);
                 }
             }
-            end => {
+            Ok(None) => {
                 pass_on(at, stretch, &batch).await?;
-                got.error = end.err().map(|e| (e, Phase::Rows));
+                return Ok(got);
+            }
+            Err(e) => {
+                (got.error, got.tail) = (Some((e, Phase::Rows)), batch);
                 return Ok(got);
             }
         }
     }
 }
 
+/// Where the row ends that begins at a place or before it.
+fn end_of_row(rows: &[u8], at: usize) -> usize {
+    memchr::memchr(b'\n', &rows[at..]).map_or(rows.len(), |newline| at + newline + 1)
+}
+
 /// Writes untagged rows, some at a time: what is done for each row is done ten
 /// million times.
-async fn pass_on(at: &Reading<'_>, stretch: &mut Stretch, batch: &[u8]) -> Result<(), OutputError> {
+pub(super) async fn pass_on(
+    at: &Reading<'_>,
+    stretch: &mut Stretch,
+    batch: &[u8],
+) -> Result<(), OutputError> {
     if batch.is_empty() {
         return Ok(());
+    }
+    if !stretch.watch.is_idle() {
+        batch.split_inclusive(|&b| b == b'\n').for_each(|row| stretch.watch.row(row));
     }
     // COPY text leaves no newline unescaped: each one ends a row.
     let count = memchr::memchr_iter(b'\n', batch).count() as u64;

@@ -75,6 +75,21 @@ pub struct Server {
     /// A string, as it has more digits than JSON numbers keep.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system_identifier: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wal: Option<Wal>,
+}
+
+/// What went into the server's log (WAL) while the last run read; on a standby,
+/// what was replayed. Who wrote it cannot be told: reading writes, too.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wal {
+    /// As `pg_lsn` is written, when the run began and when it ended.
+    pub before: String,
+    pub after: String,
+    pub bytes: u64,
+    /// How many transaction ids were given out: transactions that may write.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transactions: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

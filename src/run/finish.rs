@@ -5,6 +5,7 @@ use super::sequences::Missing;
 use super::{Run, RunError, locked};
 use crate::advice::advice;
 use crate::output::manifest::{self, Manifest, RelationStatus, RunStatus};
+use crate::server::session::ServerFacts;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -23,6 +24,23 @@ impl Run {
         (times.next().unwrap_or(self.started), times.collect())
     }
 
+    /// `seen`: in how many snapshots that see different rows relations were read.
+    fn warn_of_the_whole(&self, server: &ServerFacts, crashes: u32, seen: usize) {
+        for setting in &server.hiding {
+            self.warn(format!("{setting} is on and could not be turned off: damage may be hidden"));
+        }
+        if crashes > 0 {
+            self.warn(format!("the server went down {crashes} time(s) during the run"));
+        }
+        if seen > 1 {
+            self.warn(format!(
+                "relations were read in {seen} snapshots between which the database was written \
+                 to: what refers to another relation may be missing there (\"snapshots\" of each \
+                 says which it is of)"
+            ));
+        }
+    }
+
     async fn write_manifest(
         self: Arc<Self>,
         missing: &Missing,
@@ -31,25 +49,13 @@ impl Run {
         self.derive_sequences(missing);
         let (snapshots, crashes) = self.generations.history().await;
         let server = self.generations.server().await;
+        let wal = self.generations.wal_meanwhile().await;
         let mut relations = std::mem::take(&mut *locked(&self.entries));
         relations.sort_by(|a, b| (&a.schema, &a.name, a.oid).cmp(&(&b.schema, &b.name, b.oid)));
         for relation in &mut relations {
             relation.advice.extend(advice(relation));
         }
-        for setting in &server.hiding {
-            self.warn(format!("{setting} is on and could not be turned off: damage may be hidden"));
-        }
-        if crashes > 0 {
-            self.warn(format!("the server went down {crashes} time(s) during the run"));
-        }
-        let seen = data_of(&relations, &snapshots);
-        if seen > 1 {
-            self.warn(format!(
-                "relations were read in {seen} snapshots between which the database was written \
-                 to: what refers to another relation may be missing there (\"snapshots\" of each \
-                 says which it is of)"
-            ));
-        }
+        self.warn_of_the_whole(&server, crashes, data_of(&relations, &snapshots));
         let (started, resumed) = self.began();
         let status = status_of(&relations, self.progress.stopped());
         let manifest = Manifest {
@@ -73,6 +79,7 @@ impl Run {
                 block_size: server.block_size,
                 encoding: server.encoding.clone(),
                 system_identifier: server.system_identifier.clone(),
+                wal,
             },
             database: manifest::Database {
                 name: server.database.clone(),

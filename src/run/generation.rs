@@ -17,6 +17,7 @@ use crate::server::connect::{HangUps, Target};
 use crate::server::fault::{Ended, Words, ended, wait_after};
 use crate::server::inventory::Inventory;
 use crate::server::session::{OpenError, ServerFacts, Session, Snapshot, Timeouts};
+use crate::server::written::Written;
 use current::{ASKED_OF_SILENT, Current, described, hold, same_data, write_down};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
@@ -73,6 +74,8 @@ pub(super) struct Generations {
     /// How many snapshots earlier runs had.
     earlier: AtomicU32,
     current: Mutex<Current>,
+    /// What the server had written when the run began.
+    written: Written,
     /// Where snapshots are written down, once there is one.
     journal: OnceLock<Arc<Journal>>,
 }
@@ -116,6 +119,8 @@ impl Generations {
             waits += 1;
         };
         let taken = vec![described(&holder, &snapshot, 1, 1)];
+        // A session that is lost here is found lost by whoever reads first.
+        let written = Written::so_far(&holder, &sees).await.unwrap_or_default();
         let current = Mutex::new(Current {
             holder,
             snapshot,
@@ -137,6 +142,7 @@ impl Generations {
             watched: AtomicU64::new(0),
             earlier: AtomicU32::new(0),
             current,
+            written,
             journal: OnceLock::new(),
         })
     }
@@ -187,6 +193,19 @@ impl Generations {
 
     pub(super) async fn server(&self) -> Arc<ServerFacts> {
         self.current.lock().await.holder.server().clone()
+    }
+
+    /// What went into the WAL since the run began, as far as the server can be
+    /// asked. Ends the snapshot: nothing is read after it.
+    pub(super) async fn wal_meanwhile(&self) -> Option<manifest::Wal> {
+        let current = self.current.lock().await;
+        if current.gone.is_some() || current.holder.is_closed() {
+            return None;
+        }
+        let now = current.written_now().await.ok()?;
+        let (bytes, transactions) = now.since(&self.written)?;
+        let before = self.written.position.clone();
+        Some(manifest::Wal { before, after: now.position, bytes, transactions })
     }
 
     /// The snapshots so far, and how often the server has gone down.

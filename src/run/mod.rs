@@ -102,8 +102,9 @@ pub(crate) struct Run {
     queue: Queue,
     accused: Mutex<VecDeque<Job>>,
     entries: Mutex<Vec<manifest::Relation>>,
-    /// How far sequences are, by the rows of the columns they feed.
-    furthest: Mutex<HashMap<u32, i64>>,
+    /// The least and the most that is needed of sequences, by the rows of the
+    /// columns they feed.
+    furthest: Mutex<HashMap<u32, (i64, i64)>>,
     warnings: Mutex<Vec<String>>,
     /// The relations that are read, as the catalogs described them.
     read: Mutex<Arc<HashMap<u32, Relation>>>,
@@ -309,9 +310,17 @@ impl Run {
             journal.append(&Record::Done { relation, furthest: furthest.clone() })?;
             journal.sync_sometimes().await?;
         }
-        locked(&self.furthest).extend(furthest);
+        self.note_furthest(&furthest);
         locked(&self.entries).push(entry);
         Ok(())
+    }
+
+    fn note_furthest(&self, furthest: &[(u32, i64)]) {
+        let mut all = locked(&self.furthest);
+        for &(sequence, value) in furthest {
+            let (least, most) = all.entry(sequence).or_insert((value, value));
+            (*least, *most) = ((*least).min(value), (*most).max(value));
+        }
     }
 
     fn files(&self) -> Files {

@@ -76,9 +76,16 @@ impl Run {
                 HashMap::new()
             }
         };
+        // They are in the catalogs of every database; where there are none, nobody
+        // wants to hear of them (or of the right to read them). A file that is gone
+        // has no length, but pg_class or the other catalog tells.
+        let pages = |r: &Relation| {
+            blocks.get(&r.oid).map_or(r.pages_estimated, |&b| b.max(r.pages_estimated))
+        };
+        let large_objects = read.iter().any(|r| r.kind.is_large_objects() && pages(r) > 0);
         let mut order: Vec<(u64, Relation)> = read
             .into_iter()
-            .filter(|r| !self.is_empty_large_objects(r, &blocks))
+            .filter(|r| large_objects || !r.kind.is_large_objects())
             .map(|r| (weight(&r, &blocks), r))
             .collect();
         order.sort_by_key(|(weight, r)| (Reverse(r.unlogged), Reverse(*weight), r.oid));
@@ -147,7 +154,7 @@ impl Run {
                     EarlierRelation { killers: relation.killers.clone(), ..Default::default() };
                 continue;
             }
-            locked(&self.furthest).extend(furthest.iter().copied());
+            self.note_furthest(furthest);
             locked(&self.entries).push(entry.clone());
             self.progress.relations.fetch_add(1, Relaxed);
             self.progress.relations_done.fetch_add(1, Relaxed);
@@ -157,13 +164,6 @@ impl Run {
 
     fn is_done(&self, relation: &Relation) -> bool {
         locked(&self.earlier).relations.get(&relation.oid).is_some_and(|r| r.done.is_some())
-    }
-
-    /// Large objects are in the catalogs of every database; where there are
-    /// none, nobody wants to hear of them (or of the right to read them).
-    fn is_empty_large_objects(&self, relation: &Relation, blocks: &HashMap<u32, u32>) -> bool {
-        let pages = blocks.get(&relation.oid).copied().unwrap_or(relation.pages_estimated);
-        relation.kind.is_large_objects() && pages == 0
     }
 
     fn unreadable(&self, relation: &Relation, reason: String) {
@@ -321,11 +321,11 @@ fn watch(relation: &Relation, missing: &Missing) -> Watch {
     if relation.kind == RelationKind::LargeObjects {
         return Watch::large_objects();
     }
-    let columns = missing.iter().filter(|m| m.owner.is_some_and(|(oid, _)| oid == relation.oid));
-    let watches = columns.filter_map(|m| {
-        let (_, attnum) = m.owner?;
-        let field = relation.columns.iter().position(|c| c.attnum == attnum)?;
-        Some(ColumnWatch { sequence: m.oid, field, descending: m.descending, furthest: None })
-    });
+    let fed = missing.iter().flat_map(|m| m.feeds.iter().map(move |fed| (m, *fed)));
+    let watches =
+        fed.filter(|(_, (oid, _))| *oid == relation.oid).filter_map(|(m, (_, attnum))| {
+            let field = relation.columns.iter().position(|c| c.attnum == attnum)?;
+            Some(ColumnWatch { sequence: m.oid, field, descending: m.descending, furthest: None })
+        });
     Watch::columns(watches.collect())
 }

@@ -18,10 +18,14 @@ const BATCH: usize = 100;
 /// not tried.
 const HANGS_MAX: usize = 12;
 
+/// Why a sequence is damaged, in the manifest.
+const CAUSE: &str = "sequence";
+
 /// A sequence that could not be read.
 pub(super) struct MissingSequence {
     pub oid: u32,
-    pub owner: Option<(u32, i16)>,
+    /// The columns that it feeds.
+    pub feeds: Vec<(u32, i16)>,
     pub descending: bool,
     /// Its read hung, or was not tried: that is no damage.
     undamaged: Option<Cause>,
@@ -47,9 +51,11 @@ impl Run {
         locked(&self.entries).extend(not_here.into_iter().map(|r| described(r, in_recovery)));
         let mut missing = Vec::new();
         for batch in sequences.chunks(BATCH) {
-            let sql: Vec<String> = batch.iter().enumerate().map(|(i, s)| select(i, s)).collect();
+            let sql: Vec<String> =
+                batch.iter().enumerate().map(|(i, s)| select_checked(i, s)).collect();
             match first.session.rows(&sql.join(" UNION ALL ")).await {
                 Ok(rows) if rows.len() == batch.len() => {
+                    first.session.leave_relation().await?;
                     for row in rows {
                         let number =
                             row.first().cloned().flatten().and_then(|n| n.parse::<usize>().ok());
@@ -82,10 +88,10 @@ impl Run {
             self.sequence_missing(sequence, words, Some(Cause::NotTried), missing);
             return Ok(());
         }
-        let error = match row_patiently(&first.session, &select(0, sequence)).await {
-            Ok(row) if row.len() == 3 => {
+        let error = match row_patiently(&first.session, &select_checked(0, sequence)).await {
+            Ok(row) if row.len() == 4 => {
                 self.sequence_read(sequence, &row);
-                return Ok(());
+                return Ok(first.session.leave_relation().await?);
             }
             Ok(_) => {
                 let message = "the sequence has no row".to_owned();
@@ -95,17 +101,42 @@ impl Run {
             }
             Err(e) => e,
         };
-        let undamaged = error.is_hung().then_some(Cause::Hung);
-        self.sequence_missing(sequence, error.words().clone(), undamaged, missing);
-        self.after_failure(first, error).await
+        let (words, hung) = (error.words().clone(), error.is_hung());
+        self.after_failure(first, error).await?;
+        if !hung && !is_refusal(&words) {
+            // The server may not use its page, and yet the row is there.
+            match first.session.row(&select(0, sequence)).await {
+                Ok(row) if row.len() == 3 => {
+                    self.sequence_had(sequence, &row, &words);
+                    return Ok(first.session.leave_relation().await?);
+                }
+                Ok(_) => first.session.leave_relation().await?,
+                Err(e) => self.after_failure(first, e).await?,
+            }
+        }
+        self.sequence_missing(sequence, words, hung.then_some(Cause::Hung), missing);
+        Ok(())
     }
 
     fn sequence_read(&self, sequence: &Relation, row: &[Option<String>]) {
-        let field = |i: usize| row.get(i).cloned().flatten().unwrap_or_default();
-        let (Ok(last_value), is_called) = (field(1).parse(), field(2) == "t") else { return };
+        let Some(value) = value_of(sequence, row) else { return };
         let mut entry = described(sequence, false);
         entry.status = manifest::RelationStatus::Clean;
-        entry.sequence = Some(value(sequence, last_value, is_called, false));
+        entry.sequence = Some(value);
+        locked(&self.entries).push(entry);
+    }
+
+    /// Its value was read, but the server finds its page damaged.
+    fn sequence_had(&self, sequence: &Relation, row: &[Option<String>], words: &Words) {
+        tracing::warn!("sequence \"{}\": {}", sequence.display_name(), words.one_line());
+        let mut entry = described(sequence, false);
+        entry.status = manifest::RelationStatus::Salvaged;
+        entry.sequence = value_of(sequence, row);
+        entry.lost = vec![lost(words, CAUSE)];
+        entry.advice.push(
+            "its value was read from a damaged page: compare it with the column that it feeds"
+                .to_owned(),
+        );
         locked(&self.entries).push(entry);
     }
 
@@ -124,27 +155,22 @@ impl Run {
             return;
         }
         tracing::warn!("sequence \"{}\": {}", sequence.display_name(), words.one_line());
-        let (owner, descending) =
-            sequence.sequence.as_ref().map_or((None, false), |s| (s.owner, s.increment < 0));
+        let known = sequence.sequence.as_ref();
+        let feeds = known.map_or_else(Vec::new, |s| s.feeds.clone());
+        let descending = known.is_some_and(|s| s.increment < 0);
         let value = value(sequence, 0, true, true);
         let oid = sequence.oid;
-        missing.push(MissingSequence { oid, owner, descending, undamaged, entry, value, words });
+        missing.push(MissingSequence { oid, feeds, descending, undamaged, entry, value, words });
     }
 
     /// When all rows are read: what the missing sequences must be.
     pub(super) fn derive_sequences(&self, missing: &Missing) {
         for sequence in missing {
             let mut entry = sequence.entry.clone();
-            let furthest = locked(&self.furthest).get(&sequence.oid).copied();
-            entry.lost = vec![manifest::Lost {
-                first_block: Some(0),
-                last_block: Some(0),
-                ctid: None,
-                column: None,
-                cause: sequence.undamaged.map_or("sequence", Cause::name).to_owned(),
-                sqlstate: Some(sequence.words.sqlstate.clone()).filter(|s| !s.is_empty()),
-                message: sequence.words.one_line(),
-            }];
+            let ends = locked(&self.furthest).get(&sequence.oid).copied();
+            let furthest = ends.map(|(least, most)| if sequence.descending { least } else { most });
+            let cause = sequence.undamaged.map_or(CAUSE, Cause::name);
+            entry.lost = vec![lost(&sequence.words, cause)];
             entry.status = manifest::RelationStatus::Lost;
             if let Some(last_value) = furthest {
                 entry.status = manifest::RelationStatus::Salvaged;
@@ -163,6 +189,24 @@ impl Run {
             locked(&self.entries).push(entry);
         }
     }
+}
+
+/// The one place of a sequence.
+fn lost(words: &Words, cause: &str) -> manifest::Lost {
+    manifest::Lost {
+        first_block: Some(0),
+        last_block: Some(0),
+        ctid: None,
+        column: None,
+        cause: cause.to_owned(),
+        sqlstate: Some(words.sqlstate.clone()).filter(|s| !s.is_empty()),
+        message: words.one_line(),
+    }
+}
+
+fn value_of(sequence: &Relation, row: &[Option<String>]) -> Option<manifest::Sequence> {
+    let field = |i: usize| row.get(i).cloned().flatten().unwrap_or_default();
+    Some(value(sequence, field(1).parse().ok()?, field(2) == "t", false))
 }
 
 fn value(
@@ -199,8 +243,19 @@ async fn row_patiently(session: &Session, sql: &str) -> Result<Vec<Option<String
     }
 }
 
+/// Reads a sequence as any table: what its page is for is not asked.
 fn select(number: usize, sequence: &Relation) -> String {
+    select_with(number, "", sequence)
+}
+
+/// The same, and the server looks at its page as it does for `nextval`.
+fn select_checked(number: usize, sequence: &Relation) -> String {
+    let check = format!(", pg_catalog.pg_sequence_last_value({})", sequence.oid);
+    select_with(number, &check, sequence)
+}
+
+fn select_with(number: usize, more: &str, sequence: &Relation) -> String {
     // A name that is not UTF-8 names nothing: the statement fails, and says so.
     let (schema, name) = (sequence.schema.to_string(), sequence.name.to_string());
-    format!("SELECT {number}, last_value, is_called FROM {}.{}", ident(&schema), ident(&name))
+    format!("SELECT {number}, last_value, is_called{more} FROM {}.{}", ident(&schema), ident(&name))
 }

@@ -5,6 +5,8 @@
 //! join of views fails when any of its catalogs is, while plain COPY of one
 //! catalog still works. The catalogs' rows come in the snapshot of the session.
 
+mod depend;
+
 use super::copy_text::fields;
 use super::fault::{is_untranslatable, wait_after};
 use super::session::{ReadError, Session};
@@ -16,8 +18,6 @@ pub use super::inventory::{Attribute, Column, Inventory, Relation, RelationKind,
 /// OIDs below this are given out by initdb (`access/transam.h`).
 const FIRST_NORMAL_OID: u32 = 16_384;
 
-const PG_CLASS: u32 = 1259;
-const PG_EXTENSION: u32 = 3079;
 const PG_LARGEOBJECT: u32 = 2613;
 const PG_LARGEOBJECT_METADATA: u32 = 2995;
 
@@ -171,11 +171,7 @@ async fn read_from(from: Catalogs<'_>) -> Result<Inventory, CatalogError> {
         .collect();
     let mut relations = relations(from, version, &namespaces, &methods).await?;
     columns(from, version, &namespaces, warnings, &mut relations).await?;
-    let mut sequences = sequences(from, warnings).await?;
-    depend(from, warnings, &mut relations, &mut sequences).await?;
-    for relation in &mut relations {
-        relation.sequence = sequences.remove(&relation.oid);
-    }
+    depend::sequences(from, warnings, &mut relations).await?;
     relations.sort_by_key(|r| r.oid);
     Ok(Inventory { relations, warnings: found })
 }
@@ -333,46 +329,4 @@ fn base_type(types: &HashMap<u32, Type>, mut oid: u32) -> u32 {
         }
     }
     oid
-}
-
-async fn sequences(
-    from: Catalogs<'_>,
-    warnings: &mut Vec<String>,
-) -> Result<HashMap<u32, Sequence>, CatalogError> {
-    let list = "seqrelid, seqstart, seqincrement";
-    let found = rows_if_possible(from, "pg_sequence", list, warnings, |r| {
-        let sequence = Sequence { start: r.number(1), increment: r.number(2), owner: None };
-        Some((r.number(0), sequence))
-    });
-    Ok(found.await?.into_iter().collect())
-}
-
-/// Fills in which column owns a sequence, and what belongs to an extension.
-async fn depend(
-    from: Catalogs<'_>,
-    warnings: &mut Vec<String>,
-    relations: &mut [Relation],
-    sequences: &mut HashMap<u32, Sequence>,
-) -> Result<(), CatalogError> {
-    let list = "classid, objid, refclassid, refobjid, refobjsubid, deptype";
-    let mut members = Vec::new();
-    rows_if_possible(from, "pg_depend", list, warnings, |r| -> Option<()> {
-        if r.number::<u32>(0) != PG_CLASS {
-            return None;
-        }
-        let (oid, class, referenced) = (r.number::<u32>(1), r.number::<u32>(2), r.number::<u32>(3));
-        if class == PG_EXTENSION && r.is(5, "e") {
-            members.push(oid);
-        }
-        let column = r.number::<i16>(4);
-        if class == PG_CLASS && column > 0 && (r.is(5, "a") || r.is(5, "i")) {
-            sequences.get_mut(&oid)?.owner = Some((referenced, column));
-        }
-        None
-    })
-    .await?;
-    for relation in relations {
-        relation.extension = members.contains(&relation.oid);
-    }
-    Ok(())
 }

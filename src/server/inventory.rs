@@ -69,8 +69,8 @@ pub struct Attribute {
 pub struct Sequence {
     pub start: i64,
     pub increment: i64,
-    /// The table and column that own it.
-    pub owner: Option<(u32, i16)>,
+    /// The columns that it feeds: tables and attribute numbers.
+    pub feeds: Vec<(u32, i16)>,
 }
 
 /// One row of pg_class and what belongs to it.

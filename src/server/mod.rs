@@ -18,3 +18,4 @@ mod silence;
 pub mod sql;
 pub mod toast;
 pub mod words;
+pub mod written;

@@ -179,6 +179,11 @@ impl Session {
         Ok(sees.unwrap_or_default())
     }
 
+    /// Ends the transaction, and begins one with a snapshot of now.
+    pub async fn renew_snapshot(&self) -> Result<(), ReadError> {
+        self.execute(&format!("ROLLBACK; {BEGIN}")).await
+    }
+
     /// Exports the snapshot of this session; it lives as long as the session.
     pub async fn export_snapshot(&self) -> Result<String, ReadError> {
         let id = self.value("SELECT pg_catalog.pg_export_snapshot()").await?;

@@ -157,6 +157,26 @@ impl Readable {
         self.select_these(true, &columns, &self.condition(read))
     }
 
+    /// The place of the row that follows so many rows of a range of blocks; none
+    /// where ranges cannot be scanned. No column is looked at.
+    pub fn place_after(&self, range: BlockRange, rows: u64) -> Option<String> {
+        let (name, BlockRange { start, end }) = (&self.qualified, range);
+        self.tid_ranges.then(|| {
+            format!(
+                "SELECT ctid FROM ONLY {name} WHERE ctid >= '({start},0)' AND ctid < '({end},0)' \
+                 OFFSET {rows} LIMIT 1"
+            )
+        })
+    }
+
+    /// How many rows come before a place in its block.
+    pub fn rows_before(&self, at: Ctid) -> String {
+        let (name, start) = (&self.qualified, Ctid::start_of(at.block));
+        format!(
+            "SELECT pg_catalog.count(*) FROM ONLY {name} WHERE ctid >= '{start}' AND ctid < '{at}'"
+        )
+    }
+
     /// Reads nothing, but must be planned: fails where nothing can be.
     pub fn probe(&self) -> String {
         self.select(true, " WHERE ctid = '(0,0)'")

@@ -30,6 +30,12 @@ fn full() -> Manifest {
             block_size: 8192,
             encoding: "UTF8".into(),
             system_identifier: Some("7345912345678901234".into()),
+            wal: Some(Wal {
+                before: "0/16B3740".into(),
+                after: "0/16B5740".into(),
+                bytes: 8192,
+                transactions: Some(0),
+            }),
         },
         database: Database {
             name: "caf\u{fffd}".into(),

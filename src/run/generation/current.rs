@@ -6,7 +6,8 @@ use crate::output::{OutputError, manifest};
 use crate::server::connect::Target;
 use crate::server::fault::Words;
 use crate::server::life::Life;
-use crate::server::session::{OpenError, Session, Timeouts};
+use crate::server::session::{OpenError, ReadError, Session, Timeouts};
+use crate::server::written::Written;
 use std::time::Duration;
 use tokio::time::sleep;
 
@@ -48,6 +49,12 @@ impl Current {
             }
         }
         true
+    }
+
+    /// What the server has written by now; ends the snapshot.
+    pub(super) async fn written_now(&self) -> Result<Written, ReadError> {
+        self.holder.renew_snapshot().await?;
+        Written::so_far(&self.holder, &self.holder.snapshot_sees().await?).await
     }
 
     /// With a new holder, in a new snapshot. `told`: the server has said why it

@@ -1,0 +1,147 @@
+//! Which statements are sent to a server that is read: the list, and the log of
+//! the server to hold against it.
+
+use regex::Regex;
+
+/// What a statement may look like, names and strings left out: nothing else is
+/// sent. A SELECT writes only by the functions that it calls.
+const STATEMENTS: &[&str] = &[
+    r"SELECT .*",
+    r"WITH heap AS \(SELECT .*",
+    r"COPY (\w+\.\w+|I\.I)( \([\w, ]+\))? TO STDOUT \(ENCODING S\)",
+    r"COPY \(SELECT .*\) TO STDOUT \(ENCODING S\)",
+    r"EXPLAIN SELECT .*",
+    r"LOCK TABLE ONLY I\.I IN ACCESS SHARE MODE",
+    r"SET( LOCAL)? \w+ TO .*",
+    r"SET TRANSACTION SNAPSHOT S",
+    r"SHOW \w+",
+    r"BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
+    r"SAVEPOINT \w+",
+    r"(ROLLBACK TO|RELEASE) SAVEPOINT \w+",
+    r"ROLLBACK",
+];
+
+/// What makes a SELECT write, or keeps others from writing.
+const NEVER: &str = r"\b(INTO|UPDATE|SHARE|INSERT|DELETE|MERGE|CALL|DO|NEXTVAL|SETVAL)\b";
+
+/// The functions that are called, all of `pg_catalog`: none of them changes
+/// anything. `pg_export_snapshot` makes a small file that ends with its session.
+const FUNCTIONS: &[&str] = &[
+    "count",
+    "current_database",
+    "current_setting",
+    "encode",
+    "format",
+    "generate_series",
+    "pg_backend_pid",
+    "pg_column_size",
+    "pg_control_checkpoint",
+    "pg_control_system",
+    "pg_current_snapshot",
+    "pg_current_wal_insert_lsn",
+    "pg_export_snapshot",
+    "pg_is_in_recovery",
+    "pg_last_wal_replay_lsn",
+    "pg_postmaster_start_time",
+    "pg_read_binary_file",
+    "pg_relation_filenode",
+    "pg_relation_filepath",
+    "pg_relation_size",
+    "pg_sequence_last_value",
+    "pg_size_bytes",
+    "pg_stat_get_activity",
+    "to_char",
+    "unnest",
+];
+
+/// Words that stand before a parenthesis and are no functions.
+const SYNTAX: &[&str] =
+    &["AND", "ANY", "ARRAY", "AS", "COPY", "EXISTS", "GREATEST", "IN", "STDOUT"];
+
+/// Names and strings are taken out, so that nothing in them is taken for SQL.
+pub fn without_names(sql: &str) -> String {
+    let strings = Regex::new(r"'([^']|'')*'").expect("a pattern");
+    let names = Regex::new(r#""([^"]|"")*""#).expect("a pattern");
+    names.replace_all(&strings.replace_all(sql, "S"), "I").into_owned()
+}
+
+/// What is wrong with a statement, or with one of several that are sent at once.
+pub fn complaint(sql: &str) -> Option<String> {
+    let shapes: Vec<Regex> =
+        STATEMENTS.iter().map(|s| Regex::new(&format!("(?s)^{s}$")).expect("a pattern")).collect();
+    let never = Regex::new(&format!("(?i){NEVER}")).expect("a pattern");
+    let calls = Regex::new(r"([\w.]+)\s*\(").expect("a pattern");
+    for statement in without_names(sql).split(';').map(str::trim).filter(|s| !s.is_empty()) {
+        if !shapes.iter().any(|shape| shape.is_match(statement)) {
+            return Some(format!("of no known kind: {statement}"));
+        }
+        let locks = statement.starts_with("LOCK TABLE");
+        if let Some(word) = never.find(statement).filter(|_| !locks) {
+            return Some(format!("{}: {statement}", word.as_str()));
+        }
+        // COPY of a catalog names its columns in parentheses.
+        let catalog = Regex::new(r"^COPY pg_catalog\.\w+ \(").expect("a pattern");
+        for call in calls.captures_iter(&catalog.replace(statement, "COPY (")) {
+            let known = match call[1].strip_prefix("pg_catalog.") {
+                Some(function) => FUNCTIONS.contains(&function),
+                None => SYNTAX.contains(&&call[1]) || matches!(&call[1], "I" | "I.I"),
+            };
+            if !known {
+                return Some(format!("calls {}: {statement}", &call[1]));
+            }
+        }
+    }
+    None
+}
+
+#[test]
+fn a_statement_that_writes_would_be_noticed() {
+    for sql in [
+        "INSERT INTO t VALUES (1)",
+        "SELECT * INTO x FROM t",
+        "SELECT * FROM \"t\" FOR UPDATE",
+        "SELECT pg_catalog.nextval('s')",
+        "SELECT lo_unlink(1)",
+        "SELECT 1; DROP TABLE t",
+        "COPY \"s\".\"t\" FROM STDIN",
+        "COPY \"s\".\"t\" TO PROGRAM 'x'",
+        "LOCK TABLE ONLY \"s\".\"t\" IN SHARE MODE",
+        "WITH x AS (DELETE FROM t RETURNING 1) SELECT 1",
+        "CHECKPOINT",
+        "EXPLAIN ANALYZE DELETE FROM t",
+    ] {
+        assert!(complaint(sql).is_some(), "{sql}");
+    }
+    for sql in [
+        "SELECT 1 FROM \"DELETE; it\"\"s\" WHERE x = 'INSERT; it''s'",
+        "COPY \"s\".\"t\" (\"a\", \"b\") TO STDOUT (ENCODING 'UTF8')",
+        "ROLLBACK TO SAVEPOINT reading; SAVEPOINT reading",
+    ] {
+        assert_eq!(complaint(sql), None, "{sql}");
+    }
+}
+
+/// The statements in a part of the server's log: those that it logs as it gets
+/// them, and those that it could not even parse.
+pub fn statements(log: &str) -> Vec<String> {
+    let begins = Regex::new(
+        r"^\d{4}-\S+ \S+ \w+ \[\d+\] (?:LOG:  (?:statement|execute [^:]*)|STATEMENT): +(.*)$",
+    )
+    .expect("a pattern");
+    let mut found: Vec<String> = Vec::new();
+    let mut inside = false;
+    for line in log.lines() {
+        if let Some(statement) = begins.captures(line) {
+            found.push(statement[1].to_owned());
+            inside = true;
+        } else if let (true, Some(more), Some(last)) =
+            (inside, line.strip_prefix('\t'), found.last_mut())
+        {
+            last.push(' ');
+            last.push_str(more);
+        } else {
+            inside = false;
+        }
+    }
+    found
+}
