@@ -1,0 +1,1 @@
+//! Types whose library is missing.

@@ -1,0 +1,1 @@
+//! Tables that are damaged themselves, and of which nothing can be planned.

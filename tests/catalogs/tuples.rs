@@ -1,0 +1,1 @@
+//! One damaged tuple of a catalog.
