@@ -83,6 +83,12 @@ pub(super) async fn read_unplannable(
     stretch: &mut Stretch,
     words: Words,
 ) -> Result<End, OutputError> {
+    let message = format!(
+        "only plain COPY can read it, since nothing else can be planned ({}), and that ends at the \
+         first damage",
+        words.one_line()
+    );
+    let words = Words { message, severity: String::new(), ..words };
     let mark = stretch.lanes.of(RowClass::Suspect).mark().await?;
     if !stretch.whole || stretch.lanes.clean().rows() > 0 || !at.readable.plain {
         return Ok(End::Refused(words));

@@ -11,7 +11,8 @@ impl Run {
     pub(super) async fn work_by_other_way(&self) -> Result<(), RunError> {
         for way in [Way::Other, Way::Last] {
             let mut session = None;
-            for mut job in std::mem::take(&mut *locked(&self.by_other_way)) {
+            let jobs = std::mem::take(&mut *locked(&self.by_other_way));
+            for mut job in jobs {
                 let how = How { patient: true, alone: false, risky: true, way };
                 match self.do_job(&mut session, &mut job, how).await {
                     Ok(After::Done) => {

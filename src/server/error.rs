@@ -98,8 +98,12 @@ impl OpenError {
 
     /// Whether something that every session needs is damaged.
     pub fn is_damage(&self) -> bool {
+        /// Not translated, and with another SQLSTATE since 18.
+        const LOOKUP: &str = "cache lookup failed";
         match self {
-            Self::Connect(e) => e.sqlstate().is_some_and(fault::is_of_damage),
+            Self::Connect(e) => {
+                e.sqlstate().is_some_and(fault::is_of_damage) || e.to_string().contains(LOOKUP)
+            }
             Self::Begin(e) => !e.is_hung() && fault::is_of_damage(e.sqlstate()),
             Self::NoSession(_) => true,
         }
