@@ -254,7 +254,9 @@ pub fn is_lock_timeout(sqlstate: &str) -> bool {
 fn place(words: &Words, path: Option<&str>) -> Place {
     // "missing chunk number 0 for toast value 16999 in pg_toast_16500", and its
     // relatives: the name of the TOAST relation is in all of them.
-    if words.message.contains("pg_toast_") {
+    // "no valid index found for toast relation with Oid 16876".
+    let no_index = words.routine.as_deref() == Some("toast_open_indexes");
+    if no_index || words.message.contains("pg_toast_") {
         return Place::Elsewhere;
     }
     match (path.and_then(|p| file_named(&words.message, p)), names_a_file(&words.message)) {
