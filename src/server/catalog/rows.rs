@@ -83,7 +83,7 @@ impl Catalogs<'_> {
             tid_ranges: self.session.server().version >= 140_000,
             tuples_max: tuples_per_page_max(self.session.server().block_size),
             block_size: self.session.server().block_size,
-            past_statistics: true,
+            past_statistics: false,
         };
         let Plain { rows, error, phase } =
             match plain(self.session, &readable, &mut keep).await.map_err(failed)? {
@@ -170,6 +170,15 @@ async fn salvage<T>(
     let Some((path, blocks)) = on_disk(session, &readable.qualified).await? else {
         return Ok(None);
     };
+    let past_statistics = readable.past_statistics();
+    let readable = if plans(session, &past_statistics).await? {
+        &past_statistics
+    } else if plans(session, readable).await? {
+        // PostgreSQL 14 needs pg_namespace for a join.
+        readable
+    } else {
+        return Ok(None);
+    };
     let mut salvage = Salvage::new(BlockRange::new(0, blocks), readable.tuples_max);
     salvage.tag_all();
     // By their ctids: what comes twice is there once.
@@ -211,10 +220,6 @@ async fn salvage<T>(
             _ => Outcome::Failed { last, place: Place::Unknown },
         };
         let words = error.words();
-        // Where nothing can be planned each block would fail for itself.
-        if rows.is_empty() && phase == Phase::Start && !plans(session, readable).await? {
-            return Ok(None);
-        }
         if let Some(loss) = salvage.record(outcome).loss {
             damage.lost.push(CatalogLoss { at: Some(loss), words: words.clone() });
         }
