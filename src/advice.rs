@@ -91,6 +91,13 @@ fn failed(relation: &Relation) -> Option<String> {
                 .to_owned(),
         );
     }
+    if reason.contains("only plain COPY") {
+        return Some(
+            "if an index of it is damaged, drop that on a copy, and read it there: then what lies \
+             behind the damage can be read, too"
+                .to_owned(),
+        );
+    }
     if reason.contains("could not lock") || reason.contains("lock timeout") {
         return Some(
             "run again when nobody holds a lock on it, or with a longer --lock-timeout".to_owned(),

@@ -6,7 +6,7 @@ use crate::server::catalog;
 use crate::server::connect::Target;
 use crate::server::inventory::{Relation, Selection};
 use crate::server::relation::{readable, sizes};
-use crate::server::session::{Session, Timeouts};
+use crate::server::session::{OpenError, Session, Timeouts};
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
@@ -16,9 +16,10 @@ pub async fn list(
     selection: &Selection,
     timeouts: Timeouts,
 ) -> Result<String, RunError> {
-    let session = Session::open(target, timeouts, None).await?;
+    let session = open(target, timeouts).await?;
     session.save().await?;
     let inventory = catalog::read(&session).await?;
+    inventory.damaged.iter().for_each(|damage| tracing::warn!("{damage}"));
     let mut relations: Vec<Relation> =
         inventory.relations.into_iter().filter(|r| selection.takes(r)).collect();
     let oids: Vec<u32> = relations.iter().filter(|r| r.kind.has_rows()).map(|r| r.oid).collect();
@@ -54,6 +55,18 @@ pub async fn list(
     Ok(out)
 }
 
+/// Past the indexes of the system catalogs, where no session can be had
+/// otherwise.
+async fn open(target: &Target, timeouts: Timeouts) -> Result<Session, OpenError> {
+    match Session::open(target, timeouts, None).await {
+        Err(e) if e.is_damage() => {
+            let past = target.past_system_indexes(true);
+            Session::open(&past, timeouts, None).await.map_err(|_| OpenError::NoSession(e.into()))
+        }
+        opened => opened,
+    }
+}
+
 fn remarks(session: &Session, r: &Relation) -> String {
     let mut remarks: Vec<String> = Vec::new();
     if let Some(why) = r.not_read(session.server().in_recovery) {
@@ -73,6 +86,9 @@ fn remarks(session: &Session, r: &Relation) -> String {
     }
     if let Err(why) = readable(session, r) {
         remarks.push(why);
+    }
+    if let Some(why) = &r.undescribed {
+        remarks.push(format!("cannot be read: {why}"));
     }
     remarks.join("; ")
 }

@@ -127,6 +127,18 @@ pub enum Lost {
     Tuple(Ctid),
 }
 
+impl Lost {
+    /// `Tuples` is by blocks: it is what was left of one.
+    pub fn of(loss: Loss) -> Self {
+        match loss {
+            Loss::Block(block) | Loss::Tuples(block, ..) => {
+                Self::Blocks(BlockRange::new(block, block + 1))
+            }
+            Loss::Tuple(at) => Self::Tuple(at),
+        }
+    }
+}
+
 impl Finding {
     /// What an earlier run has found.
     pub fn of(lost: &manifest::Lost) -> Option<Self> {

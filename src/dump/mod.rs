@@ -58,6 +58,8 @@ pub struct Stretch {
     /// Whether a read of a part is known to be planned.
     pub plans: bool,
     apart: Apart,
+    /// Whether parts are read so that no statistics are looked up.
+    past_statistics: bool,
     /// What came of a read of something perishable before the session was lost,
     /// and where it began: kept or undone when it is known what is left.
     came: Option<LaneMark>,
@@ -85,6 +87,7 @@ impl Stretch {
             saving,
             plans: false,
             apart: Apart::default(),
+            past_statistics: false,
             came: None,
             came_before: None,
         }
@@ -135,6 +138,9 @@ pub enum End {
     Hung,
     /// The server will not have this relation read.
     Refused(Words),
+    /// What a system catalog says of it could not be read: there is another way
+    /// to the catalogs.
+    OtherWay(Words),
     /// The server was short of something, or somebody in the way, too long.
     Environment(Words),
     /// We were told to stop.
@@ -158,6 +164,9 @@ pub struct Reading<'a> {
     pub data: u32,
     /// Puts values together that the server cannot.
     pub doctor: &'a Doctor,
+    /// Whether there is another way to the system catalogs, by their indexes or
+    /// past them, that was not tried.
+    pub other_way: bool,
 }
 
 /// Reads a stretch to its end, and writes down how far it came. `Err` means that
@@ -177,7 +186,10 @@ async fn read_on(at: &Reading<'_>, stretch: &mut Stretch) -> Result<End, OutputE
     }
     hindered::stop_over_the_limit(at, stretch);
     let mut waits = Waits::default();
+    let past_statistics = at.readable.past_statistics();
     while let Some(read) = stretch.salvage.next_read() {
+        let readable = if stretch.past_statistics { &past_statistics } else { at.readable };
+        let at = &Reading { readable, ..*at };
         if at.progress.stopped() {
             return Ok(End::Stopped);
         }

@@ -3,11 +3,13 @@
 
 use super::columns::{Had, read_columns};
 use super::rows::{pass_on, settle};
-use super::unplannable::{read_unplannable, unplannable};
+use super::unplannable::{Plannable, plannable, read_unplannable};
 use super::{Came, End, LaneMark, Reading, Stretch, cut_short, hindered, place};
 use crate::heap::{Ctid, Outcome, Place, Read};
 use crate::output::OutputError;
-use crate::server::fault::{Fault, Phase, Words, is_bad_compression, is_out_of_memory, wait_after};
+use crate::server::fault::{
+    Fault, Phase, Words, is_bad_compression, is_out_of_memory, names_a_catalog, wait_after,
+};
 use crate::server::session::ReadError;
 use std::ops::Range;
 use std::sync::atomic::Ordering::Relaxed;
@@ -112,11 +114,30 @@ async fn damage(
     waits: &mut Waits,
 ) -> Result<Option<End>, OutputError> {
     stretch.plans |= failed.last.is_some();
-    if !matches!(place, Place::Page(_))
-        && let Some(words) = unplannable(at, stretch).await
-    {
-        cut_short(at, stretch, None, failed.mark.as_ref()).await?;
-        return read_unplannable(at, stretch, words).await.map(Some);
+    let plannable = match place {
+        Place::Page(_) => Plannable::Yes,
+        _ => plannable(at, stretch).await,
+    };
+    match plannable {
+        Plannable::Yes => {}
+        Plannable::Otherwise => {
+            cut_short(at, stretch, failed.last, failed.mark.as_ref()).await?;
+            stretch.salvage.tag_all();
+            return Ok(None);
+        }
+        Plannable::No(words) => {
+            cut_short(at, stretch, None, failed.mark.as_ref()).await?;
+            if at.other_way {
+                return Ok(Some(End::OtherWay(words)));
+            }
+            return read_unplannable(at, stretch, words).await.map(Some);
+        }
+    }
+    let words = failed.error.words();
+    if at.other_way && place == Place::Elsewhere && names_a_catalog(words) {
+        let words = words.clone();
+        cut_short(at, stretch, failed.last, failed.mark.as_ref()).await?;
+        return Ok(Some(End::OtherWay(words)));
     }
     let Read::Tuples { block, first, last } = failed.read else {
         if let Some(block) = place::failing_block(at, stretch, &failed, place).await? {

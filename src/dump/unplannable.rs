@@ -5,29 +5,56 @@ use super::{End, Reading, Stretch, is_whole};
 use crate::heap::Ctid;
 use crate::output::OutputError;
 use crate::output::manifest::RowClass;
-use crate::server::fault::{Fault, Phase, Words, is_refusal};
+use crate::server::fault::{Fault, Phase, Words, is_of_type, is_refusal};
 use std::sync::atomic::Ordering::Relaxed;
 
+/// Whether parts of a relation can be read by themselves.
+pub(super) enum Plannable {
+    Yes,
+    /// From now on, in another form.
+    Otherwise,
+    No(Words),
+}
+
 /// Before many narrower reads are tried: can anything of this relation be
-/// planned at all? A damaged pg_statistic says no, and plain COPY is then all
-/// there is.
-pub(super) async fn unplannable(at: &Reading<'_>, stretch: &mut Stretch) -> Option<Words> {
+/// planned at all? Damaged statistics say no, unless they are not asked; a
+/// damaged index of it says no for good, and plain COPY is then all there is.
+pub(super) async fn plannable(at: &Reading<'_>, stretch: &mut Stretch) -> Plannable {
     if stretch.plans || (is_whole(stretch) && at.readable.plain) {
-        return None;
+        return Plannable::Yes;
     }
-    match at.session.probe(&at.readable.probe()).await {
-        Ok(()) => {
+    let past = at.readable.past_statistics();
+    let past = Reading { readable: &past, ..*at };
+    match why_not(at).await {
+        // The session is lost, and that is for the next statement to say.
+        None => Plannable::Yes,
+        Some(None) => {
             stretch.plans = true;
-            None
+            Plannable::Yes
         }
+        // Somebody in the way is no reason to give up.
+        Some(Some(words)) if is_refusal(&words) => Plannable::Yes,
+        Some(Some(words)) => {
+            stretch.past_statistics = matches!(why_not(&past).await, Some(None));
+            if stretch.past_statistics {
+                stretch.plans = true;
+                return Plannable::Otherwise;
+            }
+            // What a catalog does not say the other way may.
+            let other = at.other_way && !is_of_type(&words);
+            stretch.plans = !other && can_do_without(at, stretch).await;
+            if stretch.plans { Plannable::Yes } else { Plannable::No(words) }
+        }
+    }
+}
+
+/// Why a part cannot be read, if it cannot. None: the session is lost.
+async fn why_not(at: &Reading<'_>) -> Option<Option<Words>> {
+    match at.session.probe(&at.readable.probe()).await {
+        Ok(()) => Some(None),
         Err(e) => {
             at.session.undo_reading().await.ok()?;
-            if can_do_without(at, stretch).await {
-                stretch.plans = true;
-                return None;
-            }
-            // Somebody in the way is no reason to give up.
-            Some(e.words().clone()).filter(|words| !is_refusal(words))
+            Some(Some(e.words().clone()))
         }
     }
 }
@@ -56,6 +83,12 @@ pub(super) async fn read_unplannable(
     stretch: &mut Stretch,
     words: Words,
 ) -> Result<End, OutputError> {
+    let message = format!(
+        "only plain COPY can read it, since nothing else can be planned ({}), and that ends at the \
+         first damage",
+        words.one_line()
+    );
+    let words = Words { message, severity: String::new(), ..words };
     let mark = stretch.lanes.of(RowClass::Suspect).mark().await?;
     if !stretch.whole || stretch.lanes.clean().rows() > 0 || !at.readable.plain {
         return Ok(End::Refused(words));

@@ -36,6 +36,8 @@ pub struct Manifest {
     /// What was asked, by the long names of the options.
     pub options: BTreeMap<String, serde_json::Value>,
     pub warnings: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub catalogs: Vec<Catalog>,
     pub relations: Vec<Relation>,
     pub totals: Totals,
 }
@@ -77,6 +79,9 @@ pub struct Server {
     pub system_identifier: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wal: Option<Wal>,
+    /// Something was read with ignore_system_indexes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub system_indexes_ignored: bool,
 }
 
 /// What went into the server's log (WAL) while the last run read; on a standby,
@@ -90,6 +95,15 @@ pub struct Wal {
     /// How many transaction ids were given out: transactions that may write.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transactions: Option<u64>,
+}
+
+/// What could not be read of a system catalog.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Catalog {
+    pub name: String,
+    /// Whether all but what is lost was read.
+    pub to_its_end: bool,
+    pub lost: Vec<Lost>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -6,7 +6,7 @@
 //! the read whose session hung up first is accused: it waits until all the
 //! innocent is read, and is then read again by one worker alone.
 
-use super::generation::{Lost, LostSession};
+use super::generation::{Lost, LostSession, Way};
 use super::job::{After, How, Job, TRIES_MAX};
 use super::{Run, RunError, locked};
 use crate::dump::{convict, cut_off};
@@ -22,7 +22,7 @@ impl Run {
             job.tries = 0;
             let came = job.stretch.as_ref().is_some_and(|s| s.came_before());
             let after = if risky || came {
-                let how = How { patient: true, alone: true, risky };
+                let how = How { patient: true, alone: true, risky, way: Way::Last };
                 self.do_job(&mut session, &mut job, how).await
             } else {
                 Ok(After::Done)
@@ -31,6 +31,7 @@ impl Run {
                 // Guilty: the others first, as long as the server may go down.
                 Ok(After::Accused) if risky => locked(&self.accused).push_back(job),
                 Ok(After::LetGo) => {}
+                Ok(After::OtherWay) => locked(&self.by_other_way).push(job),
                 Ok(_) => {
                     if !risky {
                         self.fence(&mut job).await;

@@ -4,10 +4,17 @@ use super::entry::described;
 use super::sequences::Missing;
 use super::{Run, RunError, locked};
 use crate::advice::advice;
+use crate::dump::{Cause, Finding, Lost};
+use crate::heap::Loss;
 use crate::output::manifest::{self, Manifest, RelationStatus, RunStatus};
+use crate::server::inventory::{CatalogDamage, CatalogLoss};
 use crate::server::session::ServerFacts;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+
+const INDEXES_DAMAGED: &str = "what could not be had by the indexes of the system catalogs was read \
+                               with ignore_system_indexes; if only they are damaged, REINDEX \
+                               SYSTEM on a copy mends them";
 
 /// The run could not be done.
 const EXIT_TROUBLE: u8 = 1;
@@ -57,7 +64,13 @@ impl Run {
         }
         self.warn_of_the_whole(&server, crashes, data_of(&relations, &snapshots));
         let (started, resumed) = self.began();
-        let status = status_of(&relations, self.progress.stopped());
+        let catalogs = catalogs(&locked(&self.catalogs));
+        let system_indexes_ignored = self.generations.are_indexes_damaged();
+        if system_indexes_ignored {
+            self.warn(INDEXES_DAMAGED.to_owned());
+        }
+        let damaged = system_indexes_ignored || !catalogs.is_empty();
+        let status = status_of(&relations, self.progress.stopped(), damaged);
         let manifest = Manifest {
             format_version: manifest::FORMAT_VERSION,
             tool: manifest::Tool {
@@ -80,6 +93,7 @@ impl Run {
                 encoding: server.encoding.clone(),
                 system_identifier: server.system_identifier.clone(),
                 wal,
+                system_indexes_ignored,
             },
             database: manifest::Database {
                 name: server.database.clone(),
@@ -90,6 +104,7 @@ impl Run {
             snapshots,
             options: self.options.asked.clone(),
             warnings: locked(&self.warnings).clone(),
+            catalogs,
             totals: manifest::Totals::of(&relations),
             relations,
         };
@@ -140,14 +155,34 @@ fn data_of(relations: &[manifest::Relation], snapshots: &[manifest::Snapshot]) -
     read.map(|s| s.same_as).collect::<BTreeSet<_>>().len()
 }
 
-fn status_of(relations: &[manifest::Relation], stopped: bool) -> RunStatus {
+/// What could not be read of the catalogs.
+fn catalogs(damaged: &[CatalogDamage]) -> Vec<manifest::Catalog> {
+    let lost = |l: &CatalogLoss| {
+        let cause = l.at.map_or(Cause::Catalog, |at| match at {
+            Loss::Block(_) | Loss::Tuples(..) => Cause::Page,
+            Loss::Tuple(_) => Cause::Tuple,
+        });
+        let (sqlstate, message) = (l.words.sqlstate.clone(), l.words.one_line());
+        let at = l.at.map(Lost::of);
+        Finding { at, column: None, cause, sqlstate, message }.manifest()
+    };
+    let catalog = |d: &CatalogDamage| manifest::Catalog {
+        name: d.catalog.to_owned(),
+        to_its_end: d.to_its_end,
+        lost: d.lost.iter().map(lost).collect(),
+    };
+    damaged.iter().map(catalog).collect()
+}
+
+/// `damaged`: so are the system's catalogs, or their indexes.
+fn status_of(relations: &[manifest::Relation], stopped: bool, damaged: bool) -> RunStatus {
     let incomplete = |r: &manifest::Relation| r.status == RelationStatus::Failed;
-    let damaged = |r: &manifest::Relation| {
+    let is_damaged = |r: &manifest::Relation| {
         matches!(r.status, RelationStatus::Salvaged | RelationStatus::Lost)
     };
     if stopped || relations.iter().any(incomplete) {
         RunStatus::Incomplete
-    } else if relations.iter().any(damaged) {
+    } else if damaged || relations.iter().any(is_damaged) {
         RunStatus::Damaged
     } else {
         RunStatus::Clean

@@ -6,24 +6,23 @@
 //! generation begins.
 
 mod current;
+mod ways;
 
-use super::RunError;
-use super::job::TRIES_MAX;
 use crate::output::journal::{self, Journal, Record};
 use crate::output::{OutputError, manifest};
 use crate::progress::Progress;
-use crate::server::catalog;
 use crate::server::connect::{HangUps, Target};
 use crate::server::fault::{Ended, Words, ended, wait_after};
-use crate::server::inventory::Inventory;
 use crate::server::session::{OpenError, ServerFacts, Session, Snapshot, Timeouts};
 use crate::server::written::Written;
 use current::{ASKED_OF_SILENT, Current, described, hold, same_data, write_down};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 use tokio::time::sleep;
+pub(super) use ways::Way;
+use ways::hold_somehow;
 
 /// Between two tries to connect: from the first to the last, twice as long
 /// each time.
@@ -43,11 +42,13 @@ pub struct ServerGone {
     words: String,
     /// It has no connection left for us.
     pub(super) too_many: bool,
+    /// What every session needs is damaged.
+    pub(super) damage: bool,
 }
 
 impl From<OpenError> for ServerGone {
     fn from(error: OpenError) -> Self {
-        Self { words: error.to_string(), too_many: error.is_too_many() }
+        Self { words: error.to_string(), too_many: error.is_too_many(), damage: error.is_damage() }
     }
 }
 
@@ -65,6 +66,10 @@ pub(super) enum Lost {
 
 pub(super) struct Generations {
     target: Target,
+    /// Whether sessions go past the indexes of the catalogs, as a rule.
+    past_indexes: AtomicBool,
+    /// Whether going past them has led to what could not be had by them.
+    indexes_damaged: AtomicBool,
     timeouts: Timeouts,
     patience: Duration,
     progress: Arc<Progress>,
@@ -108,8 +113,8 @@ impl Generations {
         progress: Arc<Progress>,
     ) -> Result<Self, OpenError> {
         let mut waits = 0;
-        let (holder, snapshot, sees, life) = loop {
-            let error = match hold(&target, timeouts).await {
+        let ((holder, snapshot, sees, life), past) = loop {
+            let error = match hold_somehow(&target, timeouts).await {
                 Err(e) if e.is_shortage() => e,
                 held => break held?,
             };
@@ -135,6 +140,8 @@ impl Generations {
         });
         Ok(Self {
             target,
+            past_indexes: AtomicBool::new(past),
+            indexes_damaged: AtomicBool::new(past),
             timeouts,
             patience,
             progress,
@@ -217,7 +224,7 @@ impl Generations {
     /// A new session in the snapshot of now. The others may go on meanwhile.
     /// With `patient`, a connection is waited for as long as a server that went
     /// down.
-    pub(super) async fn session(&self, patient: bool) -> Result<Numbered, ServerGone> {
+    pub(super) async fn session_by(&self, way: Way, patient: bool) -> Result<Numbered, ServerGone> {
         let begun = Instant::now();
         let mut pause = RETRY_FIRST;
         loop {
@@ -226,7 +233,7 @@ impl Generations {
                 (now.snapshot.clone(), now.holder.server().clone(), now.number(), now.data)
             };
             let snapshot = Snapshot { id: &id, server };
-            match Session::open(&self.target, self.timeouts, Some(snapshot)).await {
+            match Session::open(&self.target(way), self.timeouts, Some(snapshot)).await {
                 Ok(session) => return self.watch(session, number, data),
                 Err(e) if !e.is_transient() && !e.is_stale_snapshot() => return Err(e.into()),
                 Err(e) if begun.elapsed() > self.patience || self.progress.stopped() => {
@@ -243,23 +250,6 @@ impl Generations {
             let mut current = self.current.lock().await;
             if current.number() == number && current.holder.execute("SELECT 1").await.is_err() {
                 self.renew(&mut current).await?;
-            }
-        }
-    }
-
-    /// The first session, and the catalogs that it has read. It is lost as any
-    /// other may be.
-    pub(super) async fn inventory(&self) -> Result<(Numbered, Inventory), RunError> {
-        let mut tries = 1;
-        loop {
-            let first = self.session(true).await?;
-            match catalog::read(&first.session).await {
-                Ok(inventory) => return Ok((first, inventory)),
-                Err(e) if first.session.is_closed() && tries < TRIES_MAX => {
-                    tracing::info!("{e}; reading the catalogs again");
-                    tries += 1;
-                }
-                Err(e) => return Err(e.into()),
             }
         }
     }
@@ -296,7 +286,7 @@ impl Generations {
     /// A session without the shared snapshot, which sees the database as it is
     /// now.
     pub(super) async fn session_of_now(&self) -> Result<Session, OpenError> {
-        Session::open(&self.target, self.timeouts, None).await
+        Session::open(&self.target(Way::Usual), self.timeouts, None).await
     }
 
     /// Finds out what the loss of a session of this snapshot means.
@@ -344,7 +334,7 @@ impl Generations {
         let begun = Instant::now();
         let mut pause = RETRY_FIRST;
         let error = loop {
-            match hold(&self.target, self.timeouts).await {
+            match hold(&self.target(Way::Usual), self.timeouts).await {
                 Ok(held) => {
                     current.go_on(held, told);
                     if let Some(Err(e)) = self.journal.get().map(|j| write_down(j, current)) {

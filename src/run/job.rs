@@ -4,9 +4,9 @@
 //! What a lost session means is in `blame.rs`.
 
 use super::begin::Begun;
-use super::generation::{Numbered, ServerGone};
+use super::generation::{Numbered, ServerGone, Way};
 use super::relation::{Finished, RelationRun};
-use super::{Run, RunError};
+use super::{Run, RunError, locked};
 use crate::dump::{Cause, End, Reading, Stretch, read_alone, read_stretch};
 use crate::heap::{BlockRange, Read};
 use crate::server::blocking::why_locked;
@@ -47,6 +47,8 @@ pub(super) struct How {
     pub alone: bool,
     /// The server may go down once more.
     pub risky: bool,
+    /// By which way the system catalogs are looked at.
+    pub way: Way,
 }
 
 /// What became of a job.
@@ -58,6 +60,9 @@ pub(super) enum After {
     Accused,
     /// Whoever begins the relation again will see to it.
     LetGo,
+    /// A system catalog does not say how it is to be read; by another way it
+    /// may.
+    OtherWay,
 }
 
 impl Run {
@@ -70,17 +75,18 @@ impl Run {
     ) -> Result<(), RunError> {
         // Whoever was given a session is there to the end.
         let patient = session.is_some();
-        if let Err(gone) = self.ready(&mut session, patient).await {
+        let how = How { patient, alone: false, risky: true, way: Way::Usual };
+        if let Err(gone) = self.ready(&mut session, how).await {
             self.warn(format!("one worker less: {gone}"));
             return Ok(());
         }
-        let how = How { patient, alone: false, risky: true };
         while let Some((mut job, _perishable)) = self.queue.next().await {
             match self.do_job(&mut session, &mut job, how).await {
                 Ok(After::Done) => self.finish_job(job).await?,
                 Ok(After::Later) => self.queue.put_back(job),
                 Ok(After::Accused) => self.accuse(job).await?,
                 Ok(After::LetGo) => {}
+                Ok(After::OtherWay) => locked(&self.by_other_way).push(job),
                 Err(RunError::ServerGone(gone)) if !patient && gone.too_many => {
                     self.warn(format!("one worker less: {gone}"));
                     self.queue.put_back(job);
@@ -112,14 +118,14 @@ impl Run {
     async fn ready<'s>(
         &self,
         session: &'s mut Option<Numbered>,
-        patient: bool,
+        how: How,
     ) -> Result<&'s Numbered, ServerGone> {
         if session.as_ref().is_some_and(|s| s.session.is_closed()) {
             *session = None;
         }
         match session {
             Some(ready) => Ok(ready),
-            none => Ok(none.insert(self.generations.session(patient).await?)),
+            none => Ok(none.insert(self.generations.session_by(how.way, how.patient).await?)),
         }
     }
 
@@ -133,7 +139,7 @@ impl Run {
             if self.progress.stopped() || job.relation.has_failed().await {
                 return Ok(After::Done);
             }
-            let ready = self.ready(session, how.patient).await?;
+            let ready = self.ready(session, how).await?;
             let relation = job.relation.clone();
             let on_disk = match enter(&ready.session, &relation.relation, &relation.readable).await
             {
@@ -162,6 +168,7 @@ impl Run {
                 hangs: &relation.hangs,
                 data: ready.data_of(&relation.relation),
                 doctor: &relation.doctor,
+                other_way: how.way != Way::Last,
             };
             let end = match how {
                 How { alone: true, risky, .. } => read_alone(&reading, stretch, risky).await?,
@@ -172,6 +179,11 @@ impl Run {
                 End::Settled | End::Stopped => {
                     leave(session).await;
                     return Ok(After::Done);
+                }
+                End::OtherWay(words) => {
+                    tracing::info!("{}: {}", relation.readable.qualified, words.one_line());
+                    leave(session).await;
+                    return Ok(After::OtherWay);
                 }
                 End::Refused(words) => {
                     relation.fail(words.one_line()).await;
@@ -231,6 +243,7 @@ impl Run {
                 let words = in_the_way(Some(ready), job, words).await;
                 self.later(job, &words, how.alone).await
             }
+            Fault::Damage(_) if how.way != Way::Last => After::OtherWay,
             Fault::Damage(_) => {
                 // It cannot be opened: no part of it can be read (any more).
                 let mut stretch = match job.stretch.take() {

@@ -13,6 +13,7 @@ mod entry;
 mod finish;
 mod generation;
 mod job;
+mod other_way;
 mod plan;
 mod queue;
 mod relation;
@@ -28,7 +29,7 @@ use crate::output::{Codec, DumpDir, OutputError, manifest, space};
 use crate::progress::Progress;
 use crate::server::catalog::CatalogError;
 use crate::server::connect::Target;
-use crate::server::inventory::{Inventory, Relation, Selection};
+use crate::server::inventory::{CatalogDamage, Inventory, Relation, Selection};
 use crate::server::session::{OpenError, ReadError, Timeouts};
 use earlier::Earlier;
 use generation::{Generations, Numbered};
@@ -101,6 +102,10 @@ pub(crate) struct Run {
     earlier: Mutex<Earlier>,
     queue: Queue,
     accused: Mutex<VecDeque<Job>>,
+    /// What could not be opened by the usual way to the catalogs.
+    by_other_way: Mutex<Vec<Job>>,
+    /// What could not be read of the catalogs.
+    catalogs: Mutex<Vec<CatalogDamage>>,
     entries: Mutex<Vec<manifest::Relation>>,
     /// The least and the most that is needed of sequences, by the rows of the
     /// columns they feed.
@@ -148,6 +153,8 @@ pub async fn run(
         earlier: Mutex::new(earlier),
         queue: Queue::default(),
         accused: Mutex::default(),
+        by_other_way: Mutex::default(),
+        catalogs: Mutex::new(inventory.damaged.clone()),
         entries: Mutex::default(),
         furthest: Mutex::default(),
         warnings: Mutex::default(),
@@ -155,9 +162,9 @@ pub async fn run(
         started,
         broken: AtomicBool::new(false),
     });
-    for warning in &inventory.warnings {
-        tracing::warn!("{warning}");
-        run.warn(warning.clone());
+    for damage in &inventory.damaged {
+        tracing::warn!("{damage}");
+        run.warn(damage.to_string());
     }
     let selected = run.select(inventory);
     let (first, missing) = run.prepare(first, selected).await?;
@@ -223,6 +230,7 @@ impl Run {
                 }
             }
             self.work_on_accused().await?;
+            self.work_by_other_way().await?;
             if self.queue.is_empty() {
                 return Ok(());
             }

@@ -63,6 +63,9 @@ impl Run {
     ) -> Result<(), RunError> {
         let stems = self.stems(&selected);
         let in_recovery = first.session.server().in_recovery;
+        let (selected, unknown): (Vec<_>, Vec<_>) =
+            selected.into_iter().partition(|r| r.undescribed.is_none());
+        locked(&self.entries).extend(unknown.iter().filter_map(undescribed));
         let (read, rest): (Vec<_>, Vec<_>) = selected
             .into_iter()
             .filter(|r| r.kind != RelationKind::Sequence)
@@ -307,6 +310,21 @@ fn ends_emptied(entry: &mut manifest::Relation) {
         message: EMPTIED.to_owned(),
     };
     entry.lost.push(finding.manifest());
+}
+
+/// The entry of a relation that the catalogs are too damaged to describe. Its
+/// rows cannot be asked for.
+fn undescribed(relation: &Relation) -> Option<manifest::Relation> {
+    let message = relation.undescribed.clone()?;
+    tracing::warn!("relation \"{}\" is lost: {message}", relation.display_name());
+    let sqlstate = String::new();
+    let finding = Finding { at: None, column: None, cause: Cause::Catalog, sqlstate, message };
+    Some(manifest::Relation {
+        status: manifest::RelationStatus::Lost,
+        reason: None,
+        lost: vec![finding.manifest()],
+        ..described(relation, false)
+    })
 }
 
 /// What a relation weighs in the order of work: its pages and those of its

@@ -2,7 +2,7 @@
 //! read, its value is derived from the column it feeds, when that was read.
 
 use super::entry::described;
-use super::generation::Numbered;
+use super::generation::{Numbered, Way};
 use super::{Run, RunError, locked};
 use crate::dump::Cause;
 use crate::output::manifest;
@@ -46,7 +46,7 @@ impl Run {
         let in_recovery = first.session.server().in_recovery;
         let (sequences, not_here): (Vec<&Relation>, Vec<&Relation>) = selected
             .iter()
-            .filter(|r| r.kind == RelationKind::Sequence)
+            .filter(|r| r.kind == RelationKind::Sequence && r.undescribed.is_none())
             .partition(|r| r.not_read(in_recovery).is_none());
         locked(&self.entries).extend(not_here.into_iter().map(|r| described(r, in_recovery)));
         let mut missing = Vec::new();
@@ -72,7 +72,37 @@ impl Run {
                 self.read_sequence(first, sequence, &mut missing).await?;
             }
         }
-        Ok(missing)
+        Ok(self.read_by_other_way(selected, missing).await)
+    }
+
+    /// Sequences that could not be opened may be by the other way to the
+    /// catalogs. Returns those that could not be read by that either.
+    async fn read_by_other_way(&self, selected: &[Relation], missing: Missing) -> Missing {
+        let (damaged, mut left): (Missing, Missing) =
+            missing.into_iter().partition(|m| m.undamaged.is_none());
+        if damaged.is_empty() {
+            return left;
+        }
+        let other = self.generations.session_by(Way::Other, true).await.ok();
+        for sequence in damaged {
+            let relation = selected.iter().find(|r| r.oid == sequence.oid);
+            let (Some(other), Some(relation)) = (&other, relation) else {
+                left.push(sequence);
+                continue;
+            };
+            match other.session.row(&select(0, relation)).await {
+                Ok(row) if row.len() == 3 => {
+                    self.generations.has_led(Way::Other);
+                    self.sequence_read(relation, &row);
+                }
+                // Whatever it is, the first words count.
+                _ => {
+                    let _ = other.session.leave_relation().await;
+                    left.push(sequence);
+                }
+            }
+        }
+        left
     }
 
     async fn read_sequence(

@@ -71,6 +71,13 @@ pub enum OpenError {
     Connect(#[from] ConnectError),
     #[error("could not begin a session: {0}")]
     Begin(#[from] ReadError),
+    /// What every session needs is damaged, and not in an index alone.
+    #[error(
+        "{0} (also with ignore_system_indexes: the system catalogs of this database are damaged \
+         where every session reads them; what is left is single-user mode on a copy, or tools \
+         that read the files)"
+    )]
+    NoSession(Box<OpenError>),
 }
 
 impl OpenError {
@@ -89,9 +96,23 @@ impl OpenError {
         matches!(self, Self::Begin(e) if e.is_shortage())
     }
 
+    /// Whether something that every session needs is damaged.
+    pub fn is_damage(&self) -> bool {
+        /// Not translated, and with another SQLSTATE since 18.
+        const LOOKUP: &str = "cache lookup failed";
+        match self {
+            Self::Connect(e) => {
+                e.sqlstate().is_some_and(fault::is_of_damage) || e.to_string().contains(LOOKUP)
+            }
+            Self::Begin(e) => !e.is_hung() && fault::is_of_damage(e.sqlstate()),
+            Self::NoSession(_) => true,
+        }
+    }
+
     /// Whether it may work a little later.
     pub fn is_transient(&self) -> bool {
         match self {
+            Self::NoSession(_) => false,
             Self::Connect(e) => e.is_transient(),
             // Just after a crash a connection can be accepted and ended again.
             Self::Begin(e) => {

@@ -55,9 +55,8 @@ impl Session {
                 .filter(|n| *n > 0)
                 .unwrap_or(SEGMENT_BLOCKS),
             data_checksums: show("data_checksums").await? == "on",
-            in_recovery: self.value("SELECT pg_catalog.pg_is_in_recovery()").await?.as_deref()
-                == Some("t"),
-            database: self.value("SELECT pg_catalog.current_database()").await?.unwrap_or_default(),
+            in_recovery: self.value("SELECT pg_is_in_recovery()").await?.as_deref() == Some("t"),
+            database: self.value("SELECT current_catalog").await?.unwrap_or_default(),
             database_oid: self.wish(database_oid).await?.and_then(|o| o.parse().ok()).unwrap_or(0),
             superuser: show("is_superuser").await? == "on",
             restart_after_crash: show("restart_after_crash").await? == "on",

@@ -9,6 +9,10 @@ use std::time::Duration;
 use tokio_postgres::Error;
 use tokio_postgres::error::{DbError, Severity};
 
+/// OIDs, and so names of files, below this are given out by initdb
+/// (`access/transam.h`).
+pub const FIRST_NORMAL_OID: u32 = 16_384;
+
 /// What the server (or, without a SQLSTATE, the connection) said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Words {
@@ -184,6 +188,26 @@ pub fn ended(words: &Words, warnings: &[String]) -> Ended {
     }
 }
 
+/// Classes XX and 58: what the server says of data, indexes and files that are
+/// not as they must be.
+pub fn is_of_damage(sqlstate: &str) -> bool {
+    sqlstate.starts_with("XX") || sqlstate.starts_with("58")
+}
+
+/// Whether the words name a file that initdb has made: one of a system catalog,
+/// or of an index of one. (One that was rewritten since has another name.)
+pub fn names_a_catalog(words: &Words) -> bool {
+    ["base/", "global/"].iter().any(|folder| {
+        words.message.match_indices(folder).any(|(at, _)| {
+            let path = &words.message[at + folder.len()..];
+            let path =
+                if *folder == "base/" { path.split_once('/').map(|(_, n)| n) } else { Some(path) };
+            let digits = |p: &str| p.chars().take_while(char::is_ascii_digit).collect::<String>();
+            path.is_some_and(|p| digits(p).parse().is_ok_and(|n: u32| n < FIRST_NORMAL_OID))
+        })
+    })
+}
+
 /// The server is going down, or coming up.
 pub fn is_not_ready(sqlstate: &str) -> bool {
     sqlstate.starts_with("57P")
@@ -230,7 +254,9 @@ pub fn is_lock_timeout(sqlstate: &str) -> bool {
 fn place(words: &Words, path: Option<&str>) -> Place {
     // "missing chunk number 0 for toast value 16999 in pg_toast_16500", and its
     // relatives: the name of the TOAST relation is in all of them.
-    if words.message.contains("pg_toast_") {
+    // "no valid index found for toast relation with Oid 16876".
+    let no_index = words.routine.as_deref() == Some("toast_open_indexes");
+    if no_index || words.message.contains("pg_toast_") {
         return Place::Elsewhere;
     }
     match (path.and_then(|p| file_named(&words.message, p)), names_a_file(&words.message)) {
@@ -323,6 +349,21 @@ mod tests {
     }
 
     /// One line each of docs/errors.md.
+    #[test]
+    fn files_of_catalogs_are_told_from_others() {
+        for (message, is) in [
+            ("invalid page in block 2 of relation base/5/2662", true),
+            ("invalid page in block 0 of relation \"base/5/1259\"", true),
+            ("could not read block 1 in file \"global/1260\": read only 0 of 8192 bytes", true),
+            ("invalid page in block 2 of relation base/5/16468", false),
+            ("could not open file \"base/5/16468\": No such file or directory", false),
+            ("invalid page in block 2 of relation pg_tblspc/16400/PG_15_1/5/16468", false),
+            ("missing chunk number 0 for toast value 16999 in pg_toast_2619", false),
+        ] {
+            assert_eq!(names_a_catalog(&words("XX001", "x", message)), is, "{message}");
+        }
+    }
+
     #[test]
     fn each_error_means_what_the_table_says() {
         use Fault::{Damage, Environment, Pointless, TooLarge};

@@ -1,8 +1,11 @@
 //! What the inventory holds: the relations of a database, as the catalogs
 //! describe them, and which of them a run is about.
 
+use super::fault::Words;
 use super::pattern::Pattern;
+use crate::heap::Loss;
 use bstr::BString;
+use std::fmt;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RelationKind {
@@ -105,12 +108,46 @@ pub struct Relation {
     pub columns: Vec<Column>,
     /// Generated columns: COPY could not load them back.
     pub left_out: Vec<Column>,
+    /// How many attributes it has, dropped ones included (`relnatts`).
+    pub attributes: u16,
     /// All attributes in physical order.
     pub physical: Vec<Attribute>,
     pub sequence: Option<Sequence>,
+    /// Why it cannot be read, where the catalogs are too damaged to say what it
+    /// is.
+    pub undescribed: Option<String>,
 }
 
 impl Relation {
+    /// One of which nothing else is known.
+    pub fn named(oid: u32, schema: BString, name: BString, kind: RelationKind) -> Self {
+        Self {
+            oid,
+            schema,
+            name,
+            kind,
+            unlogged: false,
+            temporary: false,
+            pages_estimated: 0,
+            all_visible_estimated: 0,
+            rows_estimated: 0,
+            toast: None,
+            toast_pages_estimated: 0,
+            partition: false,
+            populated: true,
+            heap: true,
+            row_security: false,
+            filenode: None,
+            extension: false,
+            columns: Vec::new(),
+            left_out: Vec::new(),
+            attributes: 0,
+            physical: Vec::new(),
+            sequence: None,
+            undescribed: None,
+        }
+    }
+
     /// `schema.name`, for people.
     pub fn display_name(&self) -> String {
         format!("{}.{}", self.schema, self.name)
@@ -135,8 +172,49 @@ impl Relation {
 #[derive(Clone, Debug, Default)]
 pub struct Inventory {
     pub relations: Vec<Relation>,
-    /// Catalogs that could not be read to their end.
-    pub warnings: Vec<String>,
+    /// Catalogs of which something could not be read.
+    pub damaged: Vec<CatalogDamage>,
+}
+
+impl Inventory {
+    /// How much of the catalogs is missing: how many were not read to their
+    /// end, and places lost.
+    pub fn missing(&self) -> (usize, usize) {
+        let short = self.damaged.iter().filter(|d| !d.to_its_end).count();
+        (short, self.damaged.iter().map(|d| d.lost.len()).sum())
+    }
+}
+
+/// What could not be read of a catalog.
+#[derive(Clone, Debug)]
+pub struct CatalogDamage {
+    pub catalog: &'static str,
+    pub lost: Vec<CatalogLoss>,
+    /// Whether all but `lost` was read: else only what came before the damage.
+    pub to_its_end: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct CatalogLoss {
+    /// None: all behind the last row that came.
+    pub at: Option<Loss>,
+    pub words: Words,
+}
+
+impl fmt::Display for CatalogDamage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { catalog, lost, to_its_end } = self;
+        let places = lost.iter().filter(|l| l.at.is_some()).count();
+        match (to_its_end, places) {
+            (true, 0) => write!(f, "catalog \"{catalog}\" is not whole"),
+            (true, _) => write!(f, "{places} places of catalog \"{catalog}\" could not be read"),
+            (false, _) => write!(f, "catalog \"{catalog}\" could not be read to its end"),
+        }?;
+        for words in lost.last().map(|l| l.words.one_line()).iter() {
+            write!(f, ": {words}")?;
+        }
+        write!(f, "; what it says of some relations is not known")
+    }
 }
 
 /// Which relations a run is about; as pg_dump's options of the same names.

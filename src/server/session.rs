@@ -175,7 +175,7 @@ impl Session {
             130_000.. => "pg_current_snapshot",
             _ => "txid_current_snapshot",
         };
-        let sees = self.value(&format!("SELECT pg_catalog.{function}()")).await?;
+        let sees = self.value(&format!("SELECT {function}()")).await?;
         Ok(sees.unwrap_or_default())
     }
 
@@ -186,7 +186,7 @@ impl Session {
 
     /// Exports the snapshot of this session; it lives as long as the session.
     pub async fn export_snapshot(&self) -> Result<String, ReadError> {
-        let id = self.value("SELECT pg_catalog.pg_export_snapshot()").await?;
+        let id = self.value("SELECT pg_export_snapshot()").await?;
         self.save().await?;
         Ok(id.unwrap_or_default())
     }

@@ -32,6 +32,9 @@ pub struct Readable {
     /// The most line pointers of a page.
     pub tuples_max: u16,
     pub block_size: u32,
+    /// Whether parts are read so that no statistics are looked up: for where
+    /// those are damaged, and nothing else can be planned.
+    pub past_statistics: bool,
 }
 
 impl Readable {
@@ -39,16 +42,53 @@ impl Readable {
         format!("COPY {what} TO STDOUT (ENCODING {})", literal(&self.encoding))
     }
 
-    fn select(&self, tagged: bool, condition: &str) -> String {
-        self.select_these(tagged, &self.columns, condition)
+    /// The same relation, read so that no statistics are looked up.
+    pub fn past_statistics(&self) -> Self {
+        Self { past_statistics: true, ..self.clone() }
     }
 
-    fn select_these(&self, tagged: bool, columns: &[String], condition: &str) -> String {
+    fn select(&self, tagged: bool, condition: &str) -> String {
+        self.select_these(tagged, &self.columns, condition, "")
+    }
+
+    /// `limit` is empty, or what follows everything else.
+    fn select_these(
+        &self,
+        tagged: bool,
+        columns: &[String],
+        condition: &str,
+        limit: &str,
+    ) -> String {
+        if self.past_statistics && tagged {
+            let select = self.tagged_past_statistics(columns, condition);
+            return self.to_stdout(&format!("({select}{limit})"));
+        }
         let tag = tagged.then_some("ctid").into_iter();
         let list: Vec<&str> = tag.chain(columns.iter().map(String::as_str)).collect();
         let list = list.join(", ");
         let gap = if list.is_empty() { "" } else { " " };
-        self.to_stdout(&format!("(SELECT {list}{gap}FROM ONLY {}{condition})", self.qualified))
+        self.to_stdout(&format!(
+            "(SELECT {list}{gap}FROM ONLY {}{condition}{limit})",
+            self.qualified
+        ))
+    }
+
+    /// The planner asks pg_statistic how wide a column is, but not an
+    /// expression that an outer join may make null: so each column is one. The
+    /// condition keeps the row of nulls out which the join makes of nothing; it
+    /// is not one by which the planner would see that.
+    fn tagged_past_statistics(&self, columns: &[String], condition: &str) -> String {
+        let (mut outer, mut inner) = ("s.tid".to_owned(), "ctid AS tid".to_owned());
+        for (i, column) in columns.iter().enumerate() {
+            // Writing to a String cannot fail.
+            let _ = write!(outer, ", s.c{i}");
+            let _ = write!(inner, ", COALESCE({column}, {column}) AS c{i}");
+        }
+        format!(
+            "SELECT {outer} FROM (SELECT 1) one LEFT JOIN (SELECT {inner} FROM ONLY {}{condition}) s \
+             ON true WHERE CASE WHEN s.tid IS NULL THEN false ELSE true END",
+            self.qualified
+        )
     }
 
     /// All of it, in one go.
@@ -97,10 +137,10 @@ impl Readable {
         let BlockRange { start, end } = range;
         match start {
             _ if self.tid_ranges => {
-                let place = format!(" WHERE ctid >= '({start},0)' AND ctid < '({end},0)'{limit}");
-                Some(self.select(true, &place))
+                let place = format!(" WHERE ctid >= '({start},0)' AND ctid < '({end},0)'");
+                Some(self.select_these(true, &self.columns, &place, &limit))
             }
-            0 => Some(self.select(true, &limit)),
+            0 => Some(self.select_these(true, &self.columns, "", &limit)),
             _ => None,
         }
     }
@@ -108,19 +148,21 @@ impl Readable {
     /// Some columns (half-open) of one tuple, tagged.
     pub fn columns_of(&self, at: Ctid, columns: std::ops::Range<usize>) -> String {
         let columns = self.columns.get(columns).unwrap_or_default();
-        self.select_these(true, columns, &format!(" WHERE ctid = '{at}'"))
+        self.select_these(true, columns, &format!(" WHERE ctid = '{at}'"), "")
     }
 
     /// One column of some tuples, tagged.
     pub fn column_of(&self, tuples: &[Ctid], column: usize) -> String {
         let columns = self.columns.get(column..=column).unwrap_or_default();
-        self.select_these(true, columns, &format!(" WHERE ctid = ANY ('{}')", tid_array(tuples)))
+        let condition = format!(" WHERE ctid = ANY ('{}')", tid_array(tuples));
+        self.select_these(true, columns, &condition, "")
     }
 
     /// Of a TOAST relation: number and data of the chunks at these places.
     pub fn chunks_at(&self, tuples: &[Ctid]) -> String {
         let columns = ["chunk_seq", "chunk_data"].map(str::to_owned);
-        self.select_these(false, &columns, &format!(" WHERE ctid = ANY ('{}')", tid_array(tuples)))
+        let condition = format!(" WHERE ctid = ANY ('{}')", tid_array(tuples));
+        self.select_these(false, &columns, &condition, "")
     }
 
     /// The most bytes of a chunk: 1,996 at 8 kB (`TOAST_MAX_CHUNK_SIZE`,
@@ -154,7 +196,7 @@ impl Readable {
         let sizes = stored.iter().map(size);
         let columns: Vec<String> =
             sizes.chain(self.columns.iter().enumerate().map(value)).collect();
-        self.select_these(true, &columns, &self.condition(read))
+        self.select_these(true, &columns, &self.condition(read), "")
     }
 
     /// The place of the row that follows so many rows of a range of blocks; none
@@ -183,13 +225,14 @@ impl Readable {
     }
 
     /// Whether a value of these columns of a tuple is too large to be in the heap
-    /// itself: one number, their largest stored size.
+    /// itself: one number, their largest stored size. Past the statistics.
     pub fn stored_size_max(&self, at: Ctid, columns: std::ops::Range<usize>) -> String {
         let columns = self.columns.get(columns).unwrap_or_default().iter();
         let sizes: Vec<String> =
             columns.map(|c| format!("pg_catalog.pg_column_size({c})")).collect();
         format!(
-            "SELECT GREATEST(0, {}) FROM ONLY {} WHERE ctid = '{at}'",
+            "SELECT s.size FROM (SELECT 1) one LEFT JOIN \
+             (SELECT GREATEST(0, {}) AS size FROM ONLY {} WHERE ctid = '{at}') s ON true",
             sizes.join(", "),
             self.qualified
         )
@@ -275,6 +318,7 @@ mod tests {
             tid_ranges: true,
             tuples_max: 291,
             block_size: 8192,
+            past_statistics: false,
         }
     }
 
@@ -299,7 +343,17 @@ mod tests {
             r#"COPY (SELECT ctid, "id", "Ünïcode, ""q""" FROM ONLY "a""b"."../x" WHERE ctid >= '(3,0)' AND ctid < '(9,0)' LIMIT 7) TO STDOUT (ENCODING 'UTF8')"#
         );
         assert_eq!(r.toast_chunk_max(), 1996);
-        assert!(r.stored_size_max(Ctid::new(3, 1), 0..2).ends_with("WHERE ctid = '(3,1)'"));
+        assert!(r.stored_size_max(Ctid::new(3, 1), 0..2).contains("WHERE ctid = '(3,1)'"));
+        assert_eq!(
+            r.past_statistics().part(&Read::Tuples { block: 3, first: 1, last: 2 }),
+            r#"COPY (SELECT s.tid, s.c0, s.c1 FROM (SELECT 1) one LEFT JOIN (SELECT ctid AS tid, COALESCE("id", "id") AS c0, COALESCE("Ünïcode, ""q""", "Ünïcode, ""q""") AS c1 FROM ONLY "a""b"."../x" WHERE ctid = ANY ('{"(3,1)","(3,2)"}')) s ON true WHERE CASE WHEN s.tid IS NULL THEN false ELSE true END) TO STDOUT (ENCODING 'UTF8')"#
+        );
+        assert!(
+            r.past_statistics()
+                .first_rows(BlockRange::new(3, 9), 7)
+                .unwrap()
+                .contains("ELSE true END LIMIT 7)")
+        );
     }
 
     #[test]

@@ -59,14 +59,14 @@ const SYNTAX: &[&str] =
     &["AND", "ANY", "ARRAY", "AS", "COPY", "EXISTS", "GREATEST", "IN", "STDOUT"];
 
 /// Names and strings are taken out, so that nothing in them is taken for SQL.
-pub fn without_names(sql: &str) -> String {
+pub(super) fn without_names(sql: &str) -> String {
     let strings = Regex::new(r"'([^']|'')*'").expect("a pattern");
     let names = Regex::new(r#""([^"]|"")*""#).expect("a pattern");
     names.replace_all(&strings.replace_all(sql, "S"), "I").into_owned()
 }
 
 /// What is wrong with a statement, or with one of several that are sent at once.
-pub fn complaint(sql: &str) -> Option<String> {
+pub(super) fn complaint(sql: &str) -> Option<String> {
     let shapes: Vec<Regex> =
         STATEMENTS.iter().map(|s| Regex::new(&format!("(?s)^{s}$")).expect("a pattern")).collect();
     let never = Regex::new(&format!("(?i){NEVER}")).expect("a pattern");
@@ -123,7 +123,7 @@ fn a_statement_that_writes_would_be_noticed() {
 
 /// The statements in a part of the server's log: those that it logs as it gets
 /// them, and those that it could not even parse.
-pub fn statements(log: &str) -> Vec<String> {
+pub(super) fn statements(log: &str) -> Vec<String> {
     let begins = Regex::new(
         r"^\d{4}-\S+ \S+ \w+ \[\d+\] (?:LOG:  (?:statement|execute [^:]*)|STATEMENT): +(.*)$",
     )

@@ -4,7 +4,9 @@
 //! A partition of a table with an identity column has no default of its own, so
 //! what a parent's column is fed by, columns of that name below it are, too.
 
-use super::{CatalogError, Catalogs, Relation, Sequence, rows_if_possible};
+use super::missing::Evidence;
+use super::rows::Catalogs;
+use super::{CatalogError, Relation, Sequence};
 use std::collections::{HashMap, HashSet};
 
 const PG_CLASS: u32 = 1259;
@@ -13,87 +15,97 @@ const PG_EXTENSION: u32 = 3079;
 
 type Column = (u32, i16);
 
-/// Fills in what the relations have of all this.
+/// The sequences, without what they feed.
 pub(super) async fn sequences(
-    from: Catalogs<'_>,
-    warnings: &mut Vec<String>,
-    relations: &mut [Relation],
-) -> Result<(), CatalogError> {
-    let list = "seqrelid, seqstart, seqincrement";
-    let found = rows_if_possible(from, "pg_sequence", list, warnings, |r| {
+    from: &mut Catalogs<'_>,
+) -> Result<HashMap<u32, Sequence>, CatalogError> {
+    let found = from.rows("pg_sequence", "seqrelid, seqstart, seqincrement", |r| {
         let (start, increment) = (r.number(1), r.number(2));
-        Some((r.number::<u32>(0), Sequence { start, increment, feeds: Vec::new() }))
+        Some((r.number(0), Sequence { start, increment, feeds: Vec::new() }))
     });
-    let mut sequences: HashMap<u32, Sequence> = found.await?.into_iter().collect();
-    let defaults: HashMap<u32, Column> = if sequences.is_empty() {
-        HashMap::new()
-    } else {
-        let list = "oid, adrelid, adnum";
-        let found = rows_if_possible(from, "pg_attrdef", list, warnings, |r| {
-            Some((r.number(0), (r.number(1), r.number(2))))
-        });
-        found.await?.into_iter().collect()
-    };
-    let members = depend(from, warnings, &defaults, &mut sequences).await?;
-    if sequences.values().any(|s| !s.feeds.is_empty()) {
-        inherit(from, warnings, relations, &mut sequences).await?;
-    }
-    for relation in relations {
-        relation.extension = members.contains(&relation.oid);
-        relation.sequence = sequences.remove(&relation.oid);
-    }
-    Ok(())
+    Ok(found.await?.into_iter().collect())
+}
+
+/// What pg_depend says.
+enum Depends {
+    OnExtension(u32),
+    /// A column that the sequence feeds.
+    Feeds(u32, Column),
+    /// A default that calls a sequence.
+    Default {
+        default: u32,
+        sequence: u32,
+    },
+    /// Of a relation.
+    Other(u32),
 }
 
 /// Fills in the columns that pg_depend names; gives the members of extensions.
-async fn depend(
-    from: Catalogs<'_>,
-    warnings: &mut Vec<String>,
-    defaults: &HashMap<u32, Column>,
+pub(super) async fn depend(
+    from: &mut Catalogs<'_>,
     sequences: &mut HashMap<u32, Sequence>,
+    evidence: &mut Evidence,
 ) -> Result<HashSet<u32>, CatalogError> {
     let list = "classid, objid, refclassid, refobjid, refobjsubid, deptype";
-    let mut members = HashSet::new();
-    rows_if_possible(from, "pg_depend", list, warnings, |r| -> Option<()> {
+    let found = from.rows("pg_depend", list, |r| {
         let (class, object) = (r.number::<u32>(0), r.number::<u32>(1));
         let (referenced_class, referenced) = (r.number::<u32>(2), r.number::<u32>(3));
-        let (sequence, column) = match (class, referenced_class) {
-            (PG_CLASS, PG_EXTENSION) if r.is(5, "e") => {
-                members.insert(object);
-                return None;
+        let column: i16 = r.number(4);
+        Some(match (class, referenced_class) {
+            (PG_CLASS, PG_EXTENSION) if r.is(5, "e") => Depends::OnExtension(object),
+            (PG_CLASS, PG_CLASS) if column > 0 && (r.is(5, "a") || r.is(5, "i")) => {
+                Depends::Feeds(object, (referenced, column))
             }
-            // A column owns the sequence, or a default calls it.
-            (PG_CLASS, PG_CLASS) if r.is(5, "a") || r.is(5, "i") => {
-                (object, (referenced, r.number(4)))
-            }
-            (PG_ATTRDEF, PG_CLASS) => (referenced, *defaults.get(&object)?),
+            (PG_ATTRDEF, PG_CLASS) => Depends::Default { default: object, sequence: referenced },
+            (PG_CLASS, _) => Depends::Other(object),
             _ => return None,
-        };
-        let feeds = &mut sequences.get_mut(&sequence)?.feeds;
-        if column.1 > 0 && !feeds.contains(&column) {
-            feeds.push(column);
+        })
+    });
+    let (mut members, mut calls) = (HashSet::new(), Vec::new());
+    for depends in found.await? {
+        match depends {
+            Depends::OnExtension(oid) => _ = members.insert(oid),
+            Depends::Feeds(sequence, column) => feed(sequences, sequence, column),
+            Depends::Default { default, sequence } => {
+                if sequences.contains_key(&sequence) {
+                    calls.push((default, sequence));
+                }
+            }
+            Depends::Other(oid) => evidence.add_doubtful(oid),
         }
-        None
-    })
-    .await?;
+    }
+    if !calls.is_empty() {
+        let defaults = from.rows("pg_attrdef", "oid, adrelid, adnum", |r| {
+            Some((r.number::<u32>(0), (r.number::<u32>(1), r.number::<i16>(2))))
+        });
+        let defaults: HashMap<u32, Column> = defaults.await?.into_iter().collect();
+        for (default, sequence) in calls {
+            if let Some(&column) = defaults.get(&default) {
+                feed(sequences, sequence, column);
+            }
+        }
+    }
     Ok(members)
 }
 
-/// Adds the columns of partitions and children.
-async fn inherit(
-    from: Catalogs<'_>,
-    warnings: &mut Vec<String>,
+fn feed(sequences: &mut HashMap<u32, Sequence>, sequence: u32, column: Column) {
+    if let Some(Sequence { feeds, .. }) = sequences.get_mut(&sequence)
+        && column.1 > 0
+        && !feeds.contains(&column)
+    {
+        feeds.push(column);
+    }
+}
+
+/// Adds the columns of partitions and children; `inherits`: child and parent.
+pub(super) fn inherit(
+    inherits: &[[u32; 2]],
     relations: &[Relation],
     sequences: &mut HashMap<u32, Sequence>,
-) -> Result<(), CatalogError> {
+) {
     let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
-    rows_if_possible(from, "pg_inherits", "inhrelid, inhparent", warnings, |r| -> Option<()> {
-        children.entry(r.number(1)).or_default().push(r.number(0));
-        None
-    })
-    .await?;
-    if children.is_empty() {
-        return Ok(());
+    for &[child, parent] in inherits {
+        children.entry(parent).or_default().push(child);
     }
     let by_oid: HashMap<u32, &Relation> = relations.iter().map(|r| (r.oid, r)).collect();
     for sequence in sequences.values_mut() {
@@ -112,5 +124,4 @@ async fn inherit(
             }
         }
     }
-    Ok(())
 }

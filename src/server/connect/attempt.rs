@@ -154,7 +154,7 @@ fn startup_config(target: &Target, password: Option<Password>) -> Config {
         .channel_binding(settings.channel_binding)
         .ssl_mode(config::SslMode::Require)
         .ssl_negotiation(config::SslNegotiation::Direct);
-    if let Some(options) = &settings.options {
+    if let Some(options) = target.options() {
         config.options(options);
     }
     if let Some(password) = password {

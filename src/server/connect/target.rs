@@ -20,6 +20,7 @@ pub struct Target {
     pub(super) settings: Arc<Settings>,
     dbname: String,
     pub(super) entered: Arc<Mutex<Option<Password>>>,
+    past_indexes: bool,
 }
 
 /// What is the same for all databases of the server.
@@ -81,12 +82,39 @@ impl Target {
             user,
         };
         let dbname = params.get("dbname").unwrap_or(&settings.user).to_string();
-        Ok(Target { settings: Arc::new(settings), dbname, entered: Arc::default() })
+        Ok(Target {
+            settings: Arc::new(settings),
+            dbname,
+            entered: Arc::default(),
+            past_indexes: false,
+        })
     }
 
     /// The same server and user, another database.
     pub fn with_dbname(&self, name: &str) -> Target {
         Target { dbname: name.into(), ..self.clone() }
+    }
+
+    /// The same, in sessions that use the indexes of the system catalogs, or that
+    /// do not: for where those are damaged. It is slow, and can be had at the
+    /// start of a session only.
+    pub fn past_system_indexes(&self, past_indexes: bool) -> Target {
+        Target { past_indexes, ..self.clone() }
+    }
+
+    /// Whether its sessions do not use the indexes of the system catalogs.
+    pub fn is_past_system_indexes(&self) -> bool {
+        self.past_indexes
+    }
+
+    /// The `options` of the startup message.
+    pub(super) fn options(&self) -> Option<String> {
+        let own = self.settings.options.clone();
+        if !self.past_indexes {
+            return own;
+        }
+        let own = own.map(|own| own + " ").unwrap_or_default();
+        Some(own + "-c ignore_system_indexes=on")
     }
 
     /// The database to connect to.
