@@ -13,6 +13,7 @@ mod entry;
 mod finish;
 mod generation;
 mod job;
+mod lost_keys;
 mod plan;
 mod queue;
 mod relation;
@@ -107,6 +108,8 @@ pub(crate) struct Run {
     warnings: Mutex<Vec<String>>,
     /// The relations that are read, as the catalogs described them.
     read: Mutex<Arc<HashMap<u32, Relation>>>,
+    /// Their names in file names.
+    stems: Mutex<HashMap<u32, String>>,
     started: jiff::Timestamp,
     /// Whether it ends by an error: nothing that is not complete is finished then.
     broken: AtomicBool,
@@ -151,6 +154,7 @@ pub async fn run(
         furthest: Mutex::default(),
         warnings: Mutex::default(),
         read: Mutex::default(),
+        stems: Mutex::default(),
         started,
         broken: AtomicBool::new(false),
     });
@@ -167,6 +171,9 @@ pub async fn run(
         return run.finish_after(e, &missing).await;
     }
     run.look_for_silent_loss().await;
+    if let Err(e) = run.look_for_lost_keys().await {
+        return run.finish_after(e.into(), &missing).await;
+    }
     run.finish(&missing).await
 }
 

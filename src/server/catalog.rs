@@ -5,6 +5,10 @@
 //! join of views fails when any of its catalogs is, while plain COPY of one
 //! catalog still works. The catalogs' rows come in the snapshot of the session.
 
+mod indexes;
+
+pub use indexes::{Index, indexes};
+
 use super::copy_text::fields;
 use super::fault::{is_untranslatable, wait_after};
 use super::session::{ReadError, Session};
@@ -51,6 +55,10 @@ impl Row {
         #[expect(clippy::cast_possible_truncation)]
         let whole = rows.max(0.0) as u64;
         whole
+    }
+
+    fn is_null(&self, i: usize) -> bool {
+        self.0.get(i).is_none_or(Option::is_none)
     }
 
     fn is(&self, i: usize, value: &str) -> bool {
