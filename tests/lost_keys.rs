@@ -245,24 +245,33 @@ async fn a_lost_tuple_is_named_wherever_its_chain_of_updates_begins() {
              INSERT INTO single SELECT i, md5(i::text) FROM generate_series(1, 1000) i;
              CREATE TABLE roots AS SELECT id, ctid AS at FROM single",
             "UPDATE single SET note = 'new ' || note WHERE id % 2 = 0",
+            "BEGIN; UPDATE single SET note = 'never' WHERE id = 805; ROLLBACK",
         ];
         let pair = Pair::new(&version, false, &statements).await;
         let places = pair.places("single").await;
         let client = oracle::session(&pair.copy, DB).await;
-        // One as it was written, a new version, and one that was replaced.
+        // One as it was written, a new version, one that was replaced, and what
+        // follows one whose update was taken back.
         let mut harmed = BTreeSet::new();
-        for (table, column, id) in
-            [("single", "ctid", 201), ("single", "ctid", 402), ("roots", "at", 604)]
-        {
+        for (table, column, id) in [
+            ("single", "ctid", 201),
+            ("single", "ctid", 402),
+            ("roots", "at", 604),
+            ("roots", "at", 805),
+        ] {
             let sql = format!("SELECT {column}::text FROM public.{table} WHERE id = {id}");
             let at: String = client.query_one(&sql, &[]).await.unwrap().get(0);
-            let (block, offset) = oracle::parse_tid(&at);
+            let (block, mut offset) = oracle::parse_tid(&at);
             let mut page = read_page(&pair.server, &places.main, block);
+            if id == 805 {
+                // The offset in its t_ctid.
+                offset = page.u16_at(page.tuple(offset).at + 16);
+            }
             let tuple = page.tuple(offset);
             page.put(tuple.xmin(), &0xC000_0000_u32.to_le_bytes());
             page.change_infomask(tuple, XMIN_HINTS, 0);
             write_page(&pair.server, &places.main, &page);
-            harmed.insert(at);
+            harmed.insert(format!("({block},{offset})"));
         }
         let dumped = dumped(&pair, &["-j2"]);
         let relation = dumped.relation("single");
@@ -351,4 +360,35 @@ async fn what_a_damaged_index_cannot_tell_another_one_does() {
         assert_eq!(keys.notes, [said]);
         assert_eq!(pair.fetched(&dumped, keys), rows);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_may_not_read_files_is_told_so_and_gets_the_rest() {
+    let version = Version::newest();
+    let sql = "CREATE TABLE t (id int PRIMARY KEY, note text);
+        INSERT INTO t SELECT i, md5(i::text) FROM generate_series(1, 5000) i;
+        CREATE ROLE reader LOGIN; GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader";
+    let pair = Pair::new(&version, true, &[sql]).await;
+    spoil(&pair, &pair.places("t").await, 9);
+    pair.server.start_again();
+    let dump = |role: &str| {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let conninfo = pair.server.conninfo(DB).replace("user=postgres", &format!("user={role}"));
+        let mut program = Command::new(PROGRAM);
+        program.args(["dump", "--no-sync", "-t", "t", "-d", &conninfo, "-f"]).arg(dir.path());
+        let out = program.output().expect("the program starts");
+        assert_eq!(out.status.code(), Some(2), "{}", String::from_utf8_lossy(&out.stderr));
+        Dumped::read(dir, String::from_utf8_lossy(&out.stderr).into_owned())
+    };
+    let dumped = dump("reader");
+    dumped.check_files("without rights");
+    let keys = keys(&dumped, "t");
+    let words = "ERROR: permission denied for function pg_read_binary_file";
+    assert_eq!((keys.rows, &keys.path, &keys.sql), (0, &None, &None));
+    assert_eq!(keys.notes, [words]);
+    assert!(dumped.manifest.warnings.contains(&format!("lost rows are not named: {words}")));
+    let right = "GRANT pg_read_server_files TO reader;
+        GRANT EXECUTE ON FUNCTION pg_read_binary_file(text, bigint, bigint, boolean) TO reader";
+    pair.server.execute(DB, right).await;
+    assert!(dump("reader").relation("t").lost_keys.as_ref().is_some_and(|k| k.rows > 10));
 }

@@ -57,10 +57,6 @@ impl Row {
         whole
     }
 
-    fn is_null(&self, i: usize) -> bool {
-        self.0.get(i).is_none_or(Option::is_none)
-    }
-
     fn is(&self, i: usize, value: &str) -> bool {
         self.0.get(i).and_then(Option::as_ref).is_some_and(|f| f == value)
     }

@@ -62,7 +62,7 @@ pub(super) async fn take_out(
             continue;
         }
         let elsewhere = known.others.iter().map(|(block, offset)| Ctid::new(*block, *offset));
-        blocks.extend(elsewhere.filter(|at| places.loss(*at).is_none()).map(|at| at.block));
+        blocks.extend(elsewhere.filter(|at| places.is_readable(*at)).map(|at| at.block));
         blocks.extend(Some(at.block).filter(|block| beside.contains_key(block)));
         by_key.entry(values).or_default().push(*at);
     }
@@ -96,7 +96,7 @@ fn statement(key: &Key<'_>, places: &Places, blocks: &[u32]) -> Option<String> {
     let mut list = String::new();
     for &block in blocks {
         for offset in 1..=key.tuples_max {
-            if places.loss(Ctid::new(block, offset)).is_none() {
+            if places.is_readable(Ctid::new(block, offset)) {
                 let comma = if list.is_empty() { "" } else { "," };
                 // Writing to a String cannot fail.
                 let _ = write!(list, "{comma}\"({block},{offset})\"");

@@ -75,9 +75,14 @@ impl Visibility {
 }
 
 /// Finds where the chains begin that lead to lost tuples: only there do indexes
-/// point.
-pub(super) async fn follow_chains(heap: &Fork<'_>, places: &mut Places) -> Result<(), ReadError> {
-    for (block, lost) in places.tuples_by_block().into_iter().take(CHAIN_BLOCKS_MAX) {
+/// point. Returns how many blocks were not looked at.
+pub(super) async fn follow_chains(
+    heap: &Fork<'_>,
+    places: &mut Places,
+) -> Result<usize, ReadError> {
+    let all = places.tuples_by_block();
+    let left = all.len().saturating_sub(CHAIN_BLOCKS_MAX);
+    for (block, lost) in all.into_iter().take(CHAIN_BLOCKS_MAX) {
         let bytes = heap.read(block, 1).await?;
         let page = Page::new(&bytes);
         if page.is_new() || page.insane().is_some() {
@@ -97,7 +102,7 @@ pub(super) async fn follow_chains(heap: &Fork<'_>, places: &mut Places) -> Resul
             places.leads_to(Ctid::new(block, root), Ctid::new(block, offset));
         }
     }
-    Ok(())
+    Ok(left)
 }
 
 /// For each tuple the version before it on its page, or the line pointer that

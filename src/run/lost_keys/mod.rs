@@ -192,8 +192,14 @@ impl<'a> Search<'a> {
             let now = session.value(&sql).await.map_err(|e| e.to_string())?;
             let now = now.filter(|now| path.as_ref().is_none_or(|path| path == now));
             let Some(now) = now else { return Err("its file was replaced meanwhile".to_owned()) };
-            let visibility =
-                self.look_at_heap(session, &now, &mut places).await.map_err(|e| e.to_string())?;
+            let visibility = match self.look_at_heap(session, &now, &mut places).await {
+                Ok(visibility) => visibility,
+                Err(e) => {
+                    self.notes.push(format!("its own files could not be looked at: {e}"));
+                    session.leave_relation().await.map_err(|_| e.to_string())?;
+                    Visibility::default()
+                }
+            };
             self.read_indexes(session, &places, &visibility, &mut keys).await?;
             self.take_out_what_was_read(session, &places, &mut keys).await;
         }
@@ -208,7 +214,7 @@ impl<'a> Search<'a> {
     }
 
     async fn look_at_heap(
-        &self,
+        &mut self,
         session: &Session,
         path: &str,
         places: &mut Places,
@@ -216,7 +222,12 @@ impl<'a> Search<'a> {
         let block_size = session.server().block_size;
         let map = Fork::new(session, format!("{path}_vm"));
         let visibility = Visibility::read(&map, block_size, places).await?;
-        follow_chains(&Fork::new(session, path), places).await?;
+        let left = follow_chains(&Fork::new(session, path), places).await?;
+        if left > 0 {
+            let note =
+                format!("in {left} blocks lost tuples that were updated were not looked for");
+            self.notes.push(note);
+        }
         Ok(visibility)
     }
 
@@ -229,6 +240,7 @@ impl<'a> Search<'a> {
     ) -> Result<(), String> {
         let server = session.server();
         let identity = self.identity();
+        let mut failed = 0;
         for (i, index) in self.indexes.iter().enumerate() {
             let wanted = Wanted {
                 places,
@@ -245,6 +257,10 @@ impl<'a> Search<'a> {
                 Err(e) => {
                     self.notes.push(format!("index \"{}\" could not be read: {e}", index.name));
                     session.leave_relation().await.map_err(|_| e.to_string())?;
+                    failed += 1;
+                    if failed == self.indexes.len() {
+                        return Err(e.to_string());
+                    }
                 }
             }
         }

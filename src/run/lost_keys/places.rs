@@ -1,9 +1,10 @@
 //! The places of one relation that were lost, to be asked of each place that an
-//! index points to.
+//! index points to. A tuple of which only some columns were had is among them:
+//! the whole row is to be had elsewhere.
 
 use crate::heap::{BlockRange, Ctid, Extent, Status, TidMap};
 use crate::output::manifest;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Behind the last block that there can be.
 const END: u32 = u32::MAX;
@@ -26,8 +27,10 @@ pub(super) enum Loss {
 pub(super) struct Places {
     /// In order, without overlap.
     blocks: Vec<(BlockRange, bool)>,
-    /// Where an index points to, and the tuple that was lost.
-    tuples: BTreeMap<Ctid, Ctid>,
+    /// Lost tuples of other blocks.
+    tuples: BTreeSet<Ctid>,
+    /// Where an index points to, and the lost tuple that it leads to.
+    roots: BTreeMap<Ctid, Ctid>,
 }
 
 impl Places {
@@ -48,7 +51,8 @@ impl Places {
                 _ => {}
             }
         }
-        let is_lost = |e: &&Extent| matches!(e.status, Status::Lost | Status::Fenced);
+        let is_lost =
+            |e: &&Extent| matches!(e.status, Status::Lost | Status::Fenced | Status::Partial);
         for e in map.iter().flat_map(|m| m.extents()).filter(is_lost) {
             let whole_from = e.start.block + u32::from(e.start.offset > 0);
             blocks.push((BlockRange::new(whole_from, e.end.block), false));
@@ -69,7 +73,7 @@ impl Places {
             }
         }
         let single = tuples.iter().filter(|t| places.block(t.block).is_none());
-        places.tuples = single.map(|t| (*t, *t)).collect();
+        places.tuples = single.copied().collect();
         places
     }
 
@@ -77,10 +81,16 @@ impl Places {
         self.blocks.is_empty() && self.tuples.is_empty()
     }
 
-    /// Whether what is at this place was lost.
+    /// Whether what an index means by this place was lost.
     pub(super) fn loss(&self, at: Ctid) -> Option<Loss> {
         let block = self.block(at.block).map(|silent| Loss::Block { silent });
-        block.or_else(|| self.tuples.get(&at).copied().map(Loss::Tuple))
+        let own = || self.tuples.get(&at);
+        block.or_else(|| self.roots.get(&at).or_else(own).copied().map(Loss::Tuple))
+    }
+
+    /// Whether what is at this place itself could be read, if anything is.
+    pub(super) fn is_readable(&self, at: Ctid) -> bool {
+        self.block(at.block).is_none() && !self.tuples.contains(&at)
     }
 
     fn block(&self, block: u32) -> Option<bool> {
@@ -97,15 +107,16 @@ impl Places {
     /// The lost tuples of blocks that were not lost, by block.
     pub(super) fn tuples_by_block(&self) -> BTreeMap<u32, Vec<u16>> {
         let mut by_block: BTreeMap<u32, Vec<u16>> = BTreeMap::new();
-        for lost in self.tuples.values() {
+        for lost in &self.tuples {
             by_block.entry(lost.block).or_default().push(lost.offset);
         }
         by_block
     }
 
-    /// Says that an index points to `root` where it means this lost tuple.
+    /// Says that an index points to `root` where it means this lost tuple, or an
+    /// earlier version of it.
     pub(super) fn leads_to(&mut self, root: Ctid, lost: Ctid) {
-        self.tuples.insert(root, lost);
+        self.roots.insert(root, lost);
     }
 }
 
@@ -147,7 +158,9 @@ mod tests {
         assert_eq!(places.loss(at(2, 1)), None);
         places.leads_to(at(2, 1), at(2, 3));
         assert_eq!(places.loss(at(2, 1)), Some(Loss::Tuple(at(2, 3))));
-        assert_eq!(places.tuples_by_block(), BTreeMap::from([(2, vec![3, 3])]));
+        assert_eq!(places.tuples_by_block(), BTreeMap::from([(2, vec![3])]));
+        let readable = [at(2, 1), at(2, 3), at(5, 1), at(9, 1)].map(|at| places.is_readable(at));
+        assert_eq!(readable, [true, false, false, true]);
         assert_eq!(places.ranges().count(), 3);
     }
 

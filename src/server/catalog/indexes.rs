@@ -45,7 +45,7 @@ pub async fn indexes(session: &Session, of: &BTreeSet<u32>) -> Result<Vec<Index>
             relation: r.number(1),
             name: BString::default(),
             primary: r.is(2, "t"),
-            unique: r.is(3, "t") && r.is_null(7),
+            unique: r.is(3, "t") && r.text(7).is_empty(),
             attributes: Vec::new(),
             columns: columns.split(|b| *b == b' ').map(number).collect(),
             keys: r.number(5),
