@@ -15,6 +15,15 @@ pub fn advice(relation: &Relation) -> Vec<String> {
             "fetch the rows of the lost places from a standby or a restored backup".to_owned(),
         );
     }
+    if let Some((keys, path, sql)) =
+        relation.lost_keys.as_ref().and_then(|k| Some((k, k.path.as_ref()?, k.sql.as_ref()?)))
+    {
+        advice.push(format!(
+            "{path} names {} lost rows by what indexes know of them: {sql} fetches them from a \
+             restored copy",
+            keys.rows
+        ));
+    }
     if has("stored_elsewhere") && relation.kind != RelationKind::Sequence {
         advice.push(
             "values were lost that are stored in TOAST: run as a superuser, if you did not, so that \

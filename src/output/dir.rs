@@ -121,16 +121,21 @@ impl DumpDir {
 
     /// Files in a folder that are not finished.
     pub fn parts(&self, folder: &str) -> Result<Vec<String>, OutputError> {
+        self.files(folder, ".part")
+    }
+
+    /// Files in a folder whose names end like this.
+    pub fn files(&self, folder: &str, suffix: &str) -> Result<Vec<String>, OutputError> {
         let path = self.path.join(folder);
         let failed = || OutputError::io("read directory", &path);
-        let mut parts = Vec::new();
+        let mut files = Vec::new();
         for entry in fs::read_dir(&path).map_err(failed())? {
             let name = entry.map_err(failed())?.file_name();
-            if let Some(name) = name.to_str().filter(|n| n.ends_with(".part")) {
-                parts.push(format!("{folder}/{name}"));
+            if let Some(name) = name.to_str().filter(|n| n.ends_with(suffix)) {
+                files.push(format!("{folder}/{name}"));
             }
         }
-        Ok(parts)
+        Ok(files)
     }
 
     /// Whether files are to be synced (not with `--no-sync`).

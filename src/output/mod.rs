@@ -18,6 +18,7 @@ pub mod rows;
 pub mod error_log;
 mod fault_point;
 pub mod journal;
+pub mod lost_keys;
 pub mod manifest;
 mod redact;
 

@@ -5,11 +5,8 @@
 //! that is no sound leaf has no items here; of a leaf, an item that does not
 //! lie on it is passed over.
 
-/// `sizeof(PageHeaderData)`, without line pointers.
-const PAGE_HEADER: usize = 24;
-const LINE_POINTER: usize = 4;
-/// `PG_PAGE_LAYOUT_VERSION`, since 8.3.
-const LAYOUT_VERSION: u16 = 4;
+use super::tuple::{Attribute, Found};
+use super::{LineState, Page, u16_at, u32_at, usize_of};
 
 /// `BTPageOpaqueData`: previous and next page, level, flags, vacuum cycle.
 const OPAQUE: usize = 16;
@@ -21,9 +18,6 @@ const BTP_META: u16 = 1 << 3;
 const BTP_HALF_DEAD: u16 = 1 << 4;
 /// The sibling of a page at the edge of the tree.
 const P_NONE: u32 = 0;
-
-const LP_NORMAL: u32 = 1;
-const LP_DEAD: u32 = 3;
 
 /// `IndexTupleData`: a place of 6 bytes, and `t_info`.
 const TUPLE_HEADER: usize = 8;
@@ -57,14 +51,33 @@ pub struct Item<'a> {
     tids: &'a [u8],
 }
 
-impl Item<'_> {
+impl<'a> Item<'a> {
     /// Where the rows are; more than one from PostgreSQL 13 on. With
     /// HOT-updated rows, where the chain of their versions begins.
-    pub fn tids(&self) -> impl ExactSizeIterator<Item = Tid> {
+    pub fn tids(&self) -> impl ExactSizeIterator<Item = Tid> + use<'a> {
         self.tids.chunks_exact(TID).map(|tid| {
             let part = |i| u16::from_le_bytes([tid[i], tid[i + 1]]);
             (u32::from(part(0)) << 16 | u32::from(part(2)), part(4))
         })
+    }
+
+    /// The values of the index's attributes, included columns too.
+    pub fn values(&self, attributes: &[Attribute]) -> Vec<Found<'a>> {
+        let mut at = Some(0);
+        let mut found = Vec::with_capacity(attributes.len());
+        for (i, attribute) in attributes.iter().enumerate() {
+            let bits = self.nulls.map(|bits| bits.get(i / 8).copied().unwrap_or(0));
+            found.push(match (at, bits) {
+                (None, _) => Found::Broken,
+                (_, Some(bits)) if bits & 1 << (i % 8) == 0 => Found::Null,
+                (Some(begin), _) => {
+                    let value = attribute.value(self.key, begin);
+                    at = value.map(|(_, end)| end);
+                    value.map_or(Found::Broken, |(value, _)| Found::Bytes(value))
+                }
+            });
+        }
+        found
     }
 }
 
@@ -78,59 +91,46 @@ pub struct Siblings {
 /// The items of a leaf, in the order of their keys. None for other pages (the
 /// meta page, inner, deleted and empty ones), and for those that are damaged.
 pub fn leaf_items(page: &[u8]) -> Option<impl Iterator<Item = Item<'_>>> {
-    let opaque = sound(page)?;
+    let page = Page::new(page);
+    let opaque = opaque(page)?;
     let flags = u16_at(opaque, OPAQUE_FLAGS)?;
     if flags & BTP_LEAF == 0 || flags & (BTP_DELETED | BTP_META | BTP_HALF_DEAD) != 0 {
         return None;
     }
     // Else the first line pointer is of the high key: a bound, not an item.
     let is_rightmost = u32_at(opaque, OPAQUE_NEXT)? == P_NONE;
-    let pointers = (usize::from(u16_at(page, 12)?) - PAGE_HEADER) / LINE_POINTER;
-    let first: usize = if is_rightmost { 1 } else { 2 };
-    Some((first..=pointers).filter_map(|number| item(page, u16::try_from(number).ok()?)))
+    let first = if is_rightmost { 1 } else { 2 };
+    Some((first..=page.line_pointer_count()).filter_map(move |number| item(page, number)))
 }
 
 /// The neighbours of a page of a b-tree that is sound.
 pub fn siblings(page: &[u8]) -> Option<Siblings> {
-    let opaque = sound(page)?;
+    let opaque = opaque(Page::new(page))?;
     let page = |at| u32_at(opaque, at).map(|block| Some(block).filter(|b| *b != P_NONE));
     Some(Siblings { left: page(0)?, right: page(OPAQUE_NEXT)? })
 }
 
-/// Whether the page is one of a b-tree, as far as its header tells, or has
-/// never been used: else it is damaged.
+/// Whether the page is one of a b-tree, as far as its header tells, or was
+/// never used: else it is damaged.
 pub fn is_sound(page: &[u8]) -> bool {
-    sound(page).is_some() || page.iter().all(|b| *b == 0)
+    let page = Page::new(page);
+    page.is_new() || opaque(page).is_some()
 }
 
 /// The special space of a page whose header makes sense.
-fn sound(page: &[u8]) -> Option<&[u8]> {
-    let [lower, upper, special] = [12, 14, 16].map(|at| u16_at(page, at).map(usize::from));
-    let (lower, upper, special) = (lower?, upper?, special?);
-    let size = usize::from(u16_at(page, 18)? & 0xFF00);
-    let is_sound = PAGE_HEADER <= lower
-        && lower <= upper
-        && upper <= special
-        && special.checked_add(OPAQUE) == Some(page.len())
-        && size == page.len()
-        && u16_at(page, 18)? & 0xFF == LAYOUT_VERSION;
-    if is_sound { page.get(special..) } else { None }
+fn opaque(page: Page<'_>) -> Option<&[u8]> {
+    let special = page.bytes().get(usize::from(page.special())..)?;
+    (!page.is_new() && page.insane().is_none() && special.len() == OPAQUE).then_some(special)
 }
 
-fn item(page: &[u8], number: u16) -> Option<Item<'_>> {
-    let pointer = u32_at(page, PAGE_HEADER + LINE_POINTER * (usize::from(number) - 1))?;
-    let low15 = |bits: u32| usize::try_from(bits & 0x7FFF).unwrap_or(0);
-    let (at, flags, length) = (low15(pointer), (pointer >> 15) & 3, low15(pointer >> 17));
-    if flags != LP_NORMAL && flags != LP_DEAD {
+fn item(page: Page<'_>, number: u16) -> Option<Item<'_>> {
+    let pointer = page.line_pointer(number)?;
+    if !matches!(pointer.flags, LineState::Normal | LineState::Dead) {
         return None;
     }
-    let upper = usize::from(u16_at(page, 14)?);
-    if at < upper || at + length > page.len().checked_sub(OPAQUE)? {
-        return None;
-    }
-    let tuple = page.get(at..at + length)?;
+    let tuple = page.item(pointer)?;
     let info = u16_at(tuple, TID)?;
-    let tuple = tuple.get(..usize::from(info & INDEX_SIZE_MASK).min(length))?;
+    let tuple = tuple.get(..usize::from(info & INDEX_SIZE_MASK))?;
     let has_nulls = info & INDEX_NULL_MASK != 0;
     let data = if has_nulls { TUPLE_HEADER_NULLS } else { TUPLE_HEADER };
     let own = (u32_at(tuple, 0)?.rotate_left(16), u16_at(tuple, 4)?);
@@ -138,31 +138,23 @@ fn item(page: &[u8], number: u16) -> Option<Item<'_>> {
         0 => (tuple.len(), tuple.get(..TID)?),
         _ if own.1 & BT_IS_POSTING == 0 => return None, // a bound, which no item is
         _ => {
-            let list = usize::try_from(own.0).ok()?;
-            let count = usize::from(own.1 & BT_OFFSET_MASK);
-            (list, tuple.get(list..)?.get(..count * TID)?)
+            let list = usize_of(own.0);
+            (list, tuple.get(list..)?.get(..usize::from(own.1 & BT_OFFSET_MASK) * TID)?)
         }
     };
     Some(Item {
         offset: number,
-        dead: flags == LP_DEAD,
+        dead: pointer.flags == LineState::Dead,
         nulls: if has_nulls { Some(tuple.get(TUPLE_HEADER..TUPLE_HEADER + NULLS)?) } else { None },
         key: tuple.get(data..end)?,
         tids,
     })
 }
 
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    bytes.get(at..at + 2)?.try_into().ok().map(u16::from_le_bytes)
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes.get(at..at + 4)?.try_into().ok().map(u32::from_le_bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::page::{Align, HEADER_LEN, LINE_POINTER_LEN};
     use proptest::prelude::*;
 
     const SIZE: usize = 8192;
@@ -175,11 +167,11 @@ mod tests {
             upper -= tuple.len().next_multiple_of(8);
             page[upper..upper + tuple.len()].copy_from_slice(tuple);
             let (at, length) = (u32::try_from(upper).unwrap(), u32::try_from(tuple.len()).unwrap());
-            let at_pointer = PAGE_HEADER + i * LINE_POINTER;
+            let at_pointer = HEADER_LEN + i * LINE_POINTER_LEN;
             let word = at | lp << 15 | length << 17;
             page[at_pointer..at_pointer + 4].copy_from_slice(&word.to_le_bytes());
         }
-        let lower = PAGE_HEADER + tuples.len() * LINE_POINTER;
+        let lower = HEADER_LEN + tuples.len() * LINE_POINTER_LEN;
         for (at, value) in [(12, lower), (14, upper), (16, SIZE - OPAQUE), (18, SIZE | 4)] {
             let value = u16::try_from(value).unwrap();
             page[at..at + 2].copy_from_slice(&value.to_le_bytes());
@@ -219,7 +211,13 @@ mod tests {
         ];
         let rightmost = leaf(P_NONE, BTP_LEAF, &tuples);
         assert_eq!(all(&rightmost), Some(items.clone()));
-        assert_eq!(leaf_items(&rightmost).unwrap().nth(2).unwrap().nulls, Some(&nulls[..4]));
+        let third = leaf_items(&rightmost).unwrap().nth(2).unwrap();
+        let int = Attribute { len: 4, align: Align::Int };
+        assert_eq!(third.nulls, Some(&nulls[..4]));
+        assert_eq!(third.values(&[int; 3]), [Found::Null, Found::Bytes(&[6; 4]), Found::Null]);
+        let short = Attribute { len: 2, align: Align::Short };
+        let values = leaf_items(&rightmost).unwrap().next().unwrap().values(&[short, int, int]);
+        assert_eq!(values, [Found::Bytes(&[9; 2]), Found::Bytes(&[9; 4]), Found::Broken]);
         // Elsewhere the first is the high key.
         assert_eq!(all(&leaf(77, BTP_LEAF, &tuples)), Some(items[1..].to_vec()));
         assert_eq!(
@@ -249,6 +247,7 @@ mod tests {
             at_ends in prop::collection::vec((0usize..80, any::<u8>()), 0..20),
             len in prop::sample::select(vec![0, 1, 20, 24, 40, 4096, SIZE]),
         ) {
+            let varlena = Attribute { len: -1, align: Align::Int };
             let tuples: Vec<_> = (0..20).map(|i| (1, tuple((i, 1), 0x2000, &[7; 24]))).collect();
             let mut page = leaf(P_NONE, BTP_LEAF, &tuples);
             for (at, byte) in changes {
@@ -262,6 +261,7 @@ mod tests {
                 if let Some(items) = leaf_items(page) {
                     for item in items {
                         prop_assert!(item.tids().len() <= SIZE / TID && item.key.len() <= SIZE);
+                        prop_assert_eq!(item.values(&[varlena; 3]).len(), 3);
                     }
                 }
                 siblings(page);

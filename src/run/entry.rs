@@ -52,6 +52,7 @@ pub(super) fn described(relation: &Relation, in_recovery: bool) -> manifest::Rel
         files: Vec::new(),
         lost: Vec::new(),
         lost_omitted: 0,
+        lost_keys: None,
         errors: None,
         map: None,
         sequence: None,

@@ -13,6 +13,7 @@ mod entry;
 mod finish;
 mod generation;
 mod job;
+mod lost_keys;
 mod other_way;
 mod plan;
 mod queue;
@@ -113,6 +114,8 @@ pub(crate) struct Run {
     warnings: Mutex<Vec<String>>,
     /// The relations that are read, as the catalogs described them.
     read: Mutex<Arc<HashMap<u32, Relation>>>,
+    /// Their names in file names.
+    stems: Mutex<HashMap<u32, String>>,
     started: jiff::Timestamp,
     /// Whether it ends by an error: nothing that is not complete is finished then.
     broken: AtomicBool,
@@ -159,6 +162,7 @@ pub async fn run(
         furthest: Mutex::default(),
         warnings: Mutex::default(),
         read: Mutex::default(),
+        stems: Mutex::default(),
         started,
         broken: AtomicBool::new(false),
     });
@@ -175,6 +179,9 @@ pub async fn run(
         return run.finish_after(e, &missing).await;
     }
     run.look_for_silent_loss().await;
+    if let Err(e) = run.look_for_lost_keys().await {
+        return run.finish_after(e.into(), &missing).await;
+    }
     run.finish(&missing).await
 }
 

@@ -62,6 +62,7 @@ impl Run {
         missing: &Missing,
     ) -> Result<(), RunError> {
         let stems = self.stems(&selected);
+        locked(&self.stems).clone_from(&stems);
         let in_recovery = first.session.server().in_recovery;
         let (selected, unknown): (Vec<_>, Vec<_>) =
             selected.into_iter().partition(|r| r.undescribed.is_none());

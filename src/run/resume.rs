@@ -11,7 +11,7 @@ use super::{RunError, RunOptions};
 use crate::dump::{Begun, piece_path};
 use crate::output::journal::{self, Extent, Identity, Journal, Record};
 use crate::output::manifest::{FileEntry, RowClass};
-use crate::output::{DumpDir, OutputError, Piece, names};
+use crate::output::{DumpDir, OutputError, Piece, lost_keys, names};
 use crate::server::inventory::Relation;
 use crate::server::session::ServerFacts;
 use std::collections::{BTreeMap, HashSet};
@@ -276,6 +276,12 @@ fn agree(
 pub(super) fn sweep(dir: &DumpDir, wanted: &HashSet<String>) -> Result<(), OutputError> {
     for name in dir.parts("data")?.into_iter().chain(dir.parts("maps")?) {
         if !wanted.contains(&name) {
+            dir.remove(&name)?;
+        }
+    }
+    // Made again at the end, of what is lost by then.
+    for suffix in lost_keys::SUFFIXES {
+        for name in dir.files("data", suffix)? {
             dir.remove(&name)?;
         }
     }

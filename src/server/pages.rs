@@ -1,32 +1,79 @@
 //! The bytes of blocks, as they are in the files of the server.
 //!
-//! `pg_read_binary_file` reads the file and not shared buffers, so nothing on the
-//! page is changed by it, and what was changed in memory only is not seen. It
-//! needs a superuser, or pg_read_server_files and the right to call it.
+//! `pg_read_binary_file` reads the file and not shared buffers: no page is taken
+//! into the cache, nothing on it is changed, and what was changed in memory only
+//! is not seen. It needs a superuser, or pg_read_server_files and the right to
+//! call it.
 
 use super::session::{ReadError, Session};
 use super::sql::literal;
 use crate::heap::BlockNumber;
 
-/// One block of the main fork of a relation, by its path as
-/// `pg_relation_filepath` gives it. None: the file ends before it.
+/// So much is read at once: a round trip costs little beside it.
+const PIECE_BYTES: u32 = 1 << 20;
+
+/// What comes before the first row of a binary COPY: signature, flags and the
+/// length of what may follow, which nothing does.
+const COPY_HEADER: usize = 19;
+/// Number of fields, and the length of the only one.
+const ROW_HEADER: usize = 6;
+
+/// A fork of a relation.
+pub struct Fork<'a> {
+    session: &'a Session,
+    path: String,
+}
+
+impl<'a> Fork<'a> {
+    /// `path` as `pg_relation_filepath` gives it, with the suffix of the fork.
+    pub fn new(session: &'a Session, path: impl Into<String>) -> Self {
+        Self { session, path: path.into() }
+    }
+
+    /// How many blocks are best read at once.
+    pub fn piece(&self) -> u32 {
+        (PIECE_BYTES / self.session.server().block_size.max(1)).max(1)
+    }
+
+    /// Some blocks: fewer at the end of the file or of a segment, and none
+    /// behind it.
+    pub async fn read(&self, first: BlockNumber, count: u32) -> Result<Vec<u8>, ReadError> {
+        let server = self.session.server();
+        let (segment, within) = (first / server.segment_blocks, first % server.segment_blocks);
+        let count = count.min(server.segment_blocks - within);
+        let suffix = if segment == 0 { String::new() } else { format!(".{segment}") };
+        let bytes = |blocks: u32| u64::from(blocks) * u64::from(server.block_size);
+        let sql = format!(
+            "COPY (SELECT pg_catalog.pg_read_binary_file({}, {}, {}, true)) \
+             TO STDOUT (FORMAT binary)",
+            literal(&format!("{}{suffix}", self.path)),
+            bytes(within),
+            bytes(count)
+        );
+        let mut copy = self.session.copy(&sql).await?;
+        let mut row = Vec::new();
+        while let Some(more) = copy.next().await? {
+            row.extend_from_slice(&more);
+        }
+        Ok(only_field(&row).unwrap_or_default().to_vec())
+    }
+}
+
+/// One block of the main fork of a relation. None: the file ends before it.
 pub async fn page_image(
     session: &Session,
     path: &str,
     block: BlockNumber,
 ) -> Result<Option<Vec<u8>>, ReadError> {
-    let server = session.server();
-    let blocks = server.segment_blocks.max(1);
-    let (segment, within) = (block / blocks, block % blocks);
-    let suffix = if segment == 0 { String::new() } else { format!(".{segment}") };
-    let sql = format!(
-        "SELECT pg_catalog.encode(pg_catalog.pg_read_binary_file({}, {}, {}, true), 'hex')",
-        literal(&format!("{path}{suffix}")),
-        u64::from(within) * u64::from(server.block_size),
-        server.block_size
-    );
-    let bytes = session.value(&sql).await?.and_then(|hex| from_hex(hex.as_bytes()));
-    Ok(bytes.filter(|bytes| bytes.len() as u64 == u64::from(server.block_size)))
+    let bytes = Fork::new(session, path).read(block, 1).await?;
+    Ok(Some(bytes).filter(|b| b.len() as u64 == u64::from(session.server().block_size)))
+}
+
+/// The only field of the only row of a binary COPY; none if it is NULL.
+fn only_field(copy: &[u8]) -> Option<&[u8]> {
+    let row = copy.get(COPY_HEADER..)?;
+    let length = row.get(2..ROW_HEADER)?.try_into().ok().map(i32::from_be_bytes)?;
+    row.get(ROW_HEADER..)?.get(..usize::try_from(length).ok()?)
 }
 
 /// What `encode(..., 'hex')` has written.
@@ -38,11 +85,20 @@ pub fn from_hex(hex: &[u8]) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use super::from_hex;
+    use super::*;
 
     #[test]
     fn hexadecimal_digits_are_bytes() {
         assert_eq!(from_hex(b"00ff7A"), Some(vec![0, 255, 0x7a]));
         assert_eq!((from_hex(b"0"), from_hex(b"0g"), from_hex(b"")), (None, None, Some(vec![])));
+    }
+
+    #[test]
+    fn the_field_of_a_binary_copy_is_cut_out() {
+        let copy = |row: &[u8]| [b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0", row, b"\xff\xff"].concat();
+        assert_eq!(only_field(&copy(b"\0\x01\0\0\0\x03abc")), Some(&b"abc"[..]));
+        assert_eq!(only_field(&copy(b"\0\x01\xff\xff\xff\xff")), None);
+        assert_eq!(only_field(&copy(b"\0\x01\0\0\0\x09abc")), None);
+        assert_eq!(only_field(b"PG"), None);
     }
 }

@@ -24,6 +24,7 @@ pub fn assert_tidy(dir: &Path, manifest: &Manifest, case: &str) {
             assert_eq!(sum, file.sha256, "{case}: \"{name}\": sha256");
         }
         listed.extend(relation.map.clone());
+        listed.extend(relation.lost_keys.iter().flat_map(|k| [&k.path, &k.sql]).flatten().cloned());
         listed.extend(relation.errors.iter().filter_map(|errors| errors.path.clone()));
     }
     let mut found = BTreeSet::new();

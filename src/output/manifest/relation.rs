@@ -33,6 +33,9 @@ pub struct Relation {
     pub lost: Vec<Lost>,
     /// How many more are lost than `lost` lists; the map has them all.
     pub lost_omitted: u64,
+    /// What indexes know of the rows in them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost_keys: Option<LostKeys>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub errors: Option<Errors>,
     /// The file that says what became of every part of the heap.
@@ -179,6 +182,25 @@ impl Lost {
     pub fn is_before(&self, block: u32) -> bool {
         self.block().is_some_and(|b| b < block)
     }
+}
+
+/// Lost rows that indexes still know. Where none were found there are no files.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LostKeys {
+    /// The list of them, from the dump directory on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// Statements that fetch them from a restored copy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sql: Option<String>,
+    /// How many are listed.
+    pub rows: u64,
+    /// Of these, how many there were for certain; others may have been deleted.
+    pub certain: u64,
+    /// How many more an index knows than are listed.
+    pub omitted: u64,
+    /// What could not be looked at.
+    pub notes: Vec<String>,
 }
 
 /// The log of errors, in `path` unless there are none.

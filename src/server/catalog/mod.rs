@@ -9,6 +9,7 @@
 //! (`missing.rs`), and what nobody can say is said to be missing.
 
 mod depend;
+mod indexes;
 mod missing;
 mod relations;
 mod rows;
@@ -16,6 +17,7 @@ mod rows;
 use super::fault::{FIRST_NORMAL_OID, is_untranslatable, wait_after};
 use super::session::{ReadError, Session};
 use bstr::BString;
+
 use depend::{depend, inherit, sequences};
 use missing::{Evidence, add_missing, look_for_holes};
 use relations::{Types, attributes, classes, describe};
@@ -25,6 +27,7 @@ use std::collections::HashMap;
 pub use super::inventory::{
     Attribute, CatalogDamage, CatalogLoss, Column, Inventory, Relation, RelationKind, Sequence,
 };
+pub use indexes::{Index, indexes};
 
 /// A catalog could not be read, for something that is not its damage.
 #[derive(Debug, thiserror::Error)]

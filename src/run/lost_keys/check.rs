@@ -1,0 +1,114 @@
+//! Which of the rows that an index knows in lost places are there all the same:
+//! the entry was of an old version, and a newer one was read.
+//!
+//! Rows are looked for by their key where the same index points to for that
+//! key, and beside lost tuples, by the exact places that are not lost.
+
+use super::places::Places;
+use super::scan::Keys;
+use crate::heap::{Ctid, OffsetNumber};
+use crate::output::lost_keys::Value;
+use crate::server::copy_text::fields;
+use crate::server::session::{ReadError, Session};
+use bstr::ByteSlice;
+use std::collections::{BTreeSet, HashMap};
+use std::fmt::Write as _;
+
+/// So many blocks are read again at most, tuple by tuple.
+const BLOCKS_MAX: usize = 4096;
+
+/// At a time: the statement has a place for each line pointer there may be.
+const BLOCKS_PER_READ: usize = 16;
+
+/// What is needed to look for rows by their key.
+pub(super) struct Key<'a> {
+    /// `"schema"."name"`.
+    pub qualified: &'a str,
+    /// Quoted names.
+    pub columns: Vec<String>,
+    /// Their places in what is known of a row.
+    pub slots: Vec<usize>,
+    pub tuples_max: OffsetNumber,
+    pub encoding: &'a str,
+}
+
+impl Key<'_> {
+    /// None if too little is known.
+    fn of(&self, values: &[Value]) -> Option<Vec<Vec<u8>>> {
+        let text = |slot: &usize| match values.get(*slot) {
+            Some(Value::Text(text)) => Some(text.clone()),
+            _ => None,
+        };
+        self.slots.iter().map(text).collect()
+    }
+}
+
+/// Takes out rows of which another version was read, or was lost for certain.
+/// Returns how many blocks were not looked at.
+pub(super) async fn take_out(
+    session: &Session,
+    key: &Key<'_>,
+    places: &Places,
+    keys: &mut Keys,
+) -> Result<usize, ReadError> {
+    let mut by_key: HashMap<Vec<Vec<u8>>, Vec<Ctid>> = HashMap::new();
+    let mut certain = Vec::new();
+    let mut blocks = BTreeSet::new();
+    let beside = places.tuples_by_block();
+    for (at, known) in &keys.rows {
+        let Some(values) = key.of(&known.values) else { continue };
+        if known.certain {
+            certain.push(values);
+            continue;
+        }
+        let elsewhere = known.others.iter().map(|(block, offset)| Ctid::new(*block, *offset));
+        blocks.extend(elsewhere.filter(|at| places.is_readable(*at)).map(|at| at.block));
+        blocks.extend(Some(at.block).filter(|block| beside.contains_key(block)));
+        by_key.entry(values).or_default().push(*at);
+    }
+    let mut take_out = |values: Vec<Vec<u8>>, keys: &mut Keys| {
+        for at in by_key.remove(&values).unwrap_or_default() {
+            keys.rows.remove(&at);
+        }
+    };
+    for values in certain {
+        take_out(values, keys);
+    }
+    let all: Vec<u32> = blocks.into_iter().collect();
+    let looked_at = &all[..all.len().min(BLOCKS_MAX)];
+    for some in looked_at.chunks(BLOCKS_PER_READ) {
+        let Some(sql) = statement(key, places, some) else { continue };
+        let mut copy = session.copy(&sql).await?;
+        while let Some(rows) = copy.next().await? {
+            for row in rows.lines_with_terminator() {
+                let values = fields(row).map(|field| field.map(Vec::from)).collect();
+                if let Some(values) = values {
+                    take_out(values, keys);
+                }
+            }
+        }
+    }
+    Ok(all.len() - looked_at.len())
+}
+
+/// Reads the keys of what is in some blocks, but for lost places.
+fn statement(key: &Key<'_>, places: &Places, blocks: &[u32]) -> Option<String> {
+    let mut list = String::new();
+    for &block in blocks {
+        for offset in 1..=key.tuples_max {
+            if places.is_readable(Ctid::new(block, offset)) {
+                let comma = if list.is_empty() { "" } else { "," };
+                // Writing to a String cannot fail.
+                let _ = write!(list, "{comma}\"({block},{offset})\"");
+            }
+        }
+    }
+    (!list.is_empty()).then(|| {
+        format!(
+            "COPY (SELECT {} FROM ONLY {} WHERE ctid = ANY ('{{{list}}}')) TO STDOUT (ENCODING {})",
+            key.columns.join(", "),
+            key.qualified,
+            crate::server::sql::literal(key.encoding)
+        )
+    })
+}

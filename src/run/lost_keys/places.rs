@@ -1,0 +1,176 @@
+//! The places of one relation that were lost, to be asked of each place that an
+//! index points to. A tuple of which only some columns were had is among them:
+//! the whole row is to be had elsewhere.
+
+use crate::heap::{BlockRange, Ctid, Extent, Status, TidMap};
+use crate::output::manifest;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Behind the last block that there can be.
+const END: u32 = u32::MAX;
+
+/// How a place was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Loss {
+    /// With its whole block.
+    Block {
+        /// The server reads an empty page there, or none, and says nothing: so
+        /// whoever went there by an index has marked its entry as dead.
+        silent: bool,
+    },
+    /// The tuple here was lost: for one that was updated in place (HOT), an
+    /// index points to where the chain of its versions begins.
+    Tuple(Ctid),
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Places {
+    /// In order, without overlap.
+    blocks: Vec<(BlockRange, bool)>,
+    /// Lost tuples of other blocks.
+    tuples: BTreeSet<Ctid>,
+    /// Where an index points to, and the lost tuple that it leads to.
+    roots: BTreeMap<Ctid, Ctid>,
+}
+
+impl Places {
+    /// Of a relation's entry, and of its map: the list in the entry has an end.
+    pub(super) fn of(entry: &manifest::Relation, map: Option<&TidMap>) -> Self {
+        let mut blocks = Vec::new();
+        let mut tuples = Vec::new();
+        for lost in &entry.lost {
+            let silent = lost.cause == crate::dump::Cause::SilentLoss.name();
+            match (lost.first_block, lost.last_block, &lost.ctid) {
+                (Some(first), Some(last), _) => {
+                    blocks.push((BlockRange::new(first, last.saturating_add(1)), silent));
+                }
+                (_, _, Some(ctid)) => tuples.extend(ctid.parse::<Ctid>()),
+                _ if lost.cause == crate::dump::Cause::MissingFile.name() => {
+                    blocks.push((BlockRange::new(0, END), false));
+                }
+                _ => {}
+            }
+        }
+        let is_lost =
+            |e: &&Extent| matches!(e.status, Status::Lost | Status::Fenced | Status::Partial);
+        for e in map.iter().flat_map(|m| m.extents()).filter(is_lost) {
+            let whole_from = e.start.block + u32::from(e.start.offset > 0);
+            blocks.push((BlockRange::new(whole_from, e.end.block), false));
+            tuples.extend(single(e));
+        }
+        Self::new(blocks, &tuples)
+    }
+
+    fn new(mut blocks: Vec<(BlockRange, bool)>, tuples: &[Ctid]) -> Self {
+        blocks.retain(|(range, _)| !range.is_empty());
+        blocks.sort_by_key(|(range, silent)| (range.start, *silent));
+        let mut places = Self::default();
+        for (range, silent) in blocks {
+            let end = places.blocks.last().map_or(0, |(last, _)| last.end);
+            let range = BlockRange::new(range.start.max(end), range.end);
+            if !range.is_empty() {
+                places.blocks.push((range, silent));
+            }
+        }
+        let single = tuples.iter().filter(|t| places.block(t.block).is_none());
+        places.tuples = single.copied().collect();
+        places
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.blocks.is_empty() && self.tuples.is_empty()
+    }
+
+    /// Whether what an index means by this place was lost.
+    pub(super) fn loss(&self, at: Ctid) -> Option<Loss> {
+        let block = self.block(at.block).map(|silent| Loss::Block { silent });
+        let own = || self.tuples.get(&at);
+        block.or_else(|| self.roots.get(&at).or_else(own).copied().map(Loss::Tuple))
+    }
+
+    /// Whether what is at this place itself could be read, if anything is.
+    pub(super) fn is_readable(&self, at: Ctid) -> bool {
+        self.block(at.block).is_none() && !self.tuples.contains(&at)
+    }
+
+    fn block(&self, block: u32) -> Option<bool> {
+        let next = self.blocks.partition_point(|(range, _)| range.start <= block);
+        let (range, silent) = self.blocks.get(next.checked_sub(1)?)?;
+        range.contains(block).then_some(*silent)
+    }
+
+    /// The lost ranges of blocks.
+    pub(super) fn ranges(&self) -> impl Iterator<Item = BlockRange> {
+        self.blocks.iter().map(|(range, _)| *range)
+    }
+
+    /// The lost tuples of blocks that were not lost, by block.
+    pub(super) fn tuples_by_block(&self) -> BTreeMap<u32, Vec<u16>> {
+        let mut by_block: BTreeMap<u32, Vec<u16>> = BTreeMap::new();
+        for lost in &self.tuples {
+            by_block.entry(lost.block).or_default().push(lost.offset);
+        }
+        by_block
+    }
+
+    /// Says that an index points to `root` where it means this lost tuple, or an
+    /// earlier version of it.
+    pub(super) fn leads_to(&mut self, root: Ctid, lost: Ctid) {
+        self.roots.insert(root, lost);
+    }
+}
+
+/// The tuples of an extent that lie in blocks of which it has only a part.
+fn single(e: &Extent) -> Vec<Ctid> {
+    let mut tuples = Vec::new();
+    // A block's last line pointer is not known: as many as fit into the largest.
+    const OFFSETS_MAX: u16 = 1169;
+    if e.start.block == e.end.block {
+        tuples.extend((e.start.offset.max(1)..e.end.offset).map(|o| Ctid::new(e.end.block, o)));
+        return tuples;
+    }
+    if e.start.offset > 0 {
+        tuples.extend((e.start.offset..=OFFSETS_MAX).map(|o| Ctid::new(e.start.block, o)));
+    }
+    tuples.extend((1..e.end.offset).map(|o| Ctid::new(e.end.block, o)));
+    tuples
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_lost_with_its_block_or_by_itself() {
+        let ranges = [(5, 7, true), (6, 9, false), (20, END, false), (3, 3, false)];
+        let blocks = ranges.map(|(a, b, silent)| (BlockRange::new(a, b), silent)).to_vec();
+        let at = Ctid::new;
+        let mut places = Places::new(blocks, &[at(2, 3), at(6, 1)]);
+        let block = |silent| Some(Loss::Block { silent });
+        assert_eq!(places.loss(at(4, 1)), None);
+        assert_eq!(
+            [5, 6, 7, 8].map(|b| places.loss(at(b, 1))),
+            [true, true, false, false].map(block)
+        );
+        assert_eq!((places.loss(at(9, 1)), places.loss(at(19, 1))), (None, None));
+        assert_eq!(places.loss(at(END - 1, 1)), block(false));
+        assert_eq!(places.loss(at(2, 3)), Some(Loss::Tuple(at(2, 3))));
+        assert_eq!(places.loss(at(2, 1)), None);
+        places.leads_to(at(2, 1), at(2, 3));
+        assert_eq!(places.loss(at(2, 1)), Some(Loss::Tuple(at(2, 3))));
+        assert_eq!(places.tuples_by_block(), BTreeMap::from([(2, vec![3])]));
+        let readable = [at(2, 1), at(2, 3), at(5, 1), at(9, 1)].map(|at| places.is_readable(at));
+        assert_eq!(readable, [true, false, false, true]);
+        assert_eq!(places.ranges().count(), 3);
+    }
+
+    #[test]
+    fn a_map_tells_of_parts_of_blocks() {
+        let mut map = TidMap::new(BlockRange::new(0, 10));
+        map.mark(Ctid::new(2, 3), Ctid::new(2, 5), Status::Lost);
+        map.mark(Ctid::new(4, 0), Ctid::new(6, 2), Status::Fenced);
+        let extents = map.extents().iter().filter(|e| e.status != Status::Untried);
+        let tuples: Vec<Ctid> = extents.flat_map(single).collect();
+        assert_eq!(tuples, [Ctid::new(2, 3), Ctid::new(2, 4), Ctid::new(6, 1)]);
+    }
+}
