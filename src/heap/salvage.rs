@@ -27,7 +27,7 @@ use super::ctid::{BlockNumber, BlockRange, Ctid, OffsetNumber};
 use super::map::{Status, TidMap};
 use super::narrow::{Narrow, around};
 use super::open::OpenBlock;
-use super::outcome::{Loss, Outcome, Place, Read, Recorded, Rows};
+use super::outcome::{Limits, Loss, Outcome, Place, Read, Recorded, Rows};
 use std::collections::BTreeMap;
 
 /// So many blocks are read at a time while some columns are read apart: their
@@ -41,7 +41,7 @@ pub struct Salvage {
     blocks: Narrow,
     open: Option<OpenBlock>,
     tagged: bool,
-    tuples_max: OffsetNumber,
+    limits: Limits,
     /// Tuples that took the server down when they were read, by their blocks:
     /// they are not read again. 0: the block did, as a whole.
     killers: BTreeMap<BlockNumber, Vec<OffsetNumber>>,
@@ -53,9 +53,8 @@ pub struct Salvage {
 }
 
 impl Salvage {
-    /// `tuples_max`: the most line pointers of a page.
-    pub fn new(range: BlockRange, tuples_max: OffsetNumber) -> Self {
-        Self::resumed(TidMap::default(), range, tuples_max, [])
+    pub fn new(range: BlockRange, limits: impl Into<Limits>) -> Self {
+        Self::resumed(TidMap::default(), range, limits, [])
     }
 
     /// Goes on with what follows a map in which everything is settled. Tuples
@@ -64,7 +63,7 @@ impl Salvage {
     pub fn resumed(
         mut before: TidMap,
         range: BlockRange,
-        tuples_max: OffsetNumber,
+        limits: impl Into<Limits>,
         killers: impl IntoIterator<Item = Ctid>,
     ) -> Self {
         before.join(TidMap::new(range));
@@ -77,12 +76,12 @@ impl Salvage {
             blocks: Narrow::of(&around(range.start..range.end, by_block.keys().copied()), false),
             open: None,
             tagged: !by_block.is_empty(),
-            tuples_max,
+            limits: limits.into(),
             killers: by_block,
             apart: false,
             holes: Vec::new(),
         };
-        salvage.open_known_killers();
+        salvage.go_on();
         salvage
     }
 
@@ -107,6 +106,7 @@ impl Salvage {
     /// From now on all reads are tagged.
     pub fn tag_all(&mut self) {
         self.tagged = true;
+        self.go_on();
     }
 
     /// From now on some columns are read apart from the others: all reads are
@@ -163,7 +163,7 @@ impl Salvage {
             lost.sort_unstable();
             lost.dedup();
             lost.retain(|&offset| offset > 0);
-            let offsets = 1..u32::from(self.tuples_max) + 1;
+            let offsets = 1..u32::from(self.limits.tuples_max) + 1;
             let others: Vec<_> = around(offsets, lost.iter().map(|&o| u32::from(o)))
                 .into_iter()
                 .filter(|part| !lost.iter().any(|&o| part.start == u32::from(o)))
@@ -179,7 +179,9 @@ impl Salvage {
     /// that came of single tuples, count; the rest is to be read again.
     pub fn cut_short(&mut self, last: Option<Ctid>) -> Recorded {
         let recorded = match self.next_read() {
-            Some(Read::Blocks { range, tagged: true }) if range.len() > 1 => {
+            Some(Read::Blocks { mut range, tagged: true }) if range.len() > 1 => {
+                // It may have been wider than the next one is.
+                range.end = self.blocks.rest().next().map_or(range.end, |part| part.end);
                 let bound = self.done_before(range, last);
                 self.blocks.advance(bound);
                 Recorded::rows(Rows::Undo)
@@ -199,8 +201,13 @@ impl Salvage {
         recorded
     }
 
-    /// A read was taken in: to the next.
+    /// To the next read. After the first, those that are bounded are tagged: no
+    /// frame of a file ends with each, and none is undone as a whole.
     fn go_on(&mut self) {
+        if let Some(blocks) = self.limits.blocks_per_read.filter(|_| !self.is_fresh()) {
+            self.tagged = true;
+            self.blocks.limit(blocks);
+        }
         // Holes of a block that is still open count when it is settled.
         if self.open.is_none() {
             self.holes.clear();
@@ -350,7 +357,7 @@ impl Salvage {
     ) -> Recorded {
         self.map.mark_blocks(BlockRange::new(block, block + 1), Status::Broken);
         let first = last.filter(|l| l.block == block).map_or(0, |l| u32::from(l.offset)) + 1;
-        let tuples = narrow(first..u32::from(self.tuples_max) + 1);
+        let tuples = narrow(first..u32::from(self.limits.tuples_max) + 1);
         self.open = Some(OpenBlock::new(block, tuples, blamed));
         self.settle_if_read(None)
     }
@@ -367,8 +374,8 @@ impl Salvage {
         {
             let came = last.filter(|l| l.block == block && l.offset >= first);
             let from = came.map_or(first, |l| l.offset.saturating_add(1));
-            open.lose_the_rest(from, self.tuples_max);
-            return self.settle_if_read(Some(Loss::Tuples(block, from, self.tuples_max)));
+            open.lose_the_rest(from, self.limits.tuples_max);
+            return self.settle_if_read(Some(Loss::Tuples(block, from, self.limits.tuples_max)));
         }
         let lost = open.record(first, outcome);
         self.settle_if_read(lost.map(|o| Loss::Tuple(Ctid::new(block, o))))
@@ -381,7 +388,7 @@ impl Salvage {
             return Recorded { rows: Rows::Hold, loss };
         };
         let holes = self.holes.contains(&open.block);
-        let class = open.settle(&mut self.map, self.tuples_max, holes);
+        let class = open.settle(&mut self.map, self.limits.tuples_max, holes);
         Recorded { rows: Rows::Settled(class), loss }
     }
 }

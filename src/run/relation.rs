@@ -190,10 +190,10 @@ impl RelationRun {
         index + 1 == self.stretches()
     }
 
-    /// Whether a part of it can be read without reading, or listing, all of it:
-    /// then it can be gone on with, too.
+    /// Whether a part of it can be read without reading all of it: then it can be
+    /// gone on with, too.
     pub(super) fn can_be_narrowed(&self) -> bool {
-        self.relation.heap && self.readable.tid_ranges
+        self.relation.heap
     }
 
     /// Whether it was given up: what is left of it need not be read.
@@ -242,7 +242,7 @@ impl RelationRun {
         earlier.lost.retain(|l| l.is_before(to));
         let killers = || state.killers.iter().filter(|(k, _)| rest.contains(k.block));
         let at = killers().map(|(&k, _)| k);
-        let salvage = Salvage::resumed(earlier.map.clone(), rest, self.readable.tuples_max, at);
+        let salvage = Salvage::resumed(earlier.map.clone(), rest, self.readable.limits(), at);
         let journal = self.files.journal.clone().filter(|_| self.can_be_narrowed());
         let saving = journal.map(|j| Saving::new(j, self.relation.oid, to));
         let (_, findings) = taken_up((&self.log, self.stretches()), earlier, killers());
@@ -301,7 +301,7 @@ impl RelationRun {
     pub(super) async fn salvage(&self, range: BlockRange) -> Salvage {
         let killers = self.state.lock().await.killers.keys().copied().collect::<Vec<_>>();
         let nothing = TidMap::default();
-        Salvage::resumed(nothing, range, self.readable.tuples_max, killers)
+        Salvage::resumed(nothing, range, self.readable.limits(), killers)
     }
 
     /// Whether something was taken in that other snapshots saw differently.

@@ -73,8 +73,14 @@ async fn rows<T>(
     mut keep: impl FnMut(Row) -> Option<T>,
 ) -> Result<Vec<T>, CatalogError> {
     let failed = |source| CatalogError { catalog, source };
+    // Before 12 the oid is a system column: an option asks for it, and it comes
+    // first.
+    let (columns, oids) = match columns.strip_prefix("oid, ") {
+        Some(others) if from.session.server().version < 120_000 => (others, "OIDS, "),
+        _ => (columns, ""),
+    };
     let sql = format!(
-        "COPY pg_catalog.{catalog} ({columns}) TO STDOUT (ENCODING {})",
+        "COPY pg_catalog.{catalog} ({columns}) TO STDOUT ({oids}ENCODING {})",
         super::sql::literal(from.encoding)
     );
     let mut copy = from.session.copy(&sql).await.map_err(failed)?;
@@ -254,7 +260,7 @@ async fn relations(
 }
 
 /// Fills in the columns that COPY can give back: no dropped ones, no generated
-/// ones; identity columns stay.
+/// ones; identity columns stay, and so does the oid of a table that has them.
 async fn columns(
     from: Catalogs<'_>,
     version: u32,
@@ -271,7 +277,11 @@ async fn columns(
     rows(from, "pg_attribute", &list, |r| -> Option<()> {
         let relation = &mut relations[*by_oid.get(&r.number(0))?];
         let attnum: i16 = r.number(2);
+        let type_name = types.get(&r.number::<u32>(3)).map(|t| t.name.clone());
+        let column = Column { name: r.text(1), attnum, type_name: type_name.unwrap_or_default() };
         if attnum <= 0 {
+            // A system column before 12, and no less than any other to its user.
+            relation.columns.extend(Some(column).filter(|c| c.name == "oid"));
             return None;
         }
         relation.physical.push(Attribute {
@@ -283,8 +293,6 @@ async fn columns(
         if r.is(4, "t") {
             return None;
         }
-        let type_name = types.get(&r.number::<u32>(3)).map(|t| t.name.clone());
-        let column = Column { name: r.text(1), attnum, type_name: type_name.unwrap_or_default() };
         match r.text(7).is_empty() {
             true => relation.columns.push(column),
             false => relation.left_out.push(column),

@@ -43,6 +43,7 @@ pub fn readable(session: &Session, relation: &Relation) -> Result<Readable, Stri
         tid_ranges: server.version >= 140_000,
         tuples_max: tuples_per_page_max(server.block_size),
         block_size: server.block_size,
+        oids: relation.columns.first().is_some_and(|c| c.attnum < 0),
     })
 }
 

@@ -1,9 +1,14 @@
 //! Every SQL text that is sent, but for the catalogs' (`catalog.rs`). Pure.
 //! None of them writes.
 
-use crate::heap::{BlockRange, Ctid, Read};
+use crate::heap::{BlockRange, Ctid, Limits, Read};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+
+/// Before PostgreSQL 14 a read of blocks lists their TIDs: of so many at most.
+/// That makes some 20,000 at 8 kB (1 MB on the server); wider ones were no
+/// faster, narrower ones than 32 slower.
+const BLOCKS_PER_TID_ARRAY: u32 = 64;
 
 /// An identifier in double quotes.
 pub fn ident(name: &str) -> String {
@@ -32,11 +37,20 @@ pub struct Readable {
     /// The most line pointers of a page.
     pub tuples_max: u16,
     pub block_size: u32,
+    /// Whether the first column is the oid, which is a system column before
+    /// PostgreSQL 12, and no part of a COPY that does not ask for it.
+    pub oids: bool,
 }
 
 impl Readable {
-    fn to_stdout(&self, what: &str) -> String {
-        format!("COPY {what} TO STDOUT (ENCODING {})", literal(&self.encoding))
+    /// What bounds its reads.
+    pub fn limits(&self) -> Limits {
+        let blocks_per_read = (!self.tid_ranges).then_some(BLOCKS_PER_TID_ARRAY);
+        Limits { tuples_max: self.tuples_max, blocks_per_read }
+    }
+
+    fn to_stdout(&self, what: &str, options: &str) -> String {
+        format!("COPY {what} TO STDOUT ({options}ENCODING {})", literal(&self.encoding))
     }
 
     fn select(&self, tagged: bool, condition: &str) -> String {
@@ -48,7 +62,8 @@ impl Readable {
         let list: Vec<&str> = tag.chain(columns.iter().map(String::as_str)).collect();
         let list = list.join(", ");
         let gap = if list.is_empty() { "" } else { " " };
-        self.to_stdout(&format!("(SELECT {list}{gap}FROM ONLY {}{condition})", self.qualified))
+        let query = format!("(SELECT {list}{gap}FROM ONLY {}{condition})", self.qualified);
+        self.to_stdout(&query, "")
     }
 
     /// All of it, in one go.
@@ -56,10 +71,14 @@ impl Readable {
         if !self.plain {
             return self.select(false, "");
         }
-        match self.columns.as_slice() {
+        let (named, options) = match self.columns.as_slice() {
+            [_, named @ ..] if self.oids => (named, "OIDS, "),
+            named => (named, ""),
+        };
+        match named {
             // An empty list in parentheses is a syntax error.
-            [] => self.to_stdout(&self.qualified),
-            columns => self.to_stdout(&format!("{} ({})", self.qualified, columns.join(", "))),
+            [] => self.to_stdout(&self.qualified, options),
+            named => self.to_stdout(&format!("{} ({})", self.qualified, named.join(", ")), options),
         }
     }
 
@@ -255,6 +274,7 @@ mod tests {
             tid_ranges: true,
             tuples_max: 291,
             block_size: 8192,
+            oids: false,
         }
     }
 
@@ -291,6 +311,15 @@ mod tests {
             r.part(&untagged),
             r#"COPY (SELECT FROM ONLY "a""b"."../x" WHERE ctid >= '(0,0)' AND ctid < '(1,0)') TO STDOUT (ENCODING 'UTF8')"#
         );
+    }
+
+    #[test]
+    fn oids_that_are_a_system_column_come_first() {
+        let oid = Readable { columns: vec![ident("oid")], oids: true, ..hostile() };
+        let more = Readable { columns: vec![ident("oid"), ident("id")], ..oid.clone() };
+        assert_eq!(more.whole(), r#"COPY "a""b"."../x" ("id") TO STDOUT (OIDS, ENCODING 'UTF8')"#);
+        assert_eq!(oid.whole(), r#"COPY "a""b"."../x" TO STDOUT (OIDS, ENCODING 'UTF8')"#);
+        assert!(more.probe().starts_with(r#"COPY (SELECT ctid, "oid", "id" FROM"#));
     }
 
     #[test]
