@@ -199,7 +199,9 @@ mod tests {
         [tid(own).as_slice(), &info.to_le_bytes(), rest].concat()
     }
 
-    fn all(page: &[u8]) -> Option<Vec<(u16, bool, Vec<Tid>, Vec<u8>)>> {
+    type Whole = (u16, bool, Vec<Tid>, Vec<u8>);
+
+    fn all(page: &[u8]) -> Option<Vec<Whole>> {
         let items = leaf_items(page)?;
         Some(items.map(|i| (i.offset, i.dead, i.tids().collect(), i.key.to_vec())).collect())
     }
