@@ -2,8 +2,10 @@
 //! text, and what an error means. `tokio_postgres` is named nowhere else.
 
 pub mod blocking;
+pub mod blocks;
 pub mod catalog;
 pub mod connect;
+mod copy;
 pub mod copy_text;
 mod error;
 mod facts;

@@ -42,8 +42,10 @@ pub(super) async fn find_chunks(
         let came = async {
             let mut copy = at.session.copy(&sql).await?;
             phase = Phase::Rows;
+            let mut came = 0;
             while let Some(bytes) = copy.next().await? {
                 for row in bytes.split_inclusive(|&b| b == b'\n') {
+                    came += 1;
                     let Some((tag, rest)) = split_tag(row) else { continue };
                     let mut fields = raw_fields(rest).map(number);
                     let place = Ctid::parse(tag);
@@ -55,7 +57,7 @@ pub(super) async fn find_chunks(
                     }
                 }
             }
-            Ok::<_, ReadError>(())
+            copy.check(came)
         };
         let outcome = match came.await {
             Ok(()) => Outcome::Complete,
@@ -89,14 +91,16 @@ pub(super) async fn read_chunks(
         let came = async {
             let mut copy = at.session.copy(&sql).await?;
             phase = Phase::Rows;
+            let mut came = 0;
             while let Some(bytes) = copy.next().await? {
+                came += 1;
                 let mut fields = raw_fields(&bytes);
                 let seq = fields.next().and_then(|f| std::str::from_utf8(f).ok()?.parse().ok());
                 // bytea's hex form, its backslash escaped.
                 let data = fields.next().and_then(|f| from_hex(f.strip_prefix(b"\\\\x")?));
                 chunks.extend(seq.zip(data));
             }
-            Ok::<_, ReadError>(())
+            copy.check(came)
         };
         let Err(error) = came.await else { continue };
         match not_read(&at, error, phase).await {

@@ -128,7 +128,9 @@ impl Catalogs<'_> {
 /// Whether nothing more can be asked in this session, or not in this way.
 fn ends_all(error: &ReadError) -> bool {
     let code = error.sqlstate();
-    code.is_empty() || is_untranslatable(code) || error.is_shortage()
+    // Rows that are lost on their way are no damage of the catalog.
+    let miscounted = matches!(error, ReadError::Miscounted { .. });
+    code.is_empty() || is_untranslatable(code) || error.is_shortage() || miscounted
 }
 
 /// All of a catalog in one go.
@@ -143,14 +145,19 @@ async fn plain<T>(
         Err(error) => error,
         Ok(mut copy) => {
             phase = Phase::Rows;
+            let mut came = 0;
             loop {
                 match copy.next().await {
                     Ok(Some(bytes)) => {
                         for line in bytes.lines_with_terminator() {
+                            came += 1;
                             rows.extend(keep(Row(fields(line).collect())));
                         }
                     }
-                    Ok(None) => return Ok(Ok(rows)),
+                    Ok(None) => match copy.check(came) {
+                        Ok(()) => return Ok(Ok(rows)),
+                        Err(error) => break error,
+                    },
                     Err(error) => break error,
                 }
             }
@@ -188,15 +195,16 @@ async fn salvage<T>(
             damage.to_its_end = true;
             break;
         };
-        let mut last = None;
+        let (mut last, mut came) = (None, 0);
         let sql = readable.part(&read);
         let error = match session.copy(&sql).await {
             Err(error) => Some((error, Phase::Start)),
             Ok(mut copy) => loop {
                 match copy.next().await {
-                    Ok(None) => break None,
+                    Ok(None) => break copy.check(came).err().map(|e| (e, Phase::Rows)),
                     Err(error) => break Some((error, Phase::Rows)),
                     Ok(Some(bytes)) => {
+                        came += bytes.lines_with_terminator().count() as u64;
                         for (ctid, rest) in bytes.lines_with_terminator().filter_map(tagged) {
                             last = Some(ctid);
                             rows.extend(keep(Row(fields(rest).collect())).map(|t| (ctid, t)));
