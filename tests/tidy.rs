@@ -17,7 +17,7 @@ const ARROW: &[(&str, &[&str])] = &[
     ("advice", &["output"]),
     ("report", &["output"]),
     ("dump", &["heap", "output", "page", "progress", "server"]),
-    ("run", &["advice", "dump", "heap", "output", "progress", "server"]),
+    ("run", &["advice", "dump", "heap", "output", "page", "progress", "server"]),
     ("list", &["report", "run", "server"]),
     ("cli", &["output", "run", "server"]),
     ("show", &["cli", "progress", "report"]),
