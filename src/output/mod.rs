@@ -19,10 +19,12 @@ pub mod error_log;
 mod fault_point;
 pub mod journal;
 pub mod manifest;
+pub mod pages;
 mod redact;
 
 pub use codec::Codec;
 pub use dir::DumpDir;
 pub use error::OutputError;
 pub use frame::open_rows;
+pub use pages::PageFiles;
 pub use rows::{Mark, Piece, RowWriter};

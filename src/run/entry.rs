@@ -54,6 +54,7 @@ pub(super) fn described(relation: &Relation, in_recovery: bool) -> manifest::Rel
         lost_omitted: 0,
         errors: None,
         map: None,
+        pages: None,
         sequence: None,
         large_objects: None,
         advice: Vec::new(),

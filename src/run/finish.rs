@@ -56,6 +56,7 @@ impl Run {
             relation.advice.extend(advice(relation));
         }
         self.warn_of_the_whole(&server, crashes, data_of(&relations, &snapshots));
+        self.warn_of_pages();
         let (started, resumed) = self.began();
         let status = status_of(&relations, self.progress.stopped());
         let manifest = Manifest {

@@ -19,10 +19,13 @@ mod relation;
 mod resume;
 mod sequences;
 mod silent;
+mod unchecked;
 
 pub use generation::ServerGone;
 pub use silent::CheckCounts;
+pub use unchecked::Unchecked;
 
+use crate::dump::PageSource;
 use crate::output::journal::{Journal, Record};
 use crate::output::{Codec, DumpDir, OutputError, manifest, space};
 use crate::progress::Progress;
@@ -70,6 +73,8 @@ pub struct RunOptions {
     pub check_counts: CheckCounts,
     /// Stop at the first damage.
     pub fail_fast: bool,
+    /// What is to be read although it is known to be bad.
+    pub unchecked: Unchecked,
     /// What was typed, for the manifest.
     pub asked: BTreeMap<String, serde_json::Value>,
 }
@@ -90,6 +95,8 @@ pub enum RunError {
     Selection(String),
     #[error("{0}")]
     Resume(String),
+    #[error("{0}")]
+    Unchecked(String),
 }
 
 pub(crate) struct Run {
@@ -109,6 +116,7 @@ pub(crate) struct Run {
     /// The relations that are read, as the catalogs described them.
     read: Mutex<Arc<HashMap<u32, Relation>>>,
     started: jiff::Timestamp,
+    source: PageSource,
     /// Whether it ends by an error: nothing that is not complete is finished then.
     broken: AtomicBool,
 }
@@ -117,7 +125,7 @@ pub(crate) struct Run {
 /// could not be done.
 pub async fn run(
     target: Target,
-    options: RunOptions,
+    mut options: RunOptions,
     progress: Arc<Progress>,
 ) -> Result<manifest::Manifest, RunError> {
     let started = jiff::Timestamp::now();
@@ -125,6 +133,7 @@ pub async fn run(
         Generations::begin(target, options.timeouts, options.crash_wait, progress.clone()).await?;
     let (first, inventory) = generations.inventory().await?;
     check_selection(&options, &inventory, &first.session.server().database)?;
+    let warnings = options.unchecked.check(&first.session).await?;
     let output = match &options.dir {
         Some(path) => {
             space::check(path, options.min_free)?;
@@ -140,6 +149,7 @@ pub async fn run(
         generations.follow(&earlier.snapshots, journal.clone()).await?;
     }
     let run = Arc::new(Run {
+        source: PageSource::new(options.unchecked.on_primary),
         options,
         progress,
         generations,
@@ -155,7 +165,7 @@ pub async fn run(
         started,
         broken: AtomicBool::new(false),
     });
-    for warning in &inventory.warnings {
+    for warning in inventory.warnings.iter().chain(&warnings) {
         tracing::warn!("{warning}");
         run.warn(warning.clone());
     }

@@ -38,6 +38,9 @@ pub struct Relation {
     /// The file that says what became of every part of the heap.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub map: Option<String>,
+    /// Images of damaged pages, where there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pages: Option<Pages>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sequence: Option<Sequence>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -179,6 +182,16 @@ impl Lost {
     pub fn is_before(&self, block: u32) -> bool {
         self.block().is_some_and(|b| b < block)
     }
+}
+
+/// Damaged pages as they lay on the server's disk: `main.<block>.page` in
+/// `folder`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pages {
+    pub folder: String,
+    pub count: u64,
+    /// How many more the last run did not keep, since there were too many.
+    pub omitted: u64,
 }
 
 /// The log of errors, in `path` unless there are none.
