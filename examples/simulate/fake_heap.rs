@@ -182,8 +182,7 @@ impl FakeHeap {
         mut cut: impl FnMut(&Read) -> Option<usize>,
     ) -> Salvage {
         let mut held: Vec<Ctid> = Vec::new();
-        while let Some(read) = salvage.next_read().filter(|_| result.stop_at != Some(result.reads))
-        {
+        while salvage.next_read().is_some() && result.stop_at != Some(result.reads) {
             result.reads += 1;
             let apart = result.apart_at.is_some_and(|at| result.reads >= at);
             if apart {
