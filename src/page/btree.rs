@@ -191,7 +191,10 @@ mod tests {
         [tid(own).as_slice(), &info.to_le_bytes(), rest].concat()
     }
 
-    fn all(page: &[u8]) -> Option<Vec<(u16, bool, Vec<Tid>, Vec<u8>)>> {
+    /// Number, whether it is dead, places, key.
+    type Told = (u16, bool, Vec<Tid>, Vec<u8>);
+
+    fn all(page: &[u8]) -> Option<Vec<Told>> {
         let items = leaf_items(page)?;
         Some(items.map(|i| (i.offset, i.dead, i.tids().collect(), i.key.to_vec())).collect())
     }
