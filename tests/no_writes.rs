@@ -75,16 +75,16 @@ fn assert_every_way(sent: &BTreeSet<String>, tid_ranges: bool, at: &str) {
         ("tuples", r"^COPY \(SELECT ctid, I.* WHERE ctid = ANY \(S\)"),
         ("the first rows", r" LIMIT \d+\) TO STDOUT"),
         ("can it be planned", r"WHERE ctid = S\) TO STDOUT"),
-        ("how large is the value", r"^SELECT GREATEST\(0"),
+        ("how large is the value", r"GREATEST\(0"),
         ("a sequence", r"^SELECT 0, last_value"),
         ("rows by an index", r"^EXPLAIN SELECT pg_catalog.count"),
         ("the length of a file", r"^SELECT relpages"),
     ];
     let sent: Vec<String> = sent.iter().map(|sql| without_names(sql)).collect();
     for (way, pattern) in ways {
-        // Without ranges nothing is known of the first rows.
         let pattern = Regex::new(pattern).expect("a pattern");
         let gone = sent.iter().any(|sql| pattern.is_match(sql));
+        // Without ranges nothing is known of the first rows.
         assert!(gone || way == "the first rows" && !tid_ranges, "{at}: {way} was not tried");
     }
 }

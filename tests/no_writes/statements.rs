@@ -2,14 +2,15 @@
 //! the server to hold against it.
 
 use regex::Regex;
+use std::sync::LazyLock;
 
 /// What a statement may look like, names and strings left out: nothing else is
 /// sent. A SELECT writes only by the functions that it calls.
 const STATEMENTS: &[&str] = &[
     r"SELECT .*",
     r"WITH heap AS \(SELECT .*",
-    r"COPY (\w+\.\w+|I\.I)( \([\w, ]+\))? TO STDOUT \(ENCODING S\)",
-    r"COPY \(SELECT .*\) TO STDOUT \(ENCODING S\)",
+    r"COPY ((pg_catalog\.)?pg_\w+|I\.I)( \([\w, ]+\))? TO STDOUT \(ENCODING S\)",
+    r"COPY \(SELECT .*\) TO STDOUT \((ENCODING S|FORMAT binary)\)",
     r"EXPLAIN SELECT .*",
     r"LOCK TABLE ONLY I\.I IN ACCESS SHARE MODE",
     r"SET( LOCAL)? \w+ TO .*",
@@ -24,8 +25,8 @@ const STATEMENTS: &[&str] = &[
 /// What makes a SELECT write, or keeps others from writing.
 const NEVER: &str = r"\b(INTO|UPDATE|SHARE|INSERT|DELETE|MERGE|CALL|DO|NEXTVAL|SETVAL)\b";
 
-/// The functions that are called, all of `pg_catalog`: none of them changes
-/// anything. `pg_export_snapshot` makes a small file that ends with its session.
+/// The functions that are called, all of `pg_catalog` (the search path has
+/// nothing else): none of them changes anything. `pg_export_snapshot` makes a small file that ends with its session.
 const FUNCTIONS: &[&str] = &[
     "count",
     "current_database",
@@ -55,37 +56,41 @@ const FUNCTIONS: &[&str] = &[
 ];
 
 /// Words that stand before a parenthesis and are no functions.
-const SYNTAX: &[&str] =
-    &["AND", "ANY", "ARRAY", "AS", "COPY", "EXISTS", "GREATEST", "IN", "STDOUT"];
+const SYNTAX: &[&str] = &[
+    "AND", "ANY", "ARRAY", "AS", "COALESCE", "COPY", "EXISTS", "FROM", "GREATEST", "I", "I.I",
+    "IN", "JOIN", "STDOUT",
+];
+
+fn pattern(text: &str) -> Regex {
+    Regex::new(text).expect("a pattern")
+}
 
 /// Names and strings are taken out, so that nothing in them is taken for SQL.
 pub(super) fn without_names(sql: &str) -> String {
-    let strings = Regex::new(r"'([^']|'')*'").expect("a pattern");
-    let names = Regex::new(r#""([^"]|"")*""#).expect("a pattern");
-    names.replace_all(&strings.replace_all(sql, "S"), "I").into_owned()
+    static STRINGS: LazyLock<Regex> = LazyLock::new(|| pattern(r"'([^']|'')*'"));
+    static NAMES: LazyLock<Regex> = LazyLock::new(|| pattern(r#""([^"]|"")*""#));
+    NAMES.replace_all(&STRINGS.replace_all(sql, "S"), "I").into_owned()
 }
 
 /// What is wrong with a statement, or with one of several that are sent at once.
 pub(super) fn complaint(sql: &str) -> Option<String> {
-    let shapes: Vec<Regex> =
-        STATEMENTS.iter().map(|s| Regex::new(&format!("(?s)^{s}$")).expect("a pattern")).collect();
-    let never = Regex::new(&format!("(?i){NEVER}")).expect("a pattern");
-    let calls = Regex::new(r"([\w.]+)\s*\(").expect("a pattern");
+    static SHAPES: LazyLock<Vec<Regex>> =
+        LazyLock::new(|| STATEMENTS.iter().map(|s| pattern(&format!("(?s)^{s}$"))).collect());
+    static WORDS: LazyLock<Regex> = LazyLock::new(|| pattern(&format!("(?i){NEVER}")));
+    static CALLS: LazyLock<Regex> = LazyLock::new(|| pattern(r"([\w.]+)\s*\("));
+    // COPY of a catalog names its columns in parentheses.
+    static CATALOG: LazyLock<Regex> = LazyLock::new(|| pattern(r"^COPY (pg_catalog\.)?pg_\w+ \("));
     for statement in without_names(sql).split(';').map(str::trim).filter(|s| !s.is_empty()) {
-        if !shapes.iter().any(|shape| shape.is_match(statement)) {
+        if !SHAPES.iter().any(|shape| shape.is_match(statement)) {
             return Some(format!("of no known kind: {statement}"));
         }
         let locks = statement.starts_with("LOCK TABLE");
-        if let Some(word) = never.find(statement).filter(|_| !locks) {
+        if let Some(word) = WORDS.find(statement).filter(|_| !locks) {
             return Some(format!("{}: {statement}", word.as_str()));
         }
-        // COPY of a catalog names its columns in parentheses.
-        let catalog = Regex::new(r"^COPY pg_catalog\.\w+ \(").expect("a pattern");
-        for call in calls.captures_iter(&catalog.replace(statement, "COPY (")) {
-            let known = match call[1].strip_prefix("pg_catalog.") {
-                Some(function) => FUNCTIONS.contains(&function),
-                None => SYNTAX.contains(&&call[1]) || matches!(&call[1], "I" | "I.I"),
-            };
+        for call in CALLS.captures_iter(&CATALOG.replace(statement, "COPY (")) {
+            let name = call[1].strip_prefix("pg_catalog.").unwrap_or(&call[1]);
+            let known = FUNCTIONS.contains(&name) || SYNTAX.contains(&name);
             if !known {
                 return Some(format!("calls {}: {statement}", &call[1]));
             }
