@@ -3,10 +3,11 @@
 //! Options are those that users of pg_dump, psql and pg_amcheck know: `-h` is
 //! the host, help is `--help` or `-?`.
 
+mod unchecked;
 mod units;
 
 use crate::output::Codec;
-use crate::run::{CheckCounts, RunOptions};
+use crate::run::{CheckCounts, RunOptions, Unchecked};
 use crate::server::connect::{ConnectArgs, ConnectError, PasswordPrompt, Target};
 use crate::server::inventory::Selection;
 use crate::server::pattern::Pattern;
@@ -16,6 +17,7 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
+use unchecked::UncheckedArgs;
 use units::{duration, size, size_or_none};
 
 const EXIT_CODES: &str = "\
@@ -85,6 +87,8 @@ pub struct DumpArgs {
     selection: SelectionArgs,
     #[command(flatten)]
     reading: ReadingArgs,
+    #[command(flatten)]
+    unchecked: UncheckedArgs,
     #[command(flatten)]
     pub showing: ShowingArgs,
     /// Directory to write to; it must not exist, or be empty
@@ -338,6 +342,7 @@ impl ReadingArgs {
                 When::Never => CheckCounts::Never,
             },
             fail_fast: self.fail_fast,
+            unchecked: Unchecked::default(),
             asked,
         })
     }
@@ -357,6 +362,7 @@ impl DumpArgs {
         options.codec = self.compress;
         options.asked.insert("compress".to_owned(), json!(self.compress.to_string()));
         options.asked.insert("min_free".to_owned(), json!(self.min_free));
+        options.unchecked = self.unchecked.meant(&mut options.asked);
         Ok((self.connection.target()?, options))
     }
 }

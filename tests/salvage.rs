@@ -5,7 +5,7 @@
 mod fake_heap;
 
 use fake_heap::{Bad, FakeHeap, Result};
-use pg_salvage::heap::{BlockRange, Ctid, Loss, Read, Salvage, Status, stretches};
+use pg_salvage::heap::{BlockRange, Ctid, Known, Loss, Read, Salvage, Status, TidMap, stretches};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,20 +31,40 @@ fn is_partial(heap: &FakeHeap, at: Ctid) -> bool {
     matches!(heap.bad.get(&at.block), Some(Bad::Columns(t)) if t.contains(&at.offset))
 }
 
+/// A page that can be read unchecked, whatever else is wrong with it.
+fn any_block() -> impl Strategy<Value = Bad> {
+    let whole = || bad_block().prop_filter("rows", |b| !matches!(b, Bad::Columns(_)));
+    let unchecked = prop_oneof![Just(Bad::Tuples(Vec::new())), whole()]
+        .prop_map(|bad| Bad::Unchecked(Box::new(bad)));
+    prop_oneof![whole(), unchecked]
+}
+
+/// The tuples that fail, of those of a page.
+fn tuples(bad: &Bad) -> Vec<u16> {
+    match bad {
+        Bad::Page => (1..=8).collect(),
+        Bad::Tuples(t) | Bad::Toast(t) | Bad::Visibility(t) | Bad::Killers(t) => t.clone(),
+        Bad::Columns(_) => Vec::new(),
+        Bad::Unchecked(bad) => tuples(bad),
+    }
+}
+
 /// The tuples that fail, and the blocks in which damage is.
 fn truth(heap: &FakeHeap, blocks: u32) -> (BTreeSet<Ctid>, BTreeSet<u32>) {
     let (mut bad_tuples, mut bad_blocks) = (BTreeSet::new(), BTreeSet::new());
     for (&block, bad) in heap.bad.range(..blocks) {
         let tuples: Vec<u16> = match bad {
             Bad::Page => (1..=heap.tuples).collect(),
-            Bad::Tuples(t) | Bad::Toast(t) | Bad::Visibility(t) | Bad::Killers(t) => t.clone(),
             // Had in part, and counted by themselves.
             Bad::Columns(_) => continue,
+            bad => tuples(bad),
         };
         if heap.live(block) {
             bad_tuples.extend(tuples.into_iter().map(|o| Ctid::new(block, o)));
         }
-        if matches!(bad, Bad::Page) || (heap.live(block) && !matches!(bad, Bad::Toast(_))) {
+        if matches!(bad, Bad::Page | Bad::Unchecked(_))
+            || (heap.live(block) && !matches!(bad, Bad::Toast(_)))
+        {
             bad_blocks.insert(block);
         }
     }
@@ -104,7 +124,7 @@ proptest! {
             result.clean.retain(|c| c.block < to);
             result.suspect.retain(|c| c.block < to);
             let before = salvage.map().part(BlockRange::new(0, to));
-            salvage = Salvage::resumed(before, BlockRange::new(to, blocks), TUPLES_MAX, killers.iter().copied());
+            salvage = Salvage::resumed(before, BlockRange::new(to, blocks), TUPLES_MAX, Known { killers: killers.iter().copied().collect(), ..Known::default() });
         }
         let crashes = result.crashes;
         result.stop_at = None;
@@ -149,6 +169,56 @@ proptest! {
             prop_assert_eq!(done.map().status(tuple), Some(Status::Partial));
         }
         prop_assert!(done.map().extents().iter().all(|e| e.status.is_final()));
+    }
+
+    #[test]
+    fn a_page_that_is_read_unchecked_gives_suspect_rows_and_is_never_trusted(
+        blocks in 1u32..60,
+        bad in prop::collection::btree_map(0u32..60, any_block(), 0..8),
+        evict_every in prop_oneof![Just(0u64), 2u64..9],
+        stops in prop::collection::vec(0u64..20, 0..4),
+        cuts in prop::collection::vec((any::<bool>(), 0usize..60), 0..20),
+    ) {
+        let heap = FakeHeap { bad, tuples: 8, live_every: 1 };
+        let known = |killers: &BTreeSet<Ctid>, pages: &BTreeSet<u32>| Known {
+            killers: killers.iter().copied().collect(),
+            unchecked: Some(pages.clone()),
+        };
+        let (mut result, mut killers) = (Result { evict_every, ..Result::default() }, BTreeSet::new());
+        let mut from = TidMap::default();
+        let mut cuts = cuts.into_iter();
+        let mut done = None;
+        for stop in stops.into_iter().map(Some).chain([None]) {
+            result.stop_at = stop.map(|s| result.reads + s);
+            let to = from.settled_to();
+            let known = known(&killers, &result.unchecked);
+            let salvage = Salvage::resumed(from, BlockRange::new(to, blocks), TUPLES_MAX, known);
+            let salvage = heap.salvage_with(salvage, &mut result, |_| match cuts.next() {
+                Some((true, rows)) => Some(rows),
+                _ => None,
+            });
+            killers.extend(result.lost.iter().filter_map(|l| match l {
+                Loss::Tuple(at) if matches!(heap.bad.get(&at.block), Some(Bad::Killers(_))) => Some(*at),
+                _ => None,
+            }));
+            let to = salvage.map().settled_to();
+            result.clean.retain(|c| c.block < to);
+            result.suspect.retain(|c| c.block < to);
+            from = salvage.map().part(BlockRange::new(0, to));
+            done = Some(salvage);
+        }
+        let (bad_tuples, bad_blocks) = truth(&heap, blocks);
+        let good = (0..blocks).flat_map(|b| (1..=8).map(move |o| Ctid::new(b, o))).filter(|c| !bad_tuples.contains(c));
+        let (suspect, clean): (Vec<_>, Vec<_>) = good.partition(|c| bad_blocks.contains(&c.block));
+        prop_assert_eq!(result.clean, clean);
+        prop_assert_eq!(result.suspect, suspect);
+        prop_assert_eq!(result.trusted, BTreeSet::new());
+        let map = done.expect("the last is not stopped");
+        for tuple in bad_tuples {
+            prop_assert_eq!(map.map().status(tuple), Some(Status::Lost));
+        }
+        let unchecked = heap.bad.range(..blocks).filter(|(_, b)| matches!(b, Bad::Unchecked(_) | Bad::Page));
+        prop_assert_eq!(result.unchecked.into_iter().collect::<Vec<_>>(), unchecked.map(|(&b, _)| b).collect::<Vec<_>>());
     }
 
     #[test]

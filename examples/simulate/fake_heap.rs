@@ -6,7 +6,7 @@
 use pg_salvage::heap::{
     BlockNumber, Ctid, Loss, OffsetNumber, Outcome, Place, Read, RowClass, Rows, Salvage,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What is wrong with a block.
 #[derive(Clone, Debug)]
@@ -24,6 +24,8 @@ pub enum Bad {
     Visibility(Vec<OffsetNumber>),
     /// Reading one of these takes the server down.
     Killers(Vec<OffsetNumber>),
+    /// The server cannot read the page; read unchecked, it is one with these.
+    Unchecked(Box<Bad>),
 }
 
 /// Rows that fit into the server's send buffer.
@@ -59,6 +61,30 @@ pub struct Result {
     /// From this read on columns are read apart.
     pub apart_at: Option<u64>,
     pub lost: Vec<Loss>,
+    /// Of each so many unchecked reads one finds that the page has left the
+    /// server's cache. 0: none does.
+    pub evict_every: u64,
+    /// Blocks that were read unchecked, and those of them that were then read as
+    /// if nothing was wrong with them.
+    pub unchecked: BTreeSet<BlockNumber>,
+    pub trusted: BTreeSet<BlockNumber>,
+}
+
+impl Result {
+    /// Notes how blocks are read; a page that is read unchecked may be gone.
+    fn evicted(&mut self, salvage: &Salvage, read: &Read) -> Option<Stop> {
+        let range = match *read {
+            Read::Blocks { range, .. } => range.start..range.end,
+            Read::Tuples { block, .. } => block..block + 1,
+        };
+        let Some(block) = salvage.unchecked() else {
+            self.trusted.extend(self.unchecked.range(range));
+            return None;
+        };
+        self.unchecked.insert(block);
+        let is_gone = self.evict_every > 0 && self.reads.is_multiple_of(self.evict_every);
+        is_gone.then(|| Stop { at: Ctid::start_of(block), place: Place::Page(block), crash: false })
+    }
 }
 
 impl FakeHeap {
@@ -68,7 +94,7 @@ impl FakeHeap {
 
     /// Whether a read fails.
     pub fn fails(&self, read: &Read) -> bool {
-        self.stop(read).is_some()
+        self.stop(read, None).is_some()
     }
 
     /// Whether a tuple is had without some of its columns.
@@ -83,16 +109,21 @@ impl FakeHeap {
         Self { bad, ..*self }
     }
 
-    /// Where a read stops, if it does.
-    fn stop(&self, read: &Read) -> Option<Stop> {
+    /// Where a read stops, if it does. One block may be read unchecked.
+    fn stop(&self, read: &Read, unchecked: Option<BlockNumber>) -> Option<Stop> {
+        let seen = |block: BlockNumber, bad: &Bad| match bad {
+            Bad::Unchecked(bad) if unchecked == Some(block) => (**bad).clone(),
+            bad => bad.clone(),
+        };
         match *read {
             Read::Blocks { range, .. } => self
                 .bad
                 .range(range.start..range.end)
-                .find_map(|(&block, bad)| in_range(block, bad, self.live(block))),
+                .find_map(|(&block, bad)| in_range(block, &seen(block, bad), self.live(block))),
             Read::Tuples { block, first, last } => {
-                let (bad, place, crash) = match self.bad.get(&block)? {
-                    Bad::Page => {
+                let bad = seen(block, self.bad.get(&block)?);
+                let (bad, place, crash) = match &bad {
+                    Bad::Page | Bad::Unchecked(_) => {
                         return Some(Stop {
                             at: Ctid::new(block, first),
                             place: Place::Page(block),
@@ -135,7 +166,7 @@ impl FakeHeap {
         }
         while let Some(read) = salvage.next_read() {
             result.reads += 1;
-            let stop = self.stop(&read);
+            let stop = self.stop(&read, salvage.unchecked());
             let recorded = salvage.record(self.outcome(&read, stop.as_ref(), &[], false));
             result.lost.extend(recorded.loss);
         }
@@ -158,7 +189,11 @@ impl FakeHeap {
                 salvage.read_apart();
             }
             let Some(read) = salvage.next_read() else { break };
-            let stop = if apart { self.apart().stop(&read) } else { self.stop(&read) };
+            let unchecked = salvage.unchecked();
+            let stop = result.evicted(&salvage, &read).or_else(|| match apart {
+                true => self.apart().stop(&read, unchecked),
+                false => self.stop(&read, unchecked),
+            });
             let mut rows = self.rows(&read, stop.as_ref());
             let tagged = !matches!(read, Read::Blocks { tagged: false, .. });
             let undo = |rows: &[Ctid], result: &mut Result| {
@@ -208,7 +243,7 @@ impl FakeHeap {
     /// One read of the salvage, its rows left aside.
     pub fn step(&self, mut salvage: Salvage) -> Salvage {
         if let Some(read) = salvage.next_read() {
-            let stop = self.stop(&read);
+            let stop = self.stop(&read, salvage.unchecked());
             let rows = self.rows(&read, stop.as_ref());
             salvage.record(self.outcome(&read, stop.as_ref(), &rows, true));
         }
@@ -244,7 +279,7 @@ impl FakeHeap {
 fn in_range(block: BlockNumber, bad: &Bad, live: bool) -> Option<Stop> {
     let at = |o: Option<&OffsetNumber>| o.filter(|_| live).map(|&o| Ctid::new(block, o));
     let (at, place, crash) = match bad {
-        Bad::Page => (Some(Ctid::start_of(block)), Place::Page(block), false),
+        Bad::Page | Bad::Unchecked(_) => (Some(Ctid::start_of(block)), Place::Page(block), false),
         Bad::Tuples(t) => (at(t.iter().min()), Place::Unknown, false),
         Bad::Toast(t) | Bad::Columns(t) => (at(t.iter().min()), Place::Elsewhere, false),
         Bad::Visibility(t) => {

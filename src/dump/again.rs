@@ -5,6 +5,7 @@
 //! read once more, with tags: that touches nothing that was not read before, so
 //! it is no risk, and what is left begins close to the place that is to blame.
 
+use super::pages::save_open;
 use super::rows::take_in;
 use super::{End, Reading, Stretch, cut_short, read_stretch};
 use crate::heap::Read;
@@ -30,6 +31,7 @@ pub async fn read_alone(
     if let Some(words) = read_what_came(at, stretch).await? {
         return Ok(End::SessionLost(words));
     }
+    save_open(at, stretch).await?;
     if !risky {
         return Ok(End::Stopped);
     }

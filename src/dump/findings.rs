@@ -233,10 +233,18 @@ impl Findings {
         Self { list: Vec::new(), omitted: 0, list_max, log }
     }
 
-    /// An error of the server that means damage.
-    pub fn error(&mut self, read: &Read, place: Place, words: &Words, recorded: &Recorded) {
+    /// An error of the server that means damage, where, and whether its page is
+    /// now to be read unchecked.
+    pub fn error(
+        &mut self,
+        read: &Read,
+        (place, unchecked): (Place, bool),
+        words: &Words,
+        recorded: &Recorded,
+    ) {
         let action = match recorded.loss {
             Some(_) => "given up",
+            None if unchecked && matches!(place, Place::Page(_)) => "reading unchecked",
             None => "reading narrower",
         };
         self.log_error(Some(read), Some(place), words, action);

@@ -15,11 +15,13 @@ mod held;
 mod hindered;
 mod lane;
 mod lanes;
+mod pages;
 mod place;
 mod react;
 mod rows;
 mod save;
 mod toast;
+mod unchecked;
 mod unplannable;
 mod watch;
 
@@ -29,13 +31,16 @@ pub use cut_off::cut_off;
 pub use findings::{Cause, Finding, Findings, Log, Lost, LostColumn};
 pub use lane::{Begun, Lane, LaneMark, LaneWriter, piece_path};
 pub use lanes::Lanes;
+use pages::save_open;
+pub use pages::{PageSource, Pages};
 use react::{Failed, Waits, react};
 use rows::{Got, flush, read_once, settle};
 pub use save::Saving;
 pub use toast::Doctor;
+use unchecked::{Load, load};
 pub use watch::{ColumnWatch, LargeObjectWatch, Watch};
 
-use crate::heap::{BlockRange, Ctid, Loss, Outcome, Read, Rows, Salvage};
+use crate::heap::{BlockNumber, BlockRange, Ctid, Loss, Outcome, Read, Rows, Salvage};
 use crate::output::OutputError;
 use crate::progress::Progress;
 use crate::server::fault::{Fault, Words};
@@ -60,6 +65,10 @@ pub struct Stretch {
     apart: Apart,
     /// Whether parts are read so that no statistics are looked up.
     past_statistics: bool,
+    /// The block of which an image was saved, or tried to, last.
+    imaged: Option<BlockNumber>,
+    /// The block that is read unchecked, when all is ready for it.
+    loaded: Option<BlockNumber>,
     /// What came of a read of something perishable before the session was lost,
     /// and where it began: kept or undone when it is known what is left.
     came: Option<LaneMark>,
@@ -88,6 +97,8 @@ impl Stretch {
             plans: false,
             apart: Apart::default(),
             past_statistics: false,
+            imaged: None,
+            loaded: None,
             came: None,
             came_before: None,
         }
@@ -101,6 +112,19 @@ impl Stretch {
     /// Whether rows of it can be read again without any risk.
     pub fn came_before(&self) -> bool {
         self.came_before.is_some()
+    }
+
+    /// Whether an image of the page that it is at is still to be saved.
+    pub fn wants_image(&self) -> bool {
+        let damaged = self.salvage.damaged_block();
+        damaged.is_some() && damaged != self.imaged
+    }
+
+    /// No page of it is read unchecked any more. Returns the block that was.
+    pub fn fence_unchecked(&mut self) -> Option<BlockRange> {
+        let fenced = self.salvage.fence_unchecked()?;
+        self.lanes.clear_held();
+        Some(fenced)
     }
 
     /// Nothing more is read of it, and what came before a session was lost
@@ -145,6 +169,10 @@ pub enum End {
     Environment(Words),
     /// We were told to stop.
     Stopped,
+    /// A page is to be read unchecked, and there is no loader yet.
+    NoLoader,
+    /// The loader's session is gone.
+    LoaderLost(Words),
 }
 
 /// What reading needs to know beside the stretch.
@@ -167,6 +195,11 @@ pub struct Reading<'a> {
     /// Whether there is another way to the system catalogs, by their indexes or
     /// past them, that was not tried.
     pub other_way: bool,
+    pub pages: &'a Pages,
+    pub source: &'a PageSource,
+    /// Another session, at the same relation, that takes pages into the server's
+    /// cache for unchecked reads; or why there is none.
+    pub loader: Option<Result<&'a Session, &'a str>>,
 }
 
 /// Reads a stretch to its end, and writes down how far it came. `Err` means that
@@ -187,11 +220,20 @@ async fn read_on(at: &Reading<'_>, stretch: &mut Stretch) -> Result<End, OutputE
     hindered::stop_over_the_limit(at, stretch);
     let mut waits = Waits::default();
     let past_statistics = at.readable.past_statistics();
-    while let Some(read) = stretch.salvage.next_read() {
+    loop {
+        save_open(at, stretch).await?;
+        let Some(read) = stretch.salvage.next_read() else { return Ok(End::Settled) };
         let readable = if stretch.past_statistics { &past_statistics } else { at.readable };
         let at = &Reading { readable, ..*at };
         if at.progress.stopped() {
             return Ok(End::Stopped);
+        }
+        if let Some(block) = stretch.salvage.unchecked() {
+            match load(at, stretch, (block, &read)).await? {
+                Load::Ready => {}
+                Load::Lost => continue,
+                Load::End(end) => return Ok(*end),
+            }
         }
         stretch.came_before = None;
         let before = stretch.lanes.clean().rows();
@@ -214,7 +256,6 @@ async fn read_on(at: &Reading<'_>, stretch: &mut Stretch) -> Result<End, OutputE
         }
         stretch.save_sometimes().await?;
     }
-    Ok(End::Settled)
 }
 
 /// Whether the next read is the first, and of everything.

@@ -2,6 +2,7 @@
 //! relation up.
 
 use super::columns::{Had, read_columns};
+use super::pages::save_damaged;
 use super::rows::{pass_on, settle};
 use super::unplannable::{Plannable, plannable, read_unplannable};
 use super::{Came, End, LaneMark, Reading, Stretch, cut_short, hindered, place};
@@ -217,7 +218,11 @@ async fn take_in(
     outcome: Outcome,
     place: Place,
 ) -> Result<(), OutputError> {
+    if place != Place::Elsewhere && !matches!(outcome, Outcome::Complete) {
+        save_damaged(at, stretch, &failed.read).await?;
+    }
     let recorded = stretch.salvage.record(outcome);
+    let place = (place, stretch.salvage.unchecked().is_some());
     stretch.findings.error(&failed.read, place, failed.error.words(), &recorded);
     if recorded.loss.is_some() || matches!(outcome, Outcome::Partial { .. }) {
         at.progress.damaged.fetch_add(1, Relaxed);

@@ -11,9 +11,10 @@ pub mod narrow;
 mod open;
 pub mod outcome;
 pub mod salvage;
+mod within;
 
 pub use columns::Columns;
 pub use ctid::{BlockNumber, BlockRange, Ctid, OffsetNumber, stretches, tuples_per_page_max};
 pub use map::{Extent, Status, TidMap};
 pub use outcome::{Loss, Outcome, Place, Read, Recorded, RowClass, Rows};
-pub use salvage::Salvage;
+pub use salvage::{Known, Salvage};

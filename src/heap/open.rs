@@ -6,27 +6,64 @@ use super::map::{Status, TidMap};
 use super::narrow::Narrow;
 use super::outcome::{Outcome, Place, RowClass};
 
+/// So often in a row is a page read again that may have left the server's cache
+/// between two reads of it; more, and it is something else.
+const TRIES_MAX: u32 = 3;
+
 #[derive(Clone, Debug)]
 pub(super) struct OpenBlock {
     pub(super) block: BlockNumber,
     pub(super) tuples: Narrow,
     /// Tuples that were lost, as a whole or in some columns.
-    spoilt: Vec<(OffsetNumber, Status)>,
+    pub(super) spoilt: Vec<(OffsetNumber, Status)>,
     /// A tuple of it failed, and not for something stored elsewhere.
-    damaged: bool,
+    pub(super) damaged: bool,
     /// The read of the block failed, and not for something stored elsewhere:
     /// what its tuples say weighs more, if one of them fails.
-    blamed: bool,
+    pub(super) blamed: bool,
+    /// The server went down when the block was read as a whole.
+    pub(super) crashed: bool,
+    /// Its page is read although it is bad. First all of it, if it is `whole`.
+    pub(super) unchecked: bool,
+    pub(super) whole: bool,
+    /// How often in a row it failed for its page and was tried again.
+    pub(super) tries: u32,
 }
 
 impl OpenBlock {
-    pub(super) fn new(block: BlockNumber, tuples: Narrow, blamed: bool) -> Self {
-        Self { block, tuples, spoilt: Vec::new(), damaged: false, blamed }
+    pub(super) fn new(block: BlockNumber, tuples: Narrow) -> Self {
+        Self {
+            block,
+            tuples,
+            spoilt: Vec::new(),
+            damaged: false,
+            blamed: false,
+            crashed: false,
+            unchecked: false,
+            whole: false,
+            tries: 0,
+        }
+    }
+
+    /// From now on its page is read unchecked.
+    pub(super) fn go_unchecked(&mut self) {
+        (self.unchecked, self.damaged) = (true, true);
+    }
+
+    /// Its page failed: whether that may be since it had left the server's cache.
+    pub(super) fn may_try_again(&mut self) -> bool {
+        self.tries += 1;
+        self.tries <= TRIES_MAX
+    }
+
+    /// Damage was seen in it.
+    pub(super) fn is_bad(&self) -> bool {
+        self.damaged || self.blamed || self.crashed
     }
 
     /// Tuples that took the server down before.
     pub(super) fn with_killers(mut self, killers: &[OffsetNumber]) -> Self {
-        self.damaged = !killers.is_empty();
+        (self.crashed, self.damaged) = (true, !killers.is_empty());
         self.spoilt.extend(killers.iter().map(|&o| (o, Status::Lost)));
         self
     }

@@ -13,7 +13,8 @@
 //!    read again with tags (each row with its ctid), so that the last row that
 //!    came bounds the place (see [`super::narrow`]).
 //! 4. A block that fails by itself is lost as a whole if the server says that it
-//!    could not read its page; else its tuples are read by exact TIDs.
+//!    could not read its page, or, where that is allowed, read unchecked (see
+//!    [`super::within`]); else its tuples are read by exact TIDs.
 //! 5. The rows of such a block are held back until all of it is settled. They
 //!    are clean if all that failed was stored elsewhere (TOAST), else suspect.
 //! 6. A read that hung is no damage, and each wrong guess costs a timeout: the
@@ -28,7 +29,8 @@ use super::map::{Status, TidMap};
 use super::narrow::{Narrow, around};
 use super::open::OpenBlock;
 use super::outcome::{Loss, Outcome, Place, Read, Recorded, Rows};
-use std::collections::BTreeMap;
+use super::within::offset;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// So many blocks are read at a time while some columns are read apart: their
 /// rows wait for those values, all together.
@@ -37,25 +39,38 @@ const APART_BLOCKS: u32 = 32;
 /// The salvage of one stretch of blocks of one relation.
 #[derive(Clone, Debug)]
 pub struct Salvage {
-    map: TidMap,
-    blocks: Narrow,
-    open: Option<OpenBlock>,
+    pub(super) map: TidMap,
+    pub(super) blocks: Narrow,
+    pub(super) open: Option<OpenBlock>,
     tagged: bool,
-    tuples_max: OffsetNumber,
+    pub(super) tuples_max: OffsetNumber,
     /// Tuples that took the server down when they were read, by their blocks:
     /// they are not read again. 0: the block did, as a whole.
-    killers: BTreeMap<BlockNumber, Vec<OffsetNumber>>,
+    pub(super) killers: BTreeMap<BlockNumber, Vec<OffsetNumber>>,
+    /// Whether bad pages are read unchecked.
+    pub(super) allowed: bool,
+    /// Blocks whose pages were read unchecked before.
+    pub(super) bad_pages: BTreeSet<BlockNumber>,
     /// Some columns are read apart.
     apart: bool,
     /// Blocks of the read that is to be recorded of which rows were had in
     /// part, in order.
-    holes: Vec<BlockNumber>,
+    pub(super) holes: Vec<BlockNumber>,
+}
+
+/// What is known of a heap before it is read.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// Tuples that took the server down; offset 0: the block, read as a whole.
+    pub killers: Vec<Ctid>,
+    /// None: no page is read unchecked. Else those that were before.
+    pub unchecked: Option<BTreeSet<BlockNumber>>,
 }
 
 impl Salvage {
     /// `tuples_max`: the most line pointers of a page.
     pub fn new(range: BlockRange, tuples_max: OffsetNumber) -> Self {
-        Self::resumed(TidMap::default(), range, tuples_max, [])
+        Self::resumed(TidMap::default(), range, tuples_max, Known::default())
     }
 
     /// Goes on with what follows a map in which everything is settled. Tuples
@@ -65,24 +80,30 @@ impl Salvage {
         mut before: TidMap,
         range: BlockRange,
         tuples_max: OffsetNumber,
-        killers: impl IntoIterator<Item = Ctid>,
+        known: Known,
     ) -> Self {
         before.join(TidMap::new(range));
         let mut by_block: BTreeMap<BlockNumber, Vec<OffsetNumber>> = BTreeMap::new();
-        for killer in killers.into_iter().filter(|k| range.contains(k.block)) {
+        for killer in known.killers.into_iter().filter(|k| range.contains(k.block)) {
             by_block.entry(killer.block).or_default().push(killer.offset);
         }
+        let allowed = known.unchecked.is_some();
+        let mut bad_pages = known.unchecked.unwrap_or_default();
+        bad_pages.retain(|&block| range.contains(block));
+        let alone: BTreeSet<BlockNumber> = by_block.keys().chain(&bad_pages).copied().collect();
         let mut salvage = Self {
             map: before,
-            blocks: Narrow::of(&around(range.start..range.end, by_block.keys().copied()), false),
+            tagged: !alone.is_empty(),
+            blocks: Narrow::of(&around(range.start..range.end, alone), false),
             open: None,
-            tagged: !by_block.is_empty(),
             tuples_max,
             killers: by_block,
+            allowed,
+            bad_pages,
             apart: false,
             holes: Vec::new(),
         };
-        salvage.open_known_killers();
+        salvage.open_known();
         salvage
     }
 
@@ -127,8 +148,11 @@ impl Salvage {
     /// What to read next; `None` when every block is settled.
     pub fn next_read(&self) -> Option<Read> {
         if let Some(open) = &self.open {
+            if open.whole {
+                let range = BlockRange::new(open.block, open.block + 1);
+                return Some(Read::Blocks { range, tagged: true });
+            }
             let read = open.tuples.next_read()?;
-            let offset = |o: u32| OffsetNumber::try_from(o).unwrap_or(OffsetNumber::MAX);
             let (first, last) = (offset(read.start), offset(read.end - 1));
             return Some(Read::Tuples { block: open.block, first, last });
         }
@@ -143,35 +167,13 @@ impl Salvage {
     /// Takes in what came of the read that [`Self::next_read`] gave.
     pub fn record(&mut self, outcome: Outcome) -> Recorded {
         let recorded = match self.next_read() {
+            Some(Read::Blocks { .. }) if self.open.is_some() => self.record_whole(outcome),
             Some(Read::Blocks { range, tagged }) => self.record_blocks(range, tagged, outcome),
             Some(Read::Tuples { block, first, .. }) => self.record_tuples(block, first, outcome),
             None => Recorded::rows(Rows::Clean),
         };
         self.go_on();
         recorded
-    }
-
-    /// A block with a tuple that is known to take the server down is not read as
-    /// a whole: its other tuples are read one by one.
-    fn open_known_killers(&mut self) {
-        while self.open.is_none()
-            && let Some(block) = self.blocks.next_read().map(|read| read.start)
-            && let Some(mut lost) = self.killers.remove(&block)
-        {
-            self.blocks.complete();
-            self.map.mark_blocks(BlockRange::new(block, block + 1), Status::Broken);
-            lost.sort_unstable();
-            lost.dedup();
-            lost.retain(|&offset| offset > 0);
-            let offsets = 1..u32::from(self.tuples_max) + 1;
-            let others: Vec<_> = around(offsets, lost.iter().map(|&o| u32::from(o)))
-                .into_iter()
-                .filter(|part| !lost.iter().any(|&o| part.start == u32::from(o)))
-                .collect();
-            let tuples = Narrow::of(&others, true);
-            self.open = Some(OpenBlock::new(block, tuples, false).with_killers(&lost));
-            self.settle_if_read(None);
-        }
     }
 
     /// The read of [`Self::next_read`] was cut short by something that is no
@@ -200,12 +202,12 @@ impl Salvage {
     }
 
     /// A read was taken in: to the next.
-    fn go_on(&mut self) {
+    pub(super) fn go_on(&mut self) {
         // Holes of a block that is still open count when it is settled.
         if self.open.is_none() {
             self.holes.clear();
         }
-        self.open_known_killers();
+        self.open_known();
     }
 
     /// The session was lost under the read of [`Self::next_read`], and others
@@ -252,8 +254,7 @@ impl Salvage {
                 self.blocks.failed_at(range.start);
                 match place {
                     Place::Page(block) if block == range.start && last.is_none() => {
-                        self.map.mark_blocks(range, Status::Lost);
-                        Recorded { rows: Rows::Undo, loss: Some(Loss::Block(block)) }
+                        self.record_page(block)
                     }
                     place => {
                         let blamed = place != Place::Elsewhere;
@@ -288,7 +289,9 @@ impl Salvage {
             }
             Outcome::Crashed { last } if range.len() == 1 => {
                 self.blocks.crashed(range.start);
-                self.open(range.start, last, false, Narrow::careful)
+                let recorded = self.open(range.start, last, false, Narrow::careful);
+                self.open.iter_mut().for_each(|open| open.crashed = true);
+                recorded
             }
             Outcome::Crashed { last } => {
                 self.tagged = true;
@@ -337,51 +340,5 @@ impl Salvage {
             from = block + 1;
         }
         self.map.mark_blocks(BlockRange::new(from, range.end), Status::Done);
-    }
-
-    /// Begins with the tuples of a block that failed by itself. What came before
-    /// the failure, up to `last`, is held back already.
-    fn open(
-        &mut self,
-        block: BlockNumber,
-        last: Option<Ctid>,
-        blamed: bool,
-        narrow: fn(std::ops::Range<u32>) -> Narrow,
-    ) -> Recorded {
-        self.map.mark_blocks(BlockRange::new(block, block + 1), Status::Broken);
-        let first = last.filter(|l| l.block == block).map_or(0, |l| u32::from(l.offset)) + 1;
-        let tuples = narrow(first..u32::from(self.tuples_max) + 1);
-        self.open = Some(OpenBlock::new(block, tuples, blamed));
-        self.settle_if_read(None)
-    }
-
-    fn record_tuples(
-        &mut self,
-        block: BlockNumber,
-        first: OffsetNumber,
-        outcome: Outcome,
-    ) -> Recorded {
-        let Some(open) = &mut self.open else { return Recorded::rows(Rows::Clean) };
-        if let Outcome::Failed { last, place: Place::Page(b) } = outcome
-            && b == block
-        {
-            let came = last.filter(|l| l.block == block && l.offset >= first);
-            let from = came.map_or(first, |l| l.offset.saturating_add(1));
-            open.lose_the_rest(from, self.tuples_max);
-            return self.settle_if_read(Some(Loss::Tuples(block, from, self.tuples_max)));
-        }
-        let lost = open.record(first, outcome);
-        self.settle_if_read(lost.map(|o| Loss::Tuple(Ctid::new(block, o))))
-    }
-
-    /// When nothing of the open block is left to be read, marks what became of
-    /// it and gives the class of its rows.
-    fn settle_if_read(&mut self, loss: Option<Loss>) -> Recorded {
-        let Some(open) = self.open.take_if(|o| o.tuples.next_read().is_none()) else {
-            return Recorded { rows: Rows::Hold, loss };
-        };
-        let holes = self.holes.contains(&open.block);
-        let class = open.settle(&mut self.map, self.tuples_max, holes);
-        Recorded { rows: Rows::Settled(class), loss }
     }
 }

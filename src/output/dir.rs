@@ -279,7 +279,19 @@ pub(super) fn parent(path: &Path) -> &Path {
 }
 
 fn write_atomic(path: &Path, part: &Path, bytes: &[u8], sync: bool) -> Result<(), OutputError> {
-    let folder = parent(path);
+    write_part(part, bytes, sync)?;
+    fault_point("rename file");
+    if let Err(error) = fs::rename(part, path).map_err(OutputError::io("rename file", path)) {
+        let _ = fs::remove_file(part);
+        return Err(error);
+    }
+    if sync { sync_directory(parent(path)) } else { Ok(()) }
+}
+
+/// Writes a file that has not its final name yet, and its folder if need be. Of
+/// one that could not be written nothing is left.
+pub(super) fn write_part(part: &Path, bytes: &[u8], sync: bool) -> Result<(), OutputError> {
+    let folder = parent(part);
     let mut open = OpenOptions::new();
     open.write(true).create(true).truncate(true).mode(0o600);
     let mut file = match open.open(part) {
@@ -299,16 +311,11 @@ fn write_atomic(path: &Path, part: &Path, bytes: &[u8], sync: bool) -> Result<()
         .map_err(OutputError::io("write file", part))
         .and_then(|()| {
             if sync { file.sync_all().map_err(OutputError::io("sync file", part)) } else { Ok(()) }
-        })
-        .and_then(|()| {
-            fault_point("rename file");
-            fs::rename(part, path).map_err(OutputError::io("rename file", path))
         });
     if written.is_err() {
         let _ = fs::remove_file(part);
     }
-    written?;
-    if sync { sync_directory(folder) } else { Ok(()) }
+    written
 }
 
 #[cfg(test)]

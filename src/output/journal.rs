@@ -96,6 +96,12 @@ pub enum Record {
         oid: u32,
         stretch: usize,
     },
+    /// The page of this block is bad, and is read all the same, unchecked: for as
+    /// long as the server has it in its cache, nothing tells that it is bad.
+    Unchecked {
+        oid: u32,
+        block: u32,
+    },
     /// The relation is done, with its files.
     Done {
         relation: Box<manifest::Relation>,

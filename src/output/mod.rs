@@ -20,10 +20,12 @@ mod fault_point;
 pub mod journal;
 pub mod lost_keys;
 pub mod manifest;
+pub mod pages;
 mod redact;
 
 pub use codec::Codec;
 pub use dir::DumpDir;
 pub use error::OutputError;
 pub use frame::open_rows;
+pub use pages::PageFiles;
 pub use rows::{Mark, Piece, RowWriter};

@@ -20,7 +20,12 @@ impl Run {
         while let Some(mut job) = self.next_accused() {
             let risky = self.crashes_left().await > 0;
             job.tries = 0;
-            let came = job.stretch.as_ref().is_some_and(|s| s.came_before());
+            if !risky && self.fence_unchecked(&mut job) {
+                self.queue.put_back(job);
+                continue;
+            }
+            let stretch = job.stretch.as_ref();
+            let came = stretch.is_some_and(|s| s.came_before() || s.wants_image());
             let after = if risky || came {
                 let how = How { patient: true, alone: true, risky, way: Way::Last };
                 self.do_job(&mut session, &mut job, how).await
@@ -120,12 +125,26 @@ impl Run {
         }
     }
 
-    /// Nothing more of it is read, lest the server goes down once more.
-    async fn fence(&self, job: &mut Job) {
-        let message = format!(
+    /// Where a page was being read unchecked, that is to blame, and nothing else of
+    /// the stretch: it is read on behind that.
+    fn fence_unchecked(&self, job: &mut Job) -> bool {
+        let words = Words { message: self.no_other_try(), ..Words::default() };
+        let Some(stretch) = &mut job.stretch else { return false };
+        let Some(block) = stretch.fence_unchecked() else { return false };
+        stretch.findings.not_tried(block, &words);
+        true
+    }
+
+    fn no_other_try(&self) -> String {
+        format!(
             "the server went down while this was read, and --max-crashes {} allows no other try",
             self.options.max_crashes
-        );
+        )
+    }
+
+    /// Nothing more of it is read, lest the server goes down once more.
+    async fn fence(&self, job: &mut Job) {
+        let message = self.no_other_try();
         let Some(stretch) = &mut job.stretch else {
             job.relation.fail(message).await;
             return;

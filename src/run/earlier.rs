@@ -26,6 +26,8 @@ pub(super) struct EarlierRelation {
     pub killers: BTreeMap<Ctid, String>,
     /// Stretches that the server went down under.
     pub accused: BTreeSet<usize>,
+    /// Blocks whose pages were read unchecked.
+    pub unchecked: BTreeSet<u32>,
     pub done: Option<(manifest::Relation, Vec<(u32, i64)>)>,
 }
 
@@ -81,6 +83,7 @@ impl Earlier {
                 let before = std::mem::take(relation);
                 if before.is_of_file(planned.filenode) {
                     (relation.killers, relation.accused) = (before.killers, before.accused);
+                    relation.unchecked = before.unchecked;
                 }
                 relation.planned = Some(planned);
             }
@@ -108,6 +111,9 @@ impl Earlier {
             }
             Record::Accused { oid, stretch } => {
                 self.relations.entry(oid).or_default().accused.insert(stretch);
+            }
+            Record::Unchecked { oid, block } => {
+                self.relations.entry(oid).or_default().unchecked.insert(block);
             }
             Record::Done { relation, furthest } => {
                 let oid = relation.oid;

@@ -55,6 +55,7 @@ pub(super) fn described(relation: &Relation, in_recovery: bool) -> manifest::Rel
         lost_keys: None,
         errors: None,
         map: None,
+        pages: None,
         sequence: None,
         large_objects: None,
         advice: Vec::new(),

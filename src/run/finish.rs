@@ -63,6 +63,7 @@ impl Run {
             relation.advice.extend(advice(relation));
         }
         self.warn_of_the_whole(&server, crashes, data_of(&relations, &snapshots));
+        self.warn_of_pages();
         let (started, resumed) = self.began();
         let catalogs = catalogs(&locked(&self.catalogs));
         let system_indexes_ignored = self.generations.are_indexes_damaged();

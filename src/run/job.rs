@@ -6,6 +6,7 @@
 use super::begin::Begun;
 use super::generation::{Numbered, ServerGone, Way};
 use super::relation::{Finished, RelationRun};
+use super::unchecked::Loader;
 use super::{Run, RunError, locked};
 use crate::dump::{Cause, End, Reading, Stretch, read_alone, read_stretch};
 use crate::heap::{BlockRange, Read};
@@ -135,6 +136,7 @@ impl Run {
         job: &mut Job,
         how: How,
     ) -> Result<After, RunError> {
+        let mut loader = None;
         loop {
             if self.progress.stopped() || job.relation.has_failed().await {
                 return Ok(After::Done);
@@ -169,6 +171,9 @@ impl Run {
                 data: ready.data_of(&relation.relation),
                 doctor: &relation.doctor,
                 other_way: how.way != Way::Last,
+                pages: &relation.pages,
+                source: &self.source,
+                loader: loader.as_ref().map(Loader::session),
             };
             let end = match how {
                 How { alone: true, risky, .. } => read_alone(&reading, stretch, risky).await?,
@@ -197,9 +202,25 @@ impl Run {
                 }
                 // With another session; how often is limited.
                 End::Hung => *session = None,
+                End::NoLoader => {
+                    loader = self.loader(ready.snapshot).await?;
+                    if loader.is_none() {
+                        *session = None;
+                    }
+                }
+                End::LoaderLost(words) => {
+                    let lost = loader.take().and_then(Loader::lost);
+                    let lost = lost.map(|gone| self.generations.lost(&gone, &words));
+                    *session = None;
+                    if let Some(lost) = lost
+                        && let Some(after) = self.lost(job, &lost, how.alone).await?
+                    {
+                        return Ok(after);
+                    }
+                }
                 End::SessionLost(words) => {
                     let lost = self.generations.lost(ready, &words);
-                    *session = None;
+                    (*session, loader) = (None, None);
                     if let Some(after) = self.lost(job, &lost, how.alone).await? {
                         return Ok(after);
                     }

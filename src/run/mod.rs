@@ -21,10 +21,13 @@ mod relation;
 mod resume;
 mod sequences;
 mod silent;
+mod unchecked;
 
 pub use generation::ServerGone;
 pub use silent::CheckCounts;
+pub use unchecked::Unchecked;
 
+use crate::dump::PageSource;
 use crate::output::journal::{Journal, Record};
 use crate::output::{Codec, DumpDir, OutputError, manifest, space};
 use crate::progress::Progress;
@@ -72,6 +75,8 @@ pub struct RunOptions {
     pub check_counts: CheckCounts,
     /// Stop at the first damage.
     pub fail_fast: bool,
+    /// What is to be read although it is known to be bad.
+    pub unchecked: Unchecked,
     /// What was typed, for the manifest.
     pub asked: BTreeMap<String, serde_json::Value>,
 }
@@ -92,6 +97,8 @@ pub enum RunError {
     Selection(String),
     #[error("{0}")]
     Resume(String),
+    #[error("{0}")]
+    Unchecked(String),
 }
 
 pub(crate) struct Run {
@@ -117,6 +124,7 @@ pub(crate) struct Run {
     /// Their names in file names.
     stems: Mutex<HashMap<u32, String>>,
     started: jiff::Timestamp,
+    source: PageSource,
     /// Whether it ends by an error: nothing that is not complete is finished then.
     broken: AtomicBool,
 }
@@ -125,7 +133,7 @@ pub(crate) struct Run {
 /// could not be done.
 pub async fn run(
     target: Target,
-    options: RunOptions,
+    mut options: RunOptions,
     progress: Arc<Progress>,
 ) -> Result<manifest::Manifest, RunError> {
     let started = jiff::Timestamp::now();
@@ -133,6 +141,7 @@ pub async fn run(
         Generations::begin(target, options.timeouts, options.crash_wait, progress.clone()).await?;
     let (first, inventory) = generations.inventory().await?;
     check_selection(&options, &inventory, &first.session.server().database)?;
+    let warnings = options.unchecked.check(&first.session).await?;
     let output = match &options.dir {
         Some(path) => {
             space::check(path, options.min_free)?;
@@ -148,6 +157,7 @@ pub async fn run(
         generations.follow(&earlier.snapshots, journal.clone()).await?;
     }
     let run = Arc::new(Run {
+        source: PageSource::new(options.unchecked.on_primary),
         options,
         progress,
         generations,
@@ -169,6 +179,10 @@ pub async fn run(
     for damage in &inventory.damaged {
         tracing::warn!("{damage}");
         run.warn(damage.to_string());
+    }
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+        run.warn(warning.clone());
     }
     let selected = run.select(inventory);
     let (first, missing) = run.prepare(first, selected).await?;

@@ -190,10 +190,14 @@ impl Run {
         self.progress.relations.fetch_add(1, Relaxed);
         let earlier = locked(&self.earlier).relations.remove(&relation.oid);
         let mut earlier = earlier.unwrap_or_default();
-        if !earlier.is_of_file(relation.filenode) {
+        let same_file = earlier.is_of_file(relation.filenode);
+        if !same_file {
             earlier.killers.clear();
             earlier.accused.clear();
+            earlier.unchecked.clear();
         }
+        let may_be = self.options.unchecked.checksums && relation.heap;
+        let unchecked = may_be.then(|| std::mem::take(&mut earlier.unchecked));
         let watch = watch(&relation, missing);
         let is_emptied = earlier.is_emptied(&relation, length);
         let kept = self.keep(&relation, &stem, &watch, (&earlier, is_emptied)).await?;
@@ -211,7 +215,18 @@ impl Run {
         let (kept, files, killers) = (kept.unwrap_or_default(), self.files(), earlier.killers);
         wanted.extend(kept.parts(&stem, &files));
         let accused = earlier.accused;
-        let plan = Plan { relation, readable, stem, files, watch, cut, killers, accused };
+        let plan = Plan {
+            relation,
+            readable,
+            stem,
+            files,
+            watch,
+            cut,
+            killers,
+            accused,
+            unchecked,
+            same_file,
+        };
         let relation = Arc::new(RelationRun::new(plan, kept, data)?);
         if !is_kept {
             relation.write_plan(length.unwrap_or(0))?;

@@ -6,12 +6,14 @@ mod ending;
 
 use super::earlier::EarlierStretch;
 use super::resume::{Kept, columns};
-use crate::dump::{Begun, Doctor, Finding, Findings, Lane, Lanes, Log, Saving, Stretch, Watch};
-use crate::heap::{BlockRange, Ctid, Salvage, TidMap};
+use crate::dump::{
+    Begun, Doctor, Finding, Findings, Lane, Lanes, Log, Pages, Saving, Stretch, Watch,
+};
+use crate::heap::{BlockRange, Ctid, Known, Salvage, TidMap};
 use crate::output::error_log::{ErrorLine, ErrorLog};
 use crate::output::journal::{Journal, Record};
 use crate::output::manifest::RowClass;
-use crate::output::{Codec, DumpDir, OutputError, journal, names};
+use crate::output::{Codec, DumpDir, OutputError, PageFiles, journal, names};
 use crate::server::fault::Words;
 use crate::server::inventory::Relation;
 use crate::server::relation::OnDisk;
@@ -44,6 +46,8 @@ pub(super) struct RelationRun {
     cut: Vec<BlockRange>,
     /// How often a read of it has hung.
     pub(super) hangs: AtomicU32,
+    /// Images of its damaged pages, and which were read unchecked.
+    pub(super) pages: Pages,
     /// How far its rows say that sequences are, when it is done.
     furthest: StdMutex<Vec<(u32, i64)>>,
     state: Mutex<State>,
@@ -93,13 +97,24 @@ pub(super) struct Plan {
     pub killers: BTreeMap<Ctid, String>,
     /// Stretches that the server went down under when an earlier run read them.
     pub accused: BTreeSet<usize>,
+    /// Blocks whose pages were read unchecked before. None: none is to be.
+    pub unchecked: Option<BTreeSet<u32>>,
+    /// Images that earlier runs have left are of the file that it has now.
+    pub same_file: bool,
 }
 
 impl RelationRun {
     /// `kept`: what is gone on with, and the numbers of the data that each
     /// snapshot of it saw.
     pub(super) fn new(plan: Plan, kept: Kept, data: Option<u32>) -> Result<Self, OutputError> {
-        let Plan { relation, readable, stem, files, watch, cut, killers, accused } = plan;
+        let Plan { relation, readable, stem, files, watch, cut, killers, accused, .. } = plan;
+        let images = files.dir.clone().map(|dir| PageFiles::new(dir, &stem, plan.same_file));
+        let pages = Pages {
+            files: images.transpose()?,
+            journal: files.journal.clone(),
+            oid: relation.oid,
+            unchecked: plan.unchecked.map(StdMutex::new),
+        };
         let file = match &files.dir {
             Some(dir) => Some(ErrorLog::new(dir, &stem)?),
             None => None,
@@ -151,6 +166,7 @@ impl RelationRun {
             watch,
             cut,
             hangs: AtomicU32::new(0),
+            pages,
             furthest,
             state,
         })
@@ -241,8 +257,8 @@ impl RelationRun {
         // Known killers in the rest are found once more, below.
         earlier.lost.retain(|l| l.is_before(to));
         let killers = || state.killers.iter().filter(|(k, _)| rest.contains(k.block));
-        let at = killers().map(|(&k, _)| k);
-        let salvage = Salvage::resumed(earlier.map.clone(), rest, self.readable.tuples_max, at);
+        let known = self.known(killers().map(|(&k, _)| k));
+        let salvage = Salvage::resumed(earlier.map.clone(), rest, self.readable.tuples_max, known);
         let journal = self.files.journal.clone().filter(|_| self.can_be_narrowed());
         let saving = journal.map(|j| Saving::new(j, self.relation.oid, to));
         let (_, findings) = taken_up((&self.log, self.stretches()), earlier, killers());
@@ -299,9 +315,12 @@ impl RelationRun {
 
     /// A stretch of which nothing was read yet, for another range.
     pub(super) async fn salvage(&self, range: BlockRange) -> Salvage {
-        let killers = self.state.lock().await.killers.keys().copied().collect::<Vec<_>>();
-        let nothing = TidMap::default();
-        Salvage::resumed(nothing, range, self.readable.tuples_max, killers)
+        let known = self.known(self.state.lock().await.killers.keys().copied());
+        Salvage::resumed(TidMap::default(), range, self.readable.tuples_max, known)
+    }
+
+    fn known(&self, killers: impl Iterator<Item = Ctid>) -> Known {
+        Known { killers: killers.collect(), unchecked: self.pages.read_unchecked() }
     }
 
     /// Whether something was taken in that other snapshots saw differently.

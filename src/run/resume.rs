@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 /// Options that decide which rows are written, and how: a run that goes on
 /// cannot change them.
-const DECIDING: [(&str, &str); 7] = [
+const DECIDING: [(&str, &str); 8] = [
     ("compress", "-Z"),
     ("split_size", "--split-size"),
     ("schema", "-n"),
@@ -28,6 +28,7 @@ const DECIDING: [(&str, &str); 7] = [
     ("table", "-t"),
     ("exclude_table", "-T"),
     ("large_objects", "-b"),
+    ("ignore_checksum_failure", "--ignore-checksum-failure"),
 ];
 
 /// Where a run writes.

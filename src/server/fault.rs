@@ -152,6 +152,11 @@ pub fn is_missing_file(words: &Words) -> bool {
     words.sqlstate == "58P01"
 }
 
+/// Something may not be done by this role.
+pub fn is_permission(sqlstate: &str) -> bool {
+    sqlstate == "42501"
+}
+
 /// The server is short of something: memory, disk, connections.
 pub fn is_shortage(sqlstate: &str) -> bool {
     sqlstate.starts_with("53")

@@ -2,6 +2,7 @@
 //! text, and what an error means. `tokio_postgres` is named nowhere else.
 
 pub mod blocking;
+pub mod blocks;
 pub mod catalog;
 pub mod connect;
 pub mod copy_text;

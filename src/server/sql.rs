@@ -1,7 +1,7 @@
 //! Every SQL text that is sent, but for the catalogs' (`catalog.rs`). Pure.
 //! None of them writes.
 
-use crate::heap::{BlockRange, Ctid, Read};
+use crate::heap::{BlockNumber, BlockRange, Ctid, OffsetNumber, Read};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
@@ -222,6 +222,19 @@ impl Readable {
     /// Reads nothing, but must be planned: fails where nothing can be.
     pub fn probe(&self) -> String {
         self.select(true, " WHERE ctid = '(0,0)'")
+    }
+
+    /// Has the page of a block taken into the server's cache, whatever its
+    /// checksum: nothing else is read while that is ignored. It is planned before,
+    /// and no tuple is looked at: a page has less than so many.
+    pub fn load(&self, block: BlockNumber) -> String {
+        format!(
+            "DECLARE page NO SCROLL CURSOR FOR SELECT FROM ONLY {} WHERE ctid = '{}'; \
+             SET LOCAL ignore_checksum_failure TO on; FETCH page; \
+             SET LOCAL ignore_checksum_failure TO off; CLOSE page",
+            self.qualified,
+            Ctid::new(block, OffsetNumber::MAX)
+        )
     }
 
     /// Whether a value of these columns of a tuple is too large to be in the heap

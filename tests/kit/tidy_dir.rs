@@ -25,6 +25,14 @@ pub fn assert_tidy(dir: &Path, manifest: &Manifest, case: &str) {
         }
         listed.extend(relation.map.clone());
         listed.extend(relation.lost_keys.iter().flat_map(|k| [&k.path, &k.sql]).flatten().cloned());
+        if let Some(pages) = &relation.pages {
+            let folder = std::fs::read_dir(dir.join(&pages.folder)).into_iter().flatten();
+            let names = folder.map(|e| e.expect("an entry").file_name().into_string());
+            let names: Vec<String> = names.map(|name| name.expect("UTF-8")).collect();
+            assert_eq!(names.len() as u64, pages.count, "{case}: images of pages: {names:?}");
+            assert!(names.iter().all(|n| n.starts_with("main.") && n.ends_with(".page")));
+            listed.extend(names.iter().map(|name| format!("{}/{name}", pages.folder)));
+        }
         listed.extend(relation.errors.iter().filter_map(|errors| errors.path.clone()));
     }
     let mut found = BTreeSet::new();

@@ -41,6 +41,9 @@ pub struct Relation {
     /// The file that says what became of every part of the heap.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub map: Option<String>,
+    /// Images of damaged pages, where there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pages: Option<Pages>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sequence: Option<Sequence>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -201,6 +204,16 @@ pub struct LostKeys {
     pub omitted: u64,
     /// What could not be looked at.
     pub notes: Vec<String>,
+}
+
+/// Damaged pages as they lay on the server's disk: `main.<block>.page` in
+/// `folder`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pages {
+    pub folder: String,
+    pub count: u64,
+    /// How many more the last run did not keep, since there were too many.
+    pub omitted: u64,
 }
 
 /// The log of errors, in `path` unless there are none.

@@ -86,6 +86,7 @@ fn empty(oid: u32, name: &str, kind: RelationKind) -> Relation {
         lost_keys: None,
         errors: None,
         map: None,
+        pages: None,
         sequence: None,
         large_objects: None,
         advice: vec![],
@@ -147,6 +148,7 @@ fn table() -> Relation {
         }),
         errors: Some(Errors { path: Some("errors/public.t.csv".into()), count: 12 }),
         map: Some("maps/public.t.map".into()),
+        pages: Some(Pages { folder: "pages/public.t".into(), count: 2, omitted: 1 }),
         advice: vec!["restore block 7 from a backup".into()],
         ..empty(16_385, "t", RelationKind::Table)
     }

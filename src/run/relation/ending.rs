@@ -128,6 +128,10 @@ impl RelationRun {
         entry.lost_omitted = omitted;
         entry.errors = Some(errors).filter(|e| e.count > 0);
         entry.map = map_path;
+        entry.pages = match &self.pages.files {
+            Some(files) => files.finish().await?,
+            None => None,
+        };
         entry.large_objects = large_objects(&watch);
         self.note_furthest(&watch);
         Ok(entry)

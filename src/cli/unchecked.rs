@@ -1,0 +1,39 @@
+//! Options for reading what is known to be bad.
+
+use crate::run::Unchecked;
+use clap::Args;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Damaged pages")]
+pub(super) struct UncheckedArgs {
+    /// Read pages whose checksums are wrong, too, after an image of each was
+    /// saved; their rows are suspect
+    #[arg(long)]
+    ignore_checksum_failure: bool,
+    /// Accepted, and not used: skipping a damaged page loses no more
+    #[arg(long)]
+    zero_damaged_pages: bool,
+    /// Do so on a primary, too, where it changes evidence, not on a standby only
+    #[arg(long)]
+    allow_on_primary: bool,
+}
+
+impl UncheckedArgs {
+    /// What is meant. What was given is noted in `asked`.
+    pub(super) fn meant(&self, asked: &mut BTreeMap<String, Value>) -> Unchecked {
+        let named = [
+            ("ignore_checksum_failure", self.ignore_checksum_failure),
+            ("zero_damaged_pages", self.zero_damaged_pages),
+            ("allow_on_primary", self.allow_on_primary),
+        ];
+        let given = named.into_iter().filter(|(_, is_given)| *is_given);
+        asked.extend(given.map(|(name, _)| (name.to_owned(), json!(true))));
+        Unchecked {
+            checksums: self.ignore_checksum_failure,
+            zeros: self.zero_damaged_pages,
+            on_primary: self.allow_on_primary,
+        }
+    }
+}
