@@ -4,7 +4,7 @@
 /// server in that moment can hang it for minutes (facts: "Do not stop the
 /// server right after a crash").
 pub fn is_recovering_from_crash(log: &str) -> bool {
-    match (log.rfind("was terminated by signal"), log.rfind("ready to accept connections")) {
+    match (log.rfind("was terminated by signal"), log.rfind("ready to accept")) {
         (Some(crash), Some(ready)) => crash > ready,
         (Some(_), None) => true,
         _ => false,

@@ -1,0 +1,120 @@
+//! What is refused, and what it takes.
+
+use super::*;
+use std::path::Path;
+use std::process::Command;
+
+/// The exit code, and what was said.
+fn run(server: &Server, user: &str, dir: &Path, options: &[&str]) -> (Option<i32>, String) {
+    let conninfo = server.conninfo(DB).replace("user=postgres", &format!("user={user}"));
+    let out = Command::new(PROGRAM)
+        .args(["dump", "--no-sync", "-d", &conninfo, "-f"])
+        .arg(dir)
+        .args(options)
+        .output()
+        .expect("the program starts");
+    (out.status.code(), String::from_utf8_lossy(&out.stderr).into_owned())
+}
+
+/// Refused with this line, and nothing is made.
+fn assert_refused(server: &Server, user: &str, options: &[&str], line: &str) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path().join("dump");
+    let (code, said) = run(server, user, &dir, options);
+    assert_eq!((code, said), (Some(1), format!("pg_salvage: error: {line}\n")), "{options:?}");
+    assert!(!dir.exists());
+}
+
+const CHANGES: &str = "changes evidence on a primary: the server may set hint bits on a bad page \
+    that it has read, or prune it, and then writes it back with a checksum that fits, after which \
+    nothing tells that it was bad; start a copy of the data directory as a standby (with a file \
+    standby.signal) and read that, or add --allow-on-primary";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_primary_it_takes_consent() {
+    for version in Version::two() {
+        let hurt = hurt(&version, options(), &HARMS, false).await;
+        for option in [UNCHECKED, "--zero-damaged-pages"] {
+            assert_refused(&hurt.server, "postgres", &[option], &format!("{option} {CHANGES}"));
+        }
+        let dumped = dump(PROGRAM, &hurt.server, DB, &["-j2", UNCHECKED, "--allow-on-primary"]);
+        hurt.check(&dumped, "with consent").await;
+        let told = "bad pages are read unchecked on a primary (--allow-on-primary): the server may \
+                    write them back changed, with checksums that fit; pages/ has them as they were";
+        assert!(dumped.manifest.warnings.contains(&told.to_owned()), "{}", dumped.said);
+        let given = |name: &str| dumped.manifest.options.get(name).cloned();
+        assert_eq!(given("allow_on_primary"), Some(true.into()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn zero_damaged_pages_is_said_to_be_of_no_use_and_changes_nothing() {
+    let hurt = hurt(&Version::newest(), options(), &HARMS[..1], true).await;
+    let plain = dump(PROGRAM, &hurt.server, DB, &[]);
+    let dumped = dump(PROGRAM, &hurt.server, DB, &["--zero-damaged-pages"]);
+    let told = |w: &String| w.starts_with("--zero-damaged-pages is not used: a page of zeros has");
+    assert!(dumped.manifest.warnings.iter().any(told), "{}", dumped.said);
+    kit::dumped::check_same(&dumped, &plain, "zeros").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_checksums_it_has_no_effect() {
+    let options = ServerOptions::checksums(false);
+    let hurt = hurt(&Version::newest(), options, &HARMS[4..], false).await;
+    // No consent is needed for what does nothing.
+    let dumped = dump(PROGRAM, &hurt.server, DB, &[UNCHECKED]);
+    let told = "--ignore-checksum-failure has no effect: the server has no data checksums";
+    assert!(dumped.manifest.warnings.contains(&told.to_owned()), "{}", dumped.said);
+    assert_eq!(dumped.relation("header").blocks.lost, 3);
+    hurt.check_images(&dumped, "header", "no checksums");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_without_the_right_is_told_what_would_give_it() {
+    for version in Version::between(14, 18) {
+        let hurt = hurt(&version, options(), &HARMS, false).await;
+        let server = &hurt.server;
+        let role = "CREATE ROLE reader LOGIN; GRANT pg_read_all_data TO reader";
+        server.execute(DB, role).await;
+        let options = [UNCHECKED, "--allow-on-primary"];
+        if version.major == 14 {
+            let line = "role \"reader\" may not use --ignore-checksum-failure: before PostgreSQL \
+                        15 only a superuser may set ignore_checksum_failure";
+            assert_refused(server, "reader", &options, line);
+            continue;
+        }
+        let set = "GRANT SET ON PARAMETER ignore_checksum_failure TO \"reader\"";
+        let read = "GRANT EXECUTE ON FUNCTION pg_catalog.pg_read_binary_file(text, bigint, \
+                    bigint, boolean) TO \"reader\"";
+        let told = "role \"reader\" may not use --ignore-checksum-failure; a superuser can allow \
+                    it, in this database:";
+        assert_refused(server, "reader", &options, &format!("{told} {set}; {read}"));
+        server.execute(DB, set).await;
+        assert_refused(server, "reader", &options, &format!("{told} {read}"));
+        server.execute(DB, read).await;
+        let dir = tempfile::tempdir().expect("a folder");
+        let (code, said) = run(server, "reader", dir.path(), &options);
+        assert_eq!(code, Some(2), "{}: {said}", version.major);
+        hurt.check(&Dumped::read(dir, said), "with the grants").await;
+    }
+}
+
+/// That images cannot be had is said once, and loses nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_may_read_no_files_gets_no_images_and_everything_else() {
+    for version in Version::two() {
+        let hurt = hurt(&version, options(), &HARMS, false).await;
+        let role = "CREATE ROLE reader LOGIN; GRANT pg_read_all_data TO reader";
+        hurt.server.execute(DB, role).await;
+        let with = dump(PROGRAM, &hurt.server, DB, &[]);
+        let dir = tempfile::tempdir().expect("a folder");
+        let (code, said) = run(&hurt.server, "reader", dir.path(), &["-j2"]);
+        assert_eq!(code, Some(2), "{said}");
+        let dumped = Dumped::read(dir, said);
+        kit::dumped::check_same(&dumped, &with, "without images").await;
+        let told = "no images of damaged pages could be saved: ERROR: permission denied for \
+                    function pg_read_binary_file";
+        assert_eq!(dumped.manifest.warnings, [told], "{}", dumped.said);
+        assert!(!dumped.dir.path().join("pages").exists());
+    }
+}
