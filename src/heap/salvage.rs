@@ -180,6 +180,8 @@ impl Salvage {
     /// damage. Rows that came before the last block of a tagged read, and all
     /// that came of single tuples, count; the rest is to be read again.
     pub fn cut_short(&mut self, last: Option<Ctid>) -> Recorded {
+        // A page that could not be had twice was not asked for twice in a row.
+        self.open.iter_mut().for_each(|open| open.tries = 0);
         let recorded = match self.next_read() {
             Some(Read::Blocks { range, tagged: true }) if range.len() > 1 => {
                 let bound = self.done_before(range, last);

@@ -120,6 +120,16 @@ fn help_of_dump() {
                       Colour in the log (NO_COLOR turns it off, too) [default: auto]
                       [possible values: auto, always, never]
 
+            Damaged pages:
+                  --ignore-checksum-failure
+                      Read pages whose checksums are wrong, too, after an image of each was
+                      saved; their rows are suspect
+                  --zero-damaged-pages
+                      Accepted, and not used: skipping a damaged page loses no more
+                  --allow-on-primary
+                      Do so on a primary, too, where it changes evidence, not on a standby
+                      only
+
             Output:
               -f, --file <DIR>
                       Directory to write to; it must not exist, or be empty
