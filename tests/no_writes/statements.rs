@@ -11,6 +11,8 @@ const STATEMENTS: &[&str] = &[
     r"WITH heap AS \(SELECT .*",
     r"COPY ((pg_catalog\.)?pg_\w+|I\.I)( \([\w, ]+\))? TO STDOUT \(ENCODING S\)",
     r"COPY \(SELECT .*\) TO STDOUT \((ENCODING S|FORMAT binary)\)",
+    r"DECLARE page NO SCROLL CURSOR FOR SELECT .*",
+    r"(FETCH|CLOSE) page",
     r"EXPLAIN SELECT .*",
     r"LOCK TABLE ONLY I\.I IN ACCESS SHARE MODE",
     r"SET( LOCAL)? \w+ TO .*",
