@@ -5,11 +5,26 @@
 mod fake_heap;
 
 use fake_heap::{Bad, FakeHeap, Result};
-use pg_salvage::heap::{BlockRange, Ctid, Known, Loss, Read, Salvage, Status, TidMap, stretches};
+use pg_salvage::heap::{
+    BlockRange, Ctid, Known, Limits, Loss, Read, Salvage, Status, TidMap, stretches,
+};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
 const TUPLES_MAX: u16 = 20;
+
+/// With and without TID range scans.
+fn limits() -> impl Strategy<Value = Limits> {
+    let bounded = prop::option::of(prop_oneof![1u32..5, 1u32..100]);
+    bounded.prop_map(|blocks_per_read| Limits { tuples_max: TUPLES_MAX, blocks_per_read })
+}
+
+/// After the first read, none is wider than the limit, and each is tagged.
+fn assert_within(limits: Limits, before: u64, read: &Read) {
+    if let (Some(max), Read::Blocks { range, tagged }) = (limits.blocks_per_read, read) {
+        assert!(before == 0 || (range.len() <= max && *tagged), "read {before}: {read:?}");
+    }
+}
 
 fn offsets() -> impl Strategy<Value = Vec<u16>> {
     prop::collection::btree_set(1u16..=8, 1..4).prop_map(|s| s.into_iter().collect())
@@ -76,6 +91,7 @@ proptest! {
     fn every_good_tuple_comes_once_and_every_bad_one_is_lost(
         blocks in prop_oneof![1u32..4, 1u32..400],
         live_every in 1u32..4,
+        limits in limits(),
         bad in prop_oneof![
             prop::collection::btree_map(0u32..4, bad_block(), 0..3),
             prop::collection::btree_map(0u32..400, bad_block(), 0..12),
@@ -83,7 +99,12 @@ proptest! {
     ) {
         let heap = FakeHeap { bad, tuples: 8, live_every };
         let mut result = Result::default();
-        let done = heap.salvage(Salvage::new(BlockRange::new(0, blocks), TUPLES_MAX), true, &mut result);
+        let mut before = 0;
+        let done = heap.salvage_with(Salvage::new(BlockRange::new(0, blocks), limits), &mut result, |read| {
+            assert_within(limits, before, read);
+            before += 1;
+            None
+        });
         let (bad_tuples, bad_blocks) = truth(&heap, blocks);
         let good = (0..blocks).filter(|&b| heap.live(b)).flat_map(|b| (1..=8).map(move |o| Ctid::new(b, o)))
             .filter(|c| !bad_tuples.contains(c) && !is_partial(&heap, *c));
@@ -106,10 +127,11 @@ proptest! {
         blocks in 1u32..200,
         bad in prop::collection::btree_map(0u32..200, bad_block(), 0..8),
         stops in prop::collection::vec(0u64..20, 1..6),
+        limits in limits(),
     ) {
         let heap = FakeHeap { bad, tuples: 8, live_every: 1 };
         let range = BlockRange::new(0, blocks);
-        let (mut result, mut salvage) = (Result::default(), Salvage::new(range, TUPLES_MAX));
+        let (mut result, mut salvage) = (Result::default(), Salvage::new(range, limits));
         let mut killers: BTreeSet<Ctid> = BTreeSet::new();
         for stop in stops {
             result.stop_at = Some(result.reads + stop);
@@ -124,7 +146,7 @@ proptest! {
             result.clean.retain(|c| c.block < to);
             result.suspect.retain(|c| c.block < to);
             let before = salvage.map().part(BlockRange::new(0, to));
-            salvage = Salvage::resumed(before, BlockRange::new(to, blocks), TUPLES_MAX, Known { killers: killers.iter().copied().collect(), ..Known::default() });
+            salvage = Salvage::resumed(before, BlockRange::new(to, blocks), limits, Known { killers: killers.iter().copied().collect(), ..Known::default() });
         }
         let crashes = result.crashes;
         result.stop_at = None;
@@ -341,6 +363,31 @@ fn reads_are_proportional_to_the_damage() {
     }
 }
 
+#[test]
+fn where_reads_are_bounded_each_so_many_blocks_cost_one_more() {
+    let (blocks, per_read) = (1_000_000, 64);
+    let limits = Limits { tuples_max: 291, blocks_per_read: Some(per_read) };
+    for (n, bad) in [(1, Bad::Page), (1_000, Bad::Page), (1_000, Bad::Visibility(vec![50]))] {
+        let heap = FakeHeap { bad: scattered(n, blocks, &bad), tuples: 100, live_every: 1 };
+        let mut result = Result::default();
+        heap.salvage(Salvage::new(BlockRange::new(0, blocks), limits), false, &mut result);
+        let damage = u64::from(n) * if matches!(bad, Bad::Page) { 3 } else { 12 };
+        let all = 2 + u64::from(blocks / per_read) + damage;
+        assert!(result.reads <= all, "{n} {bad:?}: {} reads", result.reads);
+    }
+}
+
+#[test]
+fn what_came_of_a_read_that_was_wider_than_the_next_is_not_read_again() {
+    let limits = Limits { tuples_max: 291, blocks_per_read: Some(64) };
+    let mut salvage = Salvage::new(BlockRange::new(0, 1000), limits);
+    salvage.tag_all();
+    salvage.cut_short(Some(Ctid::new(500, 3)));
+    let next = Read::Blocks { range: BlockRange::new(500, 564), tagged: true };
+    assert_eq!(salvage.next_read(), Some(next));
+    assert_eq!(salvage.map().status(Ctid::new(499, 1)), Some(Status::Done));
+}
+
 proptest! {
     /// Cut short anywhere, any number of times, and read on: as if nothing had
     /// been.
@@ -348,12 +395,13 @@ proptest! {
     fn a_read_that_is_cut_short_is_read_on(
         bad in prop::collection::btree_map(0u32..60, bad_block(), 0..8),
         tuples_max in 8u16..12,
+        limits in limits(),
         cuts in prop::collection::vec((any::<bool>(), 0usize..60), 0..60),
     ) {
         let heap = FakeHeap { bad, tuples: 8, live_every: 1 };
         let mut cuts = cuts.into_iter();
         let mut result = Result::default();
-        let salvage = Salvage::new(BlockRange::new(0, 60), tuples_max);
+        let salvage = Salvage::new(BlockRange::new(0, 60), Limits { tuples_max, ..limits });
         heap.salvage_with(salvage, &mut result, |_| match cuts.next() {
             Some((true, rows)) => Some(rows),
             _ => None,

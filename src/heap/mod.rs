@@ -16,5 +16,5 @@ mod within;
 pub use columns::Columns;
 pub use ctid::{BlockNumber, BlockRange, Ctid, OffsetNumber, stretches, tuples_per_page_max};
 pub use map::{Extent, Status, TidMap};
-pub use outcome::{Loss, Outcome, Place, Read, Recorded, RowClass, Rows};
+pub use outcome::{Limits, Loss, Outcome, Place, Read, Recorded, RowClass, Rows};
 pub use salvage::{Known, Salvage};

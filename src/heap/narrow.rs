@@ -126,7 +126,7 @@ impl Narrow {
 
     /// No read is of more places than this, from now on.
     pub fn limit(&mut self, places: u32) {
-        self.width_max = places.max(1);
+        self.width_max = self.width_max.min(places.max(1));
     }
 
     /// All parts that are still to be read, in order.

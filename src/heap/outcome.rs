@@ -25,6 +25,22 @@ impl fmt::Display for Read {
     }
 }
 
+/// What bounds the reads of a heap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The most line pointers of a page.
+    pub tuples_max: OffsetNumber,
+    /// The most blocks of one read after the first, where a read names each tuple
+    /// that it wants. None: a read of many blocks costs no more than they do.
+    pub blocks_per_read: Option<u32>,
+}
+
+impl From<OffsetNumber> for Limits {
+    fn from(tuples_max: OffsetNumber) -> Self {
+        Self { tuples_max, blocks_per_read: None }
+    }
+}
+
 /// Where the server says that the damage is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {

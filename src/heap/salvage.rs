@@ -28,7 +28,7 @@ use super::ctid::{BlockNumber, BlockRange, Ctid, OffsetNumber};
 use super::map::{Status, TidMap};
 use super::narrow::{Narrow, around};
 use super::open::OpenBlock;
-use super::outcome::{Loss, Outcome, Place, Read, Recorded, Rows};
+use super::outcome::{Limits, Loss, Outcome, Place, Read, Recorded, Rows};
 use super::within::offset;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -43,7 +43,7 @@ pub struct Salvage {
     pub(super) blocks: Narrow,
     pub(super) open: Option<OpenBlock>,
     tagged: bool,
-    pub(super) tuples_max: OffsetNumber,
+    pub(super) limits: Limits,
     /// Tuples that took the server down when they were read, by their blocks:
     /// they are not read again. 0: the block did, as a whole.
     pub(super) killers: BTreeMap<BlockNumber, Vec<OffsetNumber>>,
@@ -68,9 +68,8 @@ pub struct Known {
 }
 
 impl Salvage {
-    /// `tuples_max`: the most line pointers of a page.
-    pub fn new(range: BlockRange, tuples_max: OffsetNumber) -> Self {
-        Self::resumed(TidMap::default(), range, tuples_max, Known::default())
+    pub fn new(range: BlockRange, limits: impl Into<Limits>) -> Self {
+        Self::resumed(TidMap::default(), range, limits, Known::default())
     }
 
     /// Goes on with what follows a map in which everything is settled. Tuples
@@ -79,7 +78,7 @@ impl Salvage {
     pub fn resumed(
         mut before: TidMap,
         range: BlockRange,
-        tuples_max: OffsetNumber,
+        limits: impl Into<Limits>,
         known: Known,
     ) -> Self {
         before.join(TidMap::new(range));
@@ -96,14 +95,14 @@ impl Salvage {
             tagged: !alone.is_empty(),
             blocks: Narrow::of(&around(range.start..range.end, alone), false),
             open: None,
-            tuples_max,
+            limits: limits.into(),
             killers: by_block,
             allowed,
             bad_pages,
             apart: false,
             holes: Vec::new(),
         };
-        salvage.open_known();
+        salvage.go_on();
         salvage
     }
 
@@ -128,6 +127,7 @@ impl Salvage {
     /// From now on all reads are tagged.
     pub fn tag_all(&mut self) {
         self.tagged = true;
+        self.go_on();
     }
 
     /// From now on some columns are read apart from the others: all reads are
@@ -183,7 +183,9 @@ impl Salvage {
         // A page that could not be had twice was not asked for twice in a row.
         self.open.iter_mut().for_each(|open| open.tries = 0);
         let recorded = match self.next_read() {
-            Some(Read::Blocks { range, tagged: true }) if range.len() > 1 => {
+            Some(Read::Blocks { mut range, tagged: true }) if range.len() > 1 => {
+                // It may have been wider than the next one is.
+                range.end = self.blocks.rest().next().map_or(range.end, |part| part.end);
                 let bound = self.done_before(range, last);
                 self.blocks.advance(bound);
                 Recorded::rows(Rows::Undo)
@@ -203,8 +205,13 @@ impl Salvage {
         recorded
     }
 
-    /// A read was taken in: to the next.
+    /// To the next read. After the first, those that are bounded are tagged: no
+    /// frame of a file ends with each, and none is undone as a whole.
     pub(super) fn go_on(&mut self) {
+        if let Some(blocks) = self.limits.blocks_per_read.filter(|_| !self.is_fresh()) {
+            self.tagged = true;
+            self.blocks.limit(blocks);
+        }
         // Holes of a block that is still open count when it is settled.
         if self.open.is_none() {
             self.holes.clear();

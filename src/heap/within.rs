@@ -73,7 +73,7 @@ impl Salvage {
             lost.sort_unstable();
             lost.dedup();
             lost.retain(|&offset| offset > 0);
-            let offsets = 1..u32::from(self.tuples_max) + 1;
+            let offsets = 1..u32::from(self.limits.tuples_max) + 1;
             let others: Vec<_> = around(offsets, lost.iter().map(|&o| u32::from(o)))
                 .into_iter()
                 .filter(|part| !lost.iter().any(|&o| part.start == u32::from(o)))
@@ -126,7 +126,7 @@ impl Salvage {
 
     fn offsets_after(&self, block: BlockNumber, last: Option<Ctid>) -> Range<u32> {
         let first = last.filter(|l| l.block == block).map_or(0, |l| u32::from(l.offset)) + 1;
-        first..u32::from(self.tuples_max) + 1
+        first..u32::from(self.limits.tuples_max) + 1
     }
 
     /// What came of a read of the open block as a whole.
@@ -190,9 +190,9 @@ impl Salvage {
     /// The page went away: no tuple of it from `from` on can be read now.
     fn lose_the_rest(&mut self, block: BlockNumber, from: OffsetNumber) -> Recorded {
         if let Some(open) = &mut self.open {
-            open.lose_the_rest(from, self.tuples_max);
+            open.lose_the_rest(from, self.limits.tuples_max);
         }
-        self.settle_if_read(Some(Loss::Tuples(block, from, self.tuples_max)))
+        self.settle_if_read(Some(Loss::Tuples(block, from, self.limits.tuples_max)))
     }
 
     /// When nothing of the open block is left to be read, marks what became of
@@ -203,7 +203,7 @@ impl Salvage {
             return Recorded { rows: Rows::Hold, loss };
         };
         let holes = self.holes.contains(&open.block);
-        let class = open.settle(&mut self.map, self.tuples_max, holes);
+        let class = open.settle(&mut self.map, self.limits.tuples_max, holes);
         Recorded { rows: Rows::Settled(class), loss }
     }
 }

@@ -206,10 +206,10 @@ impl RelationRun {
         index + 1 == self.stretches()
     }
 
-    /// Whether a part of it can be read without reading, or listing, all of it:
-    /// then it can be gone on with, too.
+    /// Whether a part of it can be read without reading all of it: then it can be
+    /// gone on with, too.
     pub(super) fn can_be_narrowed(&self) -> bool {
-        self.relation.heap && self.readable.tid_ranges
+        self.relation.heap
     }
 
     /// Whether it was given up: what is left of it need not be read.
@@ -258,7 +258,7 @@ impl RelationRun {
         earlier.lost.retain(|l| l.is_before(to));
         let killers = || state.killers.iter().filter(|(k, _)| rest.contains(k.block));
         let known = self.known(killers().map(|(&k, _)| k));
-        let salvage = Salvage::resumed(earlier.map.clone(), rest, self.readable.tuples_max, known);
+        let salvage = Salvage::resumed(earlier.map.clone(), rest, self.readable.limits(), known);
         let journal = self.files.journal.clone().filter(|_| self.can_be_narrowed());
         let saving = journal.map(|j| Saving::new(j, self.relation.oid, to));
         let (_, findings) = taken_up((&self.log, self.stretches()), earlier, killers());
@@ -316,7 +316,7 @@ impl RelationRun {
     /// A stretch of which nothing was read yet, for another range.
     pub(super) async fn salvage(&self, range: BlockRange) -> Salvage {
         let known = self.known(self.state.lock().await.killers.keys().copied());
-        Salvage::resumed(TidMap::default(), range, self.readable.tuples_max, known)
+        Salvage::resumed(TidMap::default(), range, self.readable.limits(), known)
     }
 
     fn known(&self, killers: impl Iterator<Item = Ctid>) -> Known {

@@ -44,6 +44,7 @@ pub fn readable(session: &Session, relation: &Relation) -> Result<Readable, Stri
         tuples_max: tuples_per_page_max(server.block_size),
         block_size: server.block_size,
         past_statistics: false,
+        oids: relation.columns.first().is_some_and(|c| c.attnum < 0),
     })
 }
 

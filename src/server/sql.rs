@@ -1,9 +1,14 @@
 //! Every SQL text that is sent, but for the catalogs' (`catalog.rs`). Pure.
 //! None of them writes.
 
-use crate::heap::{BlockNumber, BlockRange, Ctid, OffsetNumber, Read};
+use crate::heap::{BlockNumber, BlockRange, Ctid, Limits, OffsetNumber, Read};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+
+/// Before PostgreSQL 14 a read of blocks lists their TIDs: of so many at most.
+/// That makes some 20,000 at 8 kB (1 MB on the server); wider ones were no
+/// faster, narrower ones than 32 slower.
+const BLOCKS_PER_TID_ARRAY: u32 = 64;
 
 /// An identifier in double quotes.
 pub fn ident(name: &str) -> String {
@@ -35,11 +40,24 @@ pub struct Readable {
     /// Whether parts are read so that no statistics are looked up: for where
     /// those are damaged, and nothing else can be planned.
     pub past_statistics: bool,
+    /// Whether the first column is the oid, which is a system column before
+    /// PostgreSQL 12, and no part of a COPY that does not ask for it.
+    pub oids: bool,
 }
 
 impl Readable {
+    /// What bounds its reads.
+    pub fn limits(&self) -> Limits {
+        let blocks_per_read = (!self.tid_ranges).then_some(BLOCKS_PER_TID_ARRAY);
+        Limits { tuples_max: self.tuples_max, blocks_per_read }
+    }
+
     fn to_stdout(&self, what: &str) -> String {
-        format!("COPY {what} TO STDOUT (ENCODING {})", literal(&self.encoding))
+        self.to_stdout_with("", what)
+    }
+
+    fn to_stdout_with(&self, options: &str, what: &str) -> String {
+        format!("COPY {what} TO STDOUT ({options}ENCODING {})", literal(&self.encoding))
     }
 
     /// The same relation, read so that no statistics are looked up.
@@ -96,10 +114,17 @@ impl Readable {
         if !self.plain {
             return self.select(false, "");
         }
-        match self.columns.as_slice() {
+        let (named, options) = match self.columns.as_slice() {
+            [_, named @ ..] if self.oids => (named, "OIDS, "),
+            named => (named, ""),
+        };
+        match named {
             // An empty list in parentheses is a syntax error.
-            [] => self.to_stdout(&self.qualified),
-            columns => self.to_stdout(&format!("{} ({})", self.qualified, columns.join(", "))),
+            [] => self.to_stdout_with(options, &self.qualified),
+            named => {
+                let what = format!("{} ({})", self.qualified, named.join(", "));
+                self.to_stdout_with(options, &what)
+            }
         }
     }
 
@@ -332,6 +357,7 @@ mod tests {
             tuples_max: 291,
             block_size: 8192,
             past_statistics: false,
+            oids: false,
         }
     }
 
@@ -378,6 +404,15 @@ mod tests {
             r.part(&untagged),
             r#"COPY (SELECT FROM ONLY "a""b"."../x" WHERE ctid >= '(0,0)' AND ctid < '(1,0)') TO STDOUT (ENCODING 'UTF8')"#
         );
+    }
+
+    #[test]
+    fn oids_that_are_a_system_column_come_first() {
+        let oid = Readable { columns: vec![ident("oid")], oids: true, ..hostile() };
+        let more = Readable { columns: vec![ident("oid"), ident("id")], ..oid.clone() };
+        assert_eq!(more.whole(), r#"COPY "a""b"."../x" ("id") TO STDOUT (OIDS, ENCODING 'UTF8')"#);
+        assert_eq!(oid.whole(), r#"COPY "a""b"."../x" TO STDOUT (OIDS, ENCODING 'UTF8')"#);
+        assert!(more.probe().starts_with(r#"COPY (SELECT ctid, "oid", "id" FROM"#));
     }
 
     #[test]

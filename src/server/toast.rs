@@ -22,6 +22,7 @@ pub async fn toast_relation(
         qualified: text(0),
         columns: ["chunk_id", "chunk_seq"].map(str::to_owned).to_vec(),
         plain: true,
+        oids: false,
         ..of.clone()
     };
     Ok((readable, text(1), u32::try_from(blocks).unwrap_or(u32::MAX)))

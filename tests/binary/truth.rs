@@ -50,7 +50,7 @@ pub async fn seen_by(client: &Client) -> BTreeMap<u32, Truth> {
             rows: None,
             sequence: None,
         };
-        fill(client, row.get(0), row.get(6), &mut truth).await;
+        fill(client, row.get(6), &mut truth).await;
         all.insert(row.get(0), truth);
     }
     // Large objects have entries where there are any.
@@ -59,7 +59,7 @@ pub async fn seen_by(client: &Client) -> BTreeMap<u32, Truth> {
     all
 }
 
-async fn fill(client: &Client, oid: u32, encoding: &str, truth: &mut Truth) {
+async fn fill(client: &Client, encoding: &str, truth: &mut Truth) {
     let qualified = format!("{}.{}", oracle::quote(&truth.schema), oracle::quote(&truth.name));
     if truth.relkind == 'S' {
         let sql = format!("SELECT last_value, is_called FROM {qualified}");
@@ -67,12 +67,9 @@ async fn fill(client: &Client, oid: u32, encoding: &str, truth: &mut Truth) {
         truth.sequence = Some((row.get(0), row.get(1)));
         return;
     }
-    let sql = "SELECT attname, attgenerated::text FROM pg_catalog.pg_attribute
-        WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped ORDER BY attnum";
-    for row in client.query(sql, &[&oid]).await.expect("pg_attribute") {
-        let generated: &str = row.get(1);
-        let list = if generated.is_empty() { &mut truth.columns } else { &mut truth.generated };
-        list.push(row.get(0));
+    for (name, generated) in oracle::columns_and_generated(client, &qualified).await {
+        let list = if generated { &mut truth.generated } else { &mut truth.columns };
+        list.push(name);
     }
     if matches!(truth.relkind, 'r' | 'm') && truth.populated {
         let columns: Vec<String> = truth.columns.iter().map(|name| oracle::quote(name)).collect();

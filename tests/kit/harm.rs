@@ -16,7 +16,7 @@ use super::victim;
 /// A transaction that has not begun yet, for a server that is young.
 const FUTURE_XID: u32 = 0x4000_0000;
 /// One long past, whose file in pg_xact is not there.
-const FORGOTTEN_XID: u32 = 0xC000_0000;
+pub const FORGOTTEN_XID: u32 = 0xC000_0000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Harm {

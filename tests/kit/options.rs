@@ -46,7 +46,7 @@ impl ServerOptions {
     }
 
     /// What is appended to the postgresql.conf that initdb wrote.
-    pub(super) fn configuration(&self, socket_dir: &Path, port: u16) -> String {
+    pub(super) fn configuration(&self, major: u32, socket_dir: &Path, port: u16) -> String {
         let socket_dir = socket_dir.display().to_string();
         let listen = if self.tcp { "127.0.0.1" } else { "" };
         let port = port.to_string();
@@ -67,9 +67,11 @@ impl ServerOptions {
             ("restart_after_crash", "on"),
             ("lc_messages", "C"),
             ("timezone", "UTC"),
-            ("jit", "off"),
             ("log_line_prefix", "%m [%p] "),
         ];
+        if major >= 11 {
+            settings.push(("jit", "off"));
+        }
         if let Some(level) = &self.wal_level {
             settings.push(("wal_level", level));
             if level == "minimal" {

@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, BufReader};
 use tokio_postgres::Client;
 
 /// Everything that would change how a row is written or in which order.
-const PINNED: &str = "SET extra_float_digits = 1; SET datestyle = 'ISO, MDY'; SET intervalstyle = 'postgres';
+const PINNED: &str = "SET extra_float_digits = 3; SET datestyle = 'ISO, MDY'; SET intervalstyle = 'postgres';
     SET bytea_output = 'hex'; SET timezone = 'UTC'; SET search_path = ''; SET synchronize_seqscans = off;
     SET max_parallel_workers_per_gather = 0; SET row_security = off; SET xmloption = 'content';
     SET lc_monetary = 'C'; SET statement_timeout = 0";
@@ -64,11 +64,23 @@ pub async fn relations(client: &Client) -> Vec<Relation> {
 /// The columns that a dump holds, in physical order: none dropped, none
 /// generated.
 pub async fn columns(client: &Client, relation: &str) -> Vec<String> {
-    let sql =
-        "SELECT attname FROM pg_catalog.pg_attribute WHERE attrelid = $1::text::pg_catalog.regclass
-        AND attnum > 0 AND NOT attisdropped AND attgenerated = '' ORDER BY attnum";
-    let rows = client.query(sql, &[&relation]).await.expect("pg_attribute");
-    rows.iter().map(|row| row.get(0)).collect()
+    let all = columns_and_generated(client, relation).await;
+    all.into_iter().filter(|(_, generated)| !generated).map(|(name, _)| name).collect()
+}
+
+/// All columns that are not dropped, and whether each is generated. Before
+/// PostgreSQL 12 the oid of a table that has them is one, the first.
+pub async fn columns_and_generated(client: &Client, relation: &str) -> Vec<(String, bool)> {
+    let version = "SELECT current_setting('server_version_num')::int";
+    let version: i32 = client.query_one(version, &[]).await.expect("a version").get(0);
+    let generated = if version >= 120_000 { "attgenerated <> ''" } else { "false" };
+    let sql = format!(
+        "SELECT attname, {generated} FROM pg_catalog.pg_attribute
+        WHERE attrelid = $1::text::pg_catalog.regclass AND NOT attisdropped
+        AND (attnum > 0 OR attname = 'oid') ORDER BY attnum"
+    );
+    let rows = client.query(&sql, &[&relation]).await.expect("pg_attribute");
+    rows.iter().map(|row| (row.get(0), row.get(1))).collect()
 }
 
 /// The rows of a relation (named as SQL wants it), in physical order.

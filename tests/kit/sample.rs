@@ -21,7 +21,8 @@ pub async fn create(server: &Server, dbname: &str, scale: u32) {
     let client = server.connect(dbname).await;
     run(&client, "SET timezone = 'UTC'; SET extra_float_digits = 1").await;
     for part in PARTS {
-        for statements in in_transactions(&part.replace(":scale", &scale.to_string())) {
+        let part = of_version(part, server.version.major).replace(":scale", &scale.to_string());
+        for statements in in_transactions(&part) {
             run(&client, &statements).await;
         }
     }
@@ -99,8 +100,9 @@ async fn in_place_tablespace(client: &Client) {
 /// legal, or `SQL_ASCII`, where nobody knows what they are.
 pub async fn create_encoded(server: &Server, dbname: &str, encoding: &str) {
     let name = oracle::quote(dbname);
-    let create =
-        format!("CREATE DATABASE {name} TEMPLATE template0 ENCODING '{encoding}' LOCALE 'C'");
+    let create = format!(
+        "CREATE DATABASE {name} TEMPLATE template0 ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C'"
+    );
     server.execute("postgres", &create).await;
     let client = server.connect(dbname).await;
     run(
@@ -209,6 +211,20 @@ async fn run(client: &Client, statements: &str) {
         |db| format!("{db} {}", db.detail().unwrap_or_default()),
     );
     panic!("{message}\nat: {place}");
+}
+
+/// Leaves out the lines that another version is to have: `-- since 12` or
+/// `-- before 12` is at their ends.
+fn of_version(part: &str, major: u32) -> String {
+    let is_there = |line: &&str| match line.rsplit_once(" -- ").map(|(_, note)| note) {
+        Some(note) => {
+            let number = |word| note.strip_prefix(word).and_then(|n| n.parse::<u32>().ok());
+            number("since ").is_none_or(|n| major >= n)
+                && number("before ").is_none_or(|n| major < n)
+        }
+        None => true,
+    };
+    part.lines().filter(is_there).flat_map(|line| [line, "\n"]).collect()
 }
 
 /// A batch is one transaction, so a part with `BEGIN` and `ROLLBACK` of its own

@@ -101,7 +101,11 @@ impl Server {
     fn configure(&self) {
         let file = self.data_dir().join("postgresql.conf");
         let mut text = fs::read_to_string(&file).expect("postgresql.conf");
-        text.push_str(&self.options.configuration(self.socket_dir(), self.port));
+        text.push_str(&self.options.configuration(
+            self.version.major,
+            self.socket_dir(),
+            self.port,
+        ));
         fs::write(&file, text).expect("postgresql.conf");
     }
 

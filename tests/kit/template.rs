@@ -44,8 +44,11 @@ fn initdb(version: &Version, checksums: bool, data: &Path) {
     let home = owner::readable_home(&version.home);
     let mut command = owner::command(&home.join("bin/initdb"));
     command.args(["--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8"]);
-    // Small WAL files make a small template.
-    command.args(["--locale=C", "--wal-segsize=1", "-D"]).arg(data);
+    if version.major >= 11 {
+        // Small WAL files make a small template.
+        command.arg("--wal-segsize=1");
+    }
+    command.args(["--locale=C", "-D"]).arg(data);
     match (checksums, version.major >= 18) {
         (true, _) => command.arg("--data-checksums"),
         (false, true) => command.arg("--no-data-checksums"),

@@ -13,11 +13,18 @@ pub struct Version {
 }
 
 impl Version {
+    /// Every major version found from 13 on, newest first. The older ones, which
+    /// nobody maintains, are asked for by their numbers, where a test is to spend
+    /// time on them.
+    pub fn all() -> Vec<Version> {
+        Version::between(13, u32::MAX)
+    }
+
     /// Every major version found, newest first. Where two places have the same
     /// major, the one fetched for the tests is taken.
     ///
     /// With `PG_SALVAGE_MAJORS` set (`15,18`) only those are given.
-    pub fn all() -> Vec<Version> {
+    fn found() -> Vec<Version> {
         let mut found: Vec<Version> = Vec::new();
         for place in [servers_dir(), PathBuf::from("/usr/lib/postgresql")] {
             for version in installed_in(&place) {
@@ -39,23 +46,24 @@ impl Version {
     }
 
     pub fn newest() -> Version {
-        Version::all().remove(0)
+        Version::found().remove(0)
     }
 
+    /// The oldest of [`Version::all`].
     pub fn oldest() -> Version {
-        Version::all().pop().expect("all() is never empty")
+        Version::all().pop().expect("run tests/kit/fetch-servers first")
     }
 
     /// The server of this major version; fails where there is none.
     pub fn major(major: u32) -> Version {
-        Version::all().into_iter().find(|version| version.major == major).unwrap_or_else(|| {
+        Version::found().into_iter().find(|version| version.major == major).unwrap_or_else(|| {
             panic!("no PostgreSQL {major} was found: run tests/kit/fetch-servers")
         })
     }
 
     /// The majors between the two, newest first.
     pub fn between(oldest: u32, newest: u32) -> Vec<Version> {
-        let mut versions = Version::all();
+        let mut versions = Version::found();
         versions.retain(|version| (oldest..=newest).contains(&version.major));
         versions
     }

@@ -35,8 +35,6 @@ const HOSTILE: &[(&str, &str)] = &[
     ("parallel_setup_cost", "0"),
     ("parallel_tuple_cost", "0"),
     ("min_parallel_table_scan_size", "0"),
-    ("jit", "on"),
-    ("jit_above_cost", "0"),
     ("cursor_tuple_fraction", "0"),
     ("work_mem", "64kB"),
     ("temp_file_limit", "0"),
@@ -50,6 +48,8 @@ const HOSTILE: &[(&str, &str)] = &[
 ];
 
 const SINCE: &[(u32, &str, &str)] = &[
+    (11, "jit", "on"),
+    (11, "jit_above_cost", "0"),
     (14, "idle_session_timeout", "200ms"),
     (17, "restrict_nonsystem_relation_kind", ""),
     (17, "io_combine_limit", "256kB"),
@@ -58,8 +58,8 @@ const SINCE: &[(u32, &str, &str)] = &[
 /// A function and a table that a hostile search_path finds first.
 const TRAPS: &str = "CREATE SCHEMA hostile;
     CREATE TABLE hostile.pg_class (oid oid, relname name);
-    CREATE FUNCTION hostile.pg_relation_size(oid, text) RETURNS bigint LANGUAGE sql AS 'SELECT 1 / 0';
-    CREATE FUNCTION hostile.format(text, bigint, bigint) RETURNS text LANGUAGE sql AS 'SELECT 1 / 0'";
+    CREATE FUNCTION hostile.pg_relation_size(oid, text) RETURNS bigint LANGUAGE sql AS 'SELECT (1 / 0)::bigint';
+    CREATE FUNCTION hostile.format(text, bigint, bigint) RETURNS text LANGUAGE sql AS 'SELECT (1 / 0)::text'";
 
 async fn hostile_server(version: &Version) -> Server {
     let server = Server::start(version, ServerOptions::checksums(true));
@@ -91,7 +91,7 @@ fn literals(name: &str, value: &str) -> String {
 
 #[tokio::test]
 async fn settings_of_the_role_and_the_database_change_nothing() {
-    for version in crate::two_versions() {
+    for version in [crate::two_versions(), Version::between(10, 10)].concat() {
         let server = hostile_server(&version).await;
         let truth = truth::of(&server, "sample").await;
         for whose in ["DATABASE sample", "ROLE postgres IN DATABASE sample"] {

@@ -162,11 +162,14 @@ pub(super) async fn attributes(
     for Attributed { relation, attribute, column, .. } in others {
         evidence.add_attribute(relation, attribute.attnum, column);
     }
-    Ok(known.into_iter().filter(|a| a.attribute.attnum > 0).collect())
+    // The oid was a system column before 12, and no less than any other to its
+    // user.
+    let is_oid = |a: &Attributed| a.column.as_ref().is_some_and(|c| c.name == "oid");
+    Ok(known.into_iter().filter(|a| a.attribute.attnum > 0 || is_oid(a)).collect())
 }
 
 /// Fills in the columns that COPY can give back: no dropped ones, no generated
-/// ones; identity columns stay.
+/// ones; identity columns stay, and so does the oid of a table that has them.
 pub(super) fn describe(relations: &mut [Relation], attributes: Vec<Attributed>) {
     let by_oid: HashMap<u32, usize> =
         relations.iter().enumerate().map(|(i, r)| (r.oid, i)).collect();
@@ -174,10 +177,15 @@ pub(super) fn describe(relations: &mut [Relation], attributes: Vec<Attributed>) 
         let Some(&at) = by_oid.get(&relation) else { continue };
         let relation = &mut relations[at];
         // An old version of its row that damage has brought back.
-        if relation.physical.iter().any(|a| a.attnum == attribute.attnum) {
+        let is_known = |attnum| attnum == attribute.attnum;
+        if relation.physical.iter().any(|a| is_known(a.attnum))
+            || relation.columns.iter().any(|c| is_known(c.attnum))
+        {
             continue;
         }
-        relation.physical.push(attribute);
+        if attribute.attnum > 0 {
+            relation.physical.push(attribute);
+        }
         let list = if generated { &mut relation.left_out } else { &mut relation.columns };
         list.extend(column);
     }

@@ -73,6 +73,7 @@ impl Catalogs<'_> {
         mut keep: impl FnMut(Row) -> Option<T>,
     ) -> Result<Vec<T>, CatalogError> {
         let failed = |source| CatalogError { catalog, source };
+        let version = self.session.server().version;
         // By its name alone: where pg_namespace is damaged no schema is found,
         // and with the search path that is pinned no other relation is meant.
         let readable = Readable {
@@ -80,10 +81,11 @@ impl Catalogs<'_> {
             columns: columns.split(", ").map(ident).collect(),
             encoding: self.encoding.to_owned(),
             plain: true,
-            tid_ranges: self.session.server().version >= 140_000,
+            tid_ranges: version >= 140_000,
             tuples_max: tuples_per_page_max(self.session.server().block_size),
             block_size: self.session.server().block_size,
             past_statistics: false,
+            oids: version < 120_000 && columns.starts_with("oid, "),
         };
         let Plain { rows, error, phase } =
             match plain(self.session, &readable, &mut keep).await.map_err(failed)? {
@@ -179,7 +181,7 @@ async fn salvage<T>(
     } else {
         return Ok(None);
     };
-    let mut salvage = Salvage::new(BlockRange::new(0, blocks), readable.tuples_max);
+    let mut salvage = Salvage::new(BlockRange::new(0, blocks), readable.limits());
     salvage.tag_all();
     // By their ctids: what comes twice is there once.
     let mut rows = BTreeMap::new();

@@ -6,13 +6,16 @@ CREATE TABLE by_range_2025_odd PARTITION OF by_range_2025 FOR VALUES IN (1, 3, 5
 -- Its columns stand in another order than the parent's.
 CREATE TABLE by_range_2025_rest (v text, at date NOT NULL, gone int, id int NOT NULL);
 ALTER TABLE by_range_2025_rest DROP gone;
-ALTER TABLE by_range_2025 ATTACH PARTITION by_range_2025_rest DEFAULT;
-CREATE TABLE by_range_default PARTITION OF by_range DEFAULT;
+ALTER TABLE by_range_2025 ATTACH PARTITION by_range_2025_rest DEFAULT; -- since 11
+ALTER TABLE by_range_2025 ATTACH PARTITION by_range_2025_rest FOR VALUES IN (0, 2, 4, 6, 8); -- before 11
+CREATE TABLE by_range_default PARTITION OF by_range DEFAULT; -- since 11
+CREATE TABLE by_range_default PARTITION OF by_range FOR VALUES FROM ('2026-01-01') TO (MAXVALUE); -- before 11
+CREATE TABLE by_range_2023 PARTITION OF by_range FOR VALUES FROM (MINVALUE) TO ('2024-01-01'); -- before 11
 INSERT INTO by_range SELECT i % 10, '2023-12-01'::date + i, 'v' || i FROM generate_series(1, 1000 * :scale) i;
-CREATE TABLE by_hash (id int, v text) PARTITION BY HASH (id);
-CREATE TABLE by_hash_0 PARTITION OF by_hash FOR VALUES WITH (MODULUS 2, REMAINDER 0);
-CREATE TABLE by_hash_1 PARTITION OF by_hash FOR VALUES WITH (MODULUS 2, REMAINDER 1);
-INSERT INTO by_hash SELECT i, 'h' || i FROM generate_series(1, 100) i;
+CREATE TABLE by_hash (id int, v text) PARTITION BY HASH (id); -- since 11
+CREATE TABLE by_hash_0 PARTITION OF by_hash FOR VALUES WITH (MODULUS 2, REMAINDER 0); -- since 11
+CREATE TABLE by_hash_1 PARTITION OF by_hash FOR VALUES WITH (MODULUS 2, REMAINDER 1); -- since 11
+INSERT INTO by_hash SELECT i, 'h' || i FROM generate_series(1, 100) i; -- since 11
 CREATE TABLE no_partitions (id int) PARTITION BY RANGE (id);
 
 CREATE TABLE parent (id int, v text);
@@ -25,6 +28,10 @@ INSERT INTO grandchild SELECT i, 'grandchild', 'most' FROM generate_series(1, 20
 CREATE TABLE zero_columns ();
 INSERT INTO zero_columns SELECT FROM generate_series(1, 25);
 CREATE TABLE empty (id int, t text);
+CREATE TABLE with_oids (id int, oid_of_other oid, t text) WITH OIDS; -- before 12
+INSERT INTO with_oids SELECT i, 7, 't' || i FROM generate_series(1, 100) i; -- before 12
+CREATE TABLE with_nothing_but_oids () WITH OIDS; -- before 12
+INSERT INTO with_nothing_but_oids SELECT FROM generate_series(1, 10); -- before 12
 CREATE UNLOGGED TABLE unlogged (id int, t text);
 INSERT INTO unlogged SELECT i, 'u' || i FROM generate_series(1, 100) i;
 DO $$ BEGIN

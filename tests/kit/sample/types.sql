@@ -3,6 +3,7 @@ CREATE TYPE mood AS ENUM ('sad', 'it''s ok', 'very "happy", \ really');
 CREATE TYPE place AS (street text, number int, at point);
 CREATE DOMAIN positive AS int CHECK (VALUE > 0);
 CREATE TYPE textrange AS RANGE (subtype = text);
+CREATE DOMAIN jsonpath AS text; -- before 12
 
 CREATE TABLE all_types (
     id int PRIMARY KEY,
