@@ -84,7 +84,7 @@ async fn check(ward: &Ward, plan: Plan, dumped: &Dumped, harm: Harm, harmed: &Ha
     // what nobody can tell of is not made up.
     if may_be_silent(harmed) {
         let found = relation.lost.iter().any(|l| l.cause == "silent_loss");
-        let can_be = !plan.fresh && matches!(harm, Harm::TruncateAt | Harm::ZeroBlock);
+        let can_be = matches!(harm, Harm::TruncateAt | Harm::ZeroBlock);
         assert_eq!(found, can_be, "{at}: {relation:#?}");
         let status = if can_be { RelationStatus::Salvaged } else { RelationStatus::Clean };
         assert_eq!(relation.status, status, "{at}");

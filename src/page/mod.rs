@@ -13,6 +13,7 @@ pub mod datum;
 mod pglz;
 pub mod tuple;
 pub mod varlena;
+pub mod visibility;
 
 pub use tuple::{Align, Attribute, Found, Tuple};
 pub use varlena::{Method, ToastPointer, Varlena};
