@@ -209,3 +209,56 @@ async fn a_connection_that_is_cut_before_the_first_row_is_begun_again() {
     }
     assert!(begun_again > 0, "around {enough} bytes");
 }
+
+fn swallowing() -> Plan {
+    Plan { cut: Cut::Close, after: None, seed: 1 }
+}
+
+/// Read again, whole or in ranges, and then it has come.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_is_swallowed_on_its_way_is_missed_and_read_again() {
+    for version in two() {
+        let server = server(&version).await;
+        let truth = truth::of(&server, DB).await;
+        for options in [&["-j1"][..], &["-j2", "--split-size=16MB"]] {
+            for times in [1, 2] {
+                let proxy = Proxy::start(&server, swallowing()).await;
+                proxy.swallow("333333\t", times);
+                let dump = dump_by(&server, &proxy, options).await;
+                assert_eq!(proxy.swallowed(), times, "{}", dump.case);
+                dump.assert_equals(&truth).await;
+                assert_eq!(dump.ran.code, 0, "{}: {}", dump.case, dump.ran.stderr);
+                let missed = dump.ran.stderr.matches("the server has sent").count() as u64;
+                assert_eq!(missed, times, "{}: {}", dump.case, dump.ran.stderr);
+                dump.assert_tidy();
+            }
+        }
+    }
+}
+
+/// By the count alone: no error tells of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_is_always_swallowed_is_lost_alone_and_the_table_is_incomplete() {
+    for version in two() {
+        let server = server(&version).await;
+        let truth = truth::of(&server, DB).await;
+        for (table, row) in [("small", "777\t"), ("large", "333333\t")] {
+            let proxy = Proxy::start(&server, swallowing()).await;
+            proxy.swallow(row, u64::MAX);
+            let dump = dump_by(&server, &proxy, &["-t", table]).await;
+            let entry = dump.relation(table);
+            let all = truth[&entry.oid].rows.clone().unwrap();
+            let is_swallowed = |l: &[u8]| l.windows(row.len()).any(|w| w == row.as_bytes());
+            let lines = all.split_inclusive(|&b| b == b'\n');
+            let expected: Vec<u8> = lines.filter(|l| !is_swallowed(l)).flatten().copied().collect();
+            assert!(dump.clean_rows(entry).await == expected, "{}: {entry:#?}", dump.case);
+            let causes: Vec<(&str, bool)> =
+                entry.lost.iter().map(|l| (l.cause.as_str(), l.ctid.is_some())).collect();
+            assert_eq!(causes, [("silent_loss", true)], "{}", dump.case);
+            assert_eq!((entry.status, dump.ran.code), (RelationStatus::Failed, 3), "{}", dump.case);
+            let reason = entry.reason.as_deref().unwrap_or_default();
+            assert!(reason.contains("something on the way loses them"), "{}: {reason}", dump.case);
+            assert_no_crash(&dump);
+        }
+    }
+}

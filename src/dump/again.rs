@@ -52,23 +52,30 @@ async fn read_what_came(
     let read = stretch.salvage.next_read();
     let Some(read @ Read::Blocks { range, .. }) = read else { return Ok(None) };
     let Some(sql) = at.readable.first_rows(range, came.rows) else { return Ok(None) };
-    let mut last = None;
+    let (mark, mut last) = (stretch.lanes.clean().mark().await?, None);
     let failed = async {
-        let mut copy = at.session.copy(&sql).await?;
+        let (mut copy, mut rows) = (at.session.copy(&sql).await?, 0);
         while let Some(bytes) = copy.next().await? {
             at.progress.bytes.fetch_add(bytes.len() as u64, Relaxed);
             for row in bytes.split_inclusive(|&b| b == b'\n') {
+                rows += 1;
                 at.progress.rows.fetch_add(1, Relaxed);
                 if let Err(e) = take_in(stretch, &read, row, &mut last).await {
                     return Ok(Some(e));
                 }
             }
         }
+        copy.check(rows)?;
         Ok::<_, ReadError>(None)
     };
     let ended = failed.await;
     if let Ok(Some(e)) = ended {
         return Err(e);
+    }
+    if let Err(ReadError::Miscounted { .. }) = ended {
+        stretch.lanes.clear_held();
+        stretch.lanes.clean().rollback(&mark).await?;
+        last = None;
     }
     cut_short(at, stretch, last, None).await?;
     let Err(error) = ended else { return Ok(None) };

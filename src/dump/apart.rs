@@ -90,13 +90,15 @@ pub(super) async fn read_apart(
     let came = async {
         let mut copy = at.session.copy(&sql).await?;
         phase = Phase::Rows;
+        let mut count = 0;
         while let Some(bytes) = copy.next().await? {
             at.progress.bytes.fetch_add(bytes.len() as u64, Relaxed);
-            rows.extend(
-                bytes.split_inclusive(|&b| b == b'\n').filter_map(|r| stretch.apart.row(r)),
-            );
+            for row in bytes.split_inclusive(|&b| b == b'\n') {
+                count += 1;
+                rows.extend(stretch.apart.row(row));
+            }
         }
-        Ok::<_, ReadError>(())
+        copy.check(count)
     };
     if let Err(e) = came.await {
         let damage = matches!(e.fault(phase, Some(at.path)), Fault::Damage(_));
@@ -232,7 +234,9 @@ async fn values(
         let came = async {
             let mut copy = at.session.copy(&sql).await?;
             phase = Phase::Rows;
+            let mut count = 0;
             while let Some(bytes) = copy.next().await? {
+                count += 1;
                 let (tag, rest) = split_tag(&bytes).unwrap_or_default();
                 let field = raw_fields(rest).next().map(<[u8]>::to_vec);
                 if let Some((tuple, field)) = Ctid::parse(tag).zip(field) {
@@ -240,7 +244,7 @@ async fn values(
                     had.insert(tuple, Ok(field));
                 }
             }
-            Ok::<_, ReadError>(())
+            copy.check(count)
         };
         let Err(error) = came.await else {
             search.complete();

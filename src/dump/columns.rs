@@ -155,15 +155,16 @@ pub(super) fn line(fields: &[Option<Field>]) -> Vec<u8> {
 
 /// The fields of the one row that a tagged COPY gives; none: it gives no row.
 pub(super) async fn fields(at: &Reading<'_>, sql: &str) -> Result<Option<Vec<Field>>, NotRead> {
-    let mut row = None;
+    let (mut row, mut rows) = (None, 0);
     let mut phase = Phase::Start;
     let read = async {
         let mut copy = at.session.copy(sql).await?;
         phase = Phase::Rows;
         while let Some(bytes) = copy.next().await? {
             row = Some(bytes);
+            rows += 1;
         }
-        Ok(())
+        copy.check(rows)
     };
     match read.await {
         Ok(()) => Ok(row.map(|row| {

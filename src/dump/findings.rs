@@ -73,6 +73,8 @@ impl Cause {
             Some("it has rows that the server has not the memory to send")
         } else if has(Self::ConnectionLost) {
             Some("the connection was lost each time that some of it was read")
+        } else if has(Self::SilentLoss) {
+            Some("not all rows that the server has sent came: something on the way loses them")
         } else {
             has(Self::NotTried).then_some("blocks were not tried, lest the server went down")
         }
@@ -85,7 +87,8 @@ impl Cause {
 
     /// Whether it is no damage, and may be over when the place is read again.
     pub fn is_passing(self) -> bool {
-        matches!(self, Self::NotTried | Self::ConnectionLost | Self::Hung | Self::TooLarge)
+        use Cause::{ConnectionLost, Hung, NotTried, SilentLoss, TooLarge};
+        matches!(self, NotTried | ConnectionLost | Hung | TooLarge | SilentLoss)
     }
 
     /// As it is called in the manifest.

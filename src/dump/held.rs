@@ -24,12 +24,20 @@ pub(super) struct Held {
     rows: u64,
     memory: Vec<u8>,
     file: Option<File>,
+    /// How much is in the file.
+    spilled: u64,
+}
+
+/// Rows before a mark.
+pub(super) struct HeldMark {
+    rows: u64,
+    len: u64,
 }
 
 impl Held {
     pub(super) fn new(folder: Option<&Path>) -> Self {
         let folder = folder.map(Path::to_owned);
-        Self { folder, block: None, rows: 0, memory: Vec::new(), file: None }
+        Self { folder, block: None, rows: 0, memory: Vec::new(), file: None, spilled: 0 }
     }
 
     /// The block whose rows are held, if there are any.
@@ -56,14 +64,45 @@ impl Held {
                 file.write_all(&self.memory)
             };
             spill().map_err(failed)?;
+            self.spilled += self.memory.len() as u64;
             self.memory = Vec::new();
         }
         Ok(())
     }
 
     pub(super) fn clear(&mut self) {
-        (self.block, self.rows, self.file) = (None, 0, None);
+        (self.block, self.rows, self.file, self.spilled) = (None, 0, None, 0);
         self.memory.clear();
+    }
+
+    /// A place to go back to, while nothing is given.
+    pub(super) fn mark(&self) -> HeldMark {
+        HeldMark { rows: self.rows, len: self.spilled + self.memory.len() as u64 }
+    }
+
+    /// Forgets the rows that came after the mark.
+    pub(super) fn rollback(&mut self, mark: &HeldMark) -> Result<(), OutputError> {
+        if mark.rows == 0 {
+            self.clear();
+        }
+        // They were given meanwhile, with those before the mark.
+        if self.rows <= mark.rows {
+            return Ok(());
+        }
+        self.rows = mark.rows;
+        let kept = mark.len.saturating_sub(self.spilled);
+        self.memory.truncate(usize::try_from(kept).unwrap_or(usize::MAX));
+        if mark.len < self.spilled
+            && let (Some(file), Some(folder)) = (&mut self.file, &self.folder)
+        {
+            let mut cut = || {
+                file.set_len(mark.len)?;
+                file.seek(SeekFrom::End(0))
+            };
+            cut().map_err(OutputError::io("write file", folder))?;
+            self.spilled = mark.len;
+        }
+        Ok(())
     }
 
     /// The first bytes not given yet; empty at the end. Before the first call,
@@ -138,5 +177,30 @@ mod tests {
             assert_eq!(back, count * 3_000_000);
         }
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_came_after_a_mark_can_be_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let row = |byte| vec![byte; 3_000_000];
+        for (before, after) in [(0, 3), (1, 1), (1, 7), (7, 1), (7, 9), (6, 0)] {
+            let mut held = Held::new(Some(folder.path()));
+            (0..before).for_each(|_| held.push(7, &row(b'a')).unwrap());
+            let mark = held.mark();
+            (0..after).for_each(|_| held.push(7, &row(b'b')).unwrap());
+            held.rollback(&mark).unwrap();
+            held.push(7, &row(b'c')).unwrap();
+            assert_eq!(held.rows(), before as u64 + 1);
+            held.rewind().unwrap();
+            let mut back = Vec::new();
+            loop {
+                match held.next_bytes().unwrap() {
+                    bytes if bytes.is_empty() => break,
+                    bytes => back.extend(bytes),
+                }
+            }
+            let expected = [row(b'a').repeat(before), row(b'c')].concat();
+            assert!(back == expected, "{before} and {after}");
+        }
     }
 }

@@ -29,7 +29,7 @@ pub(super) async fn hung(
     tracing::warn!("{}, {read}: {}", at.readable.qualified, words.one_line());
     let recorded = stretch.salvage.record(Outcome::Hung { last: failed.last });
     stretch.findings.hindered(Cause::Hung, read, words, &recorded);
-    settle(at, stretch, recorded, failed.mark.as_ref()).await?;
+    settle(at, stretch, recorded, failed.mark()).await?;
     // A slow read from which rows came is on its way.
     let slow = matches!(failed.error, ReadError::Hung { why: Hung::Slow, .. });
     if !(slow && failed.last.is_some()) {
@@ -48,7 +48,8 @@ pub(super) fn stop_over_the_limit(at: &Reading<'_>, stretch: &mut Stretch) {
     }
 }
 
-fn stop(stretch: &mut Stretch, message: String) {
+/// Reads nothing more of a stretch.
+pub(super) fn stop(stretch: &mut Stretch, message: String) {
     let words = Words { message, ..Words::default() };
     for blocks in stretch.give_up() {
         stretch.findings.not_tried(blocks, &words);
@@ -66,7 +67,7 @@ pub(super) async fn too_large(
     let outcome = Outcome::Failed { last: failed.last, place: Place::Elsewhere };
     let recorded = stretch.salvage.record(outcome);
     stretch.findings.hindered(Cause::TooLarge, &failed.read, words, &recorded);
-    settle(at, stretch, recorded, failed.mark.as_ref()).await?;
+    settle(at, stretch, recorded, failed.mark()).await?;
     if stretch.findings.list.iter().filter(|f| f.cause == Cause::TooLarge).count() >= TOO_LARGE_MAX
     {
         stop(stretch, format!("not tried, since too often: {}", words.one_line()));

@@ -2,7 +2,7 @@
 //! rows of one block that are held back until it is known what they are worth.
 
 use super::LaneWriter;
-use super::held::Held;
+use super::held::{Held, HeldMark};
 use crate::heap::{self, BlockNumber};
 use crate::output::OutputError;
 use crate::output::journal::Extent;
@@ -90,6 +90,21 @@ impl Lanes {
     pub fn clear_held(&mut self) {
         self.held.clear();
         self.aside.iter_mut().for_each(|(_, held)| held.clear());
+    }
+
+    /// A place to go back to, while nothing is written.
+    pub(super) fn mark_held(&self) -> [HeldMark; 3] {
+        let [(_, partial), (_, chunks)] = &self.aside;
+        [&self.held, partial, chunks].map(Held::mark)
+    }
+
+    /// Forgets what was held back after the mark.
+    pub(super) fn rollback_held(&mut self, marks: &[HeldMark; 3]) -> Result<(), OutputError> {
+        let [(_, partial), (_, chunks)] = &mut self.aside;
+        for (held, mark) in [&mut self.held, partial, chunks].into_iter().zip(marks) {
+            held.rollback(mark)?;
+        }
+        Ok(())
     }
 
     /// Writes what is held back: its rows are of this class.

@@ -15,6 +15,7 @@ mod held;
 mod hindered;
 mod lane;
 mod lanes;
+mod miscounted;
 mod pages;
 mod place;
 mod react;
@@ -237,25 +238,34 @@ async fn read_on(at: &Reading<'_>, stretch: &mut Stretch) -> Result<End, OutputE
         }
         stretch.came_before = None;
         let before = stretch.lanes.clean().rows();
-        let mark = match read {
-            Read::Blocks { tagged: false, .. } => Some(stretch.lanes.clean().mark().await?),
-            _ => None,
+        // Rows of a single block, or of tuples, are held back until it is read.
+        let start = match &read {
+            Read::Blocks { tagged: true, range } if range.len() == 1 => None,
+            Read::Blocks { .. } => Some(stretch.lanes.clean().mark().await?),
+            Read::Tuples { .. } => None,
         };
+        let held = stretch.lanes.mark_held();
         let Got { last, error, tail } = read_once(at, stretch, &read).await?;
         let Some((error, phase)) = error else {
             stretch.plans |= !is_whole(stretch);
             let recorded = stretch.salvage.record(Outcome::Complete);
-            settle(at, stretch, recorded, mark.as_ref()).await?;
+            settle(at, stretch, recorded, untagged(&read, start.as_ref())).await?;
             stretch.save_sometimes().await?;
-            waits.others = 0;
+            waits.go_on();
             continue;
         };
-        let failed = Failed { read, last, error, phase, mark, before, tail };
+        let failed = Failed { read, last, error, phase, start, held, before, tail };
         if let Some(end) = react(at, stretch, failed, &mut waits).await? {
             return Ok(end);
         }
         stretch.save_sometimes().await?;
     }
+}
+
+/// What is undone of an untagged read that failed; of a tagged one, whole blocks
+/// count.
+fn untagged<'a>(read: &Read, start: Option<&'a LaneMark>) -> Option<&'a LaneMark> {
+    start.filter(|_| matches!(read, Read::Blocks { tagged: false, .. }))
 }
 
 /// Whether the next read is the first, and of everything.
@@ -279,7 +289,7 @@ async fn read_empty(at: &Reading<'_>, stretch: &mut Stretch) -> Result<End, Outp
     Ok(match error.fault(phase, Some(at.path)) {
         Fault::SessionLost => End::SessionLost(words),
         Fault::Environment | Fault::Hung => End::Environment(words),
-        Fault::Pointless => End::Refused(words),
+        Fault::Pointless | Fault::Miscounted => End::Refused(words),
         Fault::Damage(_) | Fault::TooLarge => match at.session.undo_reading().await {
             Err(_) => End::SessionLost(words),
             Ok(()) => {

@@ -162,7 +162,9 @@ async fn not_had(at: &Reading<'_>, error: ReadError) -> Image {
         at.source.refused.get_or_init(|| words.one_line());
     }
     match error.fault(Phase::Rows, None) {
-        Fault::Damage(_) | Fault::Pointless | Fault::TooLarge => Image::None(words.one_line()),
+        Fault::Damage(_) | Fault::Pointless | Fault::TooLarge | Fault::Miscounted => {
+            Image::None(words.one_line())
+        }
         Fault::SessionLost | Fault::Environment | Fault::Hung => Image::Interrupted(error),
     }
 }

@@ -2,10 +2,13 @@
 //! relation up.
 
 use super::columns::{Had, read_columns};
+use super::held::HeldMark;
 use super::pages::save_damaged;
 use super::rows::{pass_on, settle};
 use super::unplannable::{Plannable, plannable, read_unplannable};
-use super::{Came, End, LaneMark, Reading, Stretch, cut_short, hindered, place};
+use super::{
+    Came, End, LaneMark, Reading, Stretch, cut_short, hindered, miscounted, place, untagged,
+};
 use crate::heap::{Ctid, Outcome, Place, Read};
 use crate::output::OutputError;
 use crate::server::fault::{
@@ -26,20 +29,37 @@ pub(super) struct Failed {
     pub(super) last: Option<Ctid>,
     pub(super) error: ReadError,
     pub(super) phase: Phase,
-    /// What an untagged read is undone to.
-    pub(super) mark: Option<LaneMark>,
+    /// What a read of more than one block is undone to, if none of it counts.
+    pub(super) start: Option<LaneMark>,
+    /// What was held back before it.
+    pub(super) held: [HeldMark; 3],
     /// Clean rows before the read.
     pub(super) before: u64,
     /// The last rows of an untagged read, which are not in the file yet.
     pub(super) tail: Vec<u8>,
 }
 
-/// How often something was waited for: memory in the whole stretch, anything
-/// else since the last read that came to its end.
+impl Failed {
+    /// What an untagged read is undone to.
+    pub(super) fn mark(&self) -> Option<&LaneMark> {
+        untagged(&self.read, self.start.as_ref())
+    }
+}
+
+/// How often something was waited for, or read again: for memory in the whole
+/// stretch, for anything else since the last read that came to its end.
 #[derive(Default)]
 pub(super) struct Waits {
-    pub(super) memory: u32,
-    pub(super) others: u32,
+    memory: u32,
+    others: u32,
+    pub(super) miscounted: u32,
+}
+
+impl Waits {
+    /// A read has come to its end.
+    pub(super) fn go_on(&mut self) {
+        (self.others, self.miscounted) = (0, 0);
+    }
 }
 
 /// Does what the failure of a read asks for. None: go on reading.
@@ -60,14 +80,18 @@ pub(super) async fn react(
         pass_on(at, stretch, &std::mem::take(&mut failed.tail)).await?;
     }
     match fault {
-        Fault::SessionLost => match failed.mark {
-            Some(mark) if at.perishable => stretch.came = Some(mark),
-            mark => {
-                let rows = stretch.lanes.clean().rows() - failed.before;
-                cut_short(at, stretch, last, mark.as_ref()).await?;
-                stretch.came_before = mark.map(|_| Came { rows, data: at.data });
-            }
-        },
+        Fault::SessionLost if at.perishable && failed.mark().is_some() => {
+            stretch.came = failed.start;
+        }
+        Fault::SessionLost => {
+            let rows = stretch.lanes.clean().rows() - failed.before;
+            cut_short(at, stretch, last, failed.mark()).await?;
+            stretch.came_before = failed.mark().map(|_| Came { rows, data: at.data });
+        }
+        Fault::Miscounted => {
+            miscounted::again_or_narrower(at, stretch, failed, waits).await?;
+            return Ok(None);
+        }
         Fault::Hung => {
             hindered::hung(at, stretch, &failed).await?;
             let back = back_to_the_relation(at, &failed.error).await;
@@ -76,7 +100,7 @@ pub(super) async fn react(
             return Ok(back.is_err().then_some(End::Hung));
         }
         Fault::Environment => {
-            cut_short(at, stretch, last, failed.mark.as_ref()).await?;
+            cut_short(at, stretch, last, failed.mark()).await?;
             let so_far = if of_memory { &mut waits.memory } else { &mut waits.others };
             let back = back_to_the_relation(at, &failed.error).await;
             let (Ok(()), Some(pause)) = (back, wait_after(*so_far)) else {
@@ -88,13 +112,13 @@ pub(super) async fn react(
             return Ok(None);
         }
         Fault::Pointless => {
-            cut_short(at, stretch, None, failed.mark.as_ref()).await?;
+            cut_short(at, stretch, None, failed.mark()).await?;
             return Ok(Some(End::Refused(words)));
         }
         Fault::Damage(_) | Fault::TooLarge
             if back_to_the_relation(at, &failed.error).await.is_err() =>
         {
-            cut_short(at, stretch, last, failed.mark.as_ref()).await?;
+            cut_short(at, stretch, last, failed.mark()).await?;
         }
         Fault::TooLarge => {
             hindered::too_large(at, stretch, &failed).await?;
@@ -122,12 +146,12 @@ async fn damage(
     match plannable {
         Plannable::Yes => {}
         Plannable::Otherwise => {
-            cut_short(at, stretch, failed.last, failed.mark.as_ref()).await?;
+            cut_short(at, stretch, failed.last, failed.mark()).await?;
             stretch.salvage.tag_all();
             return Ok(None);
         }
         Plannable::No(words) => {
-            cut_short(at, stretch, None, failed.mark.as_ref()).await?;
+            cut_short(at, stretch, None, failed.mark()).await?;
             if at.other_way {
                 return Ok(Some(End::OtherWay(words)));
             }
@@ -137,7 +161,7 @@ async fn damage(
     let words = failed.error.words();
     if at.other_way && place == Place::Elsewhere && names_a_catalog(words) {
         let words = words.clone();
-        cut_short(at, stretch, failed.last, failed.mark.as_ref()).await?;
+        cut_short(at, stretch, failed.last, failed.mark()).await?;
         return Ok(Some(End::OtherWay(words)));
     }
     let Read::Tuples { block, first, last } = failed.read else {
@@ -227,5 +251,5 @@ async fn take_in(
     if recorded.loss.is_some() || matches!(outcome, Outcome::Partial { .. }) {
         at.progress.damaged.fetch_add(1, Relaxed);
     }
-    settle(at, stretch, recorded, failed.mark.as_ref()).await
+    settle(at, stretch, recorded, failed.mark()).await
 }

@@ -82,12 +82,13 @@ pub(super) async fn read_once(
         }
     };
     let tagged = !matches!(read, Read::Blocks { tagged: false, .. });
-    let mut batch = Vec::with_capacity(BATCH_BYTES);
+    let (mut batch, mut rows) = (Vec::with_capacity(BATCH_BYTES), 0);
     loop {
         match copy.next().await {
             Ok(Some(bytes)) if tagged => {
                 at.progress.bytes.fetch_add(bytes.len() as u64, Relaxed);
                 for row in bytes.split_inclusive(|&b| b == b'\n') {
+                    rows += 1;
                     at.progress.rows.fetch_add(1, Relaxed);
                     take_in(stretch, read, row, &mut got.last).await?;
                 }
@@ -97,18 +98,19 @@ pub(super) async fn read_once(
                     let held = batch.len().saturating_sub(TAIL_BYTES);
                     let all = bytes.len() > BATCH_BYTES;
                     let end = if all { batch.len() } else { end_of_row(&batch, held) };
-                    pass_on(at, stretch, &batch[..end]).await?;
+                    rows += pass_on(at, stretch, &batch[..end]).await?;
                     batch.drain(..end);
                 }
                 // A value of hundreds of megabytes is not copied once more.
                 if bytes.len() > BATCH_BYTES {
-                    pass_on(at, stretch, &bytes).await?;
+                    rows += pass_on(at, stretch, &bytes).await?;
                 } else {
                     batch.extend_from_slice(&bytes);
                 }
             }
             Ok(None) => {
-                pass_on(at, stretch, &batch).await?;
+                rows += pass_on(at, stretch, &batch).await?;
+                got.error = copy.check(rows).err().map(|e| (e, Phase::Rows));
                 return Ok(got);
             }
             Err(e) => {
@@ -125,14 +127,14 @@ fn end_of_row(rows: &[u8], at: usize) -> usize {
 }
 
 /// Writes untagged rows, some at a time: what is done for each row is done ten
-/// million times.
+/// million times. Returns how many they are.
 pub(super) async fn pass_on(
     at: &Reading<'_>,
     stretch: &mut Stretch,
     batch: &[u8],
-) -> Result<(), OutputError> {
+) -> Result<u64, OutputError> {
     if batch.is_empty() {
-        return Ok(());
+        return Ok(0);
     }
     if !stretch.watch.is_idle() {
         batch.split_inclusive(|&b| b == b'\n').for_each(|row| stretch.watch.row(row));
@@ -141,7 +143,8 @@ pub(super) async fn pass_on(
     let count = memchr::memchr_iter(b'\n', batch).count() as u64;
     at.progress.bytes.fetch_add(batch.len() as u64, Relaxed);
     at.progress.rows.fetch_add(count, Relaxed);
-    stretch.lanes.clean().write(batch, count).await
+    stretch.lanes.clean().write(batch, count).await?;
+    Ok(count)
 }
 
 /// Takes in one tagged row.

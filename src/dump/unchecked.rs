@@ -67,7 +67,7 @@ pub(super) async fn load(
         Fault::SessionLost | Fault::Environment | Fault::Hung => {
             return Ok(Load::End(of_loader(&error).into()));
         }
-        Fault::Damage(_) | Fault::TooLarge | Fault::Pointless => {}
+        Fault::Damage(_) | Fault::TooLarge | Fault::Pointless | Fault::Miscounted => {}
     }
     if let Err(error) = loader.undo_reading().await {
         return Ok(Load::End(of_loader(&error).into()));

@@ -12,6 +12,9 @@ pub enum ReadError {
     /// it may: it was ended, or the session was given up.
     #[error("{}", .words.one_line())]
     Hung { words: Box<Words>, why: Hung },
+    /// Not as many rows came as the server says that it has sent.
+    #[error("{}", .words.one_line())]
+    Miscounted { words: Box<Words> },
     /// The session was given up before this statement.
     #[error("{}", .words.one_line())]
     GivenUp { words: Box<Words> },
@@ -28,8 +31,10 @@ pub enum Hung {
 
 impl ReadError {
     pub fn words(&self) -> &Words {
-        let (Self::Server { words, .. } | Self::Hung { words, .. } | Self::GivenUp { words }) =
-            self;
+        let (Self::Server { words, .. }
+        | Self::Hung { words, .. }
+        | Self::Miscounted { words }
+        | Self::GivenUp { words }) = self;
         words
     }
 
@@ -53,6 +58,7 @@ impl ReadError {
         match self {
             Self::Server { source, .. } => fault::fault(source, phase, path),
             Self::Hung { .. } => Fault::Hung,
+            Self::Miscounted { .. } => Fault::Miscounted,
             Self::GivenUp { .. } => Fault::SessionLost,
         }
     }

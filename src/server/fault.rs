@@ -81,6 +81,9 @@ pub enum Fault {
     /// The server was silent, or slow, for too long, and the read was ended: read
     /// less at a time. Never damage.
     Hung,
+    /// Not as many rows came as the server has sent: something on the way loses
+    /// them, and the read cannot be believed. Never damage.
+    Miscounted,
     /// A row is larger, as text, than the server can send. Never damage.
     TooLarge,
     /// No other read of this relation will do better.
@@ -168,6 +171,11 @@ pub fn is_refusal(words: &Words) -> bool {
     matches!(meaning(words, Phase::Start, None), Fault::Environment | Fault::Pointless)
 }
 
+/// What was asked may not be done by this role.
+pub fn is_not_permitted(sqlstate: &str) -> bool {
+    sqlstate == "42501"
+}
+
 /// What the server said of the end of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
@@ -217,6 +225,10 @@ pub fn names_a_catalog(words: &Words) -> bool {
 pub fn is_not_ready(sqlstate: &str) -> bool {
     sqlstate.starts_with("57P")
 }
+
+/// Of a COPY that is not what the server says that it was: a violation of the
+/// protocol.
+pub const MISCOUNTED: &str = "08P01";
 
 /// The exported snapshot is gone: whoever exported it is.
 pub fn is_stale_snapshot(sqlstate: &str) -> bool {

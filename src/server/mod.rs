@@ -5,6 +5,7 @@ pub mod blocking;
 pub mod blocks;
 pub mod catalog;
 pub mod connect;
+mod copy;
 pub mod copy_text;
 mod error;
 mod facts;

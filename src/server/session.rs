@@ -5,18 +5,18 @@
 //! rolling back to it keeps the snapshot (and the lock on the relation).
 
 use super::connect::{self, Connected, HangUps, Notice, Target};
+pub use super::copy::CopyRows;
 pub use super::error::{Hung, OpenError, ReadError};
 pub use super::facts::ServerFacts;
 use super::fault::{self, Ended, Words, ended};
 use super::silence::{Outside, Silence};
 use super::sql;
-use bytes::Bytes;
-use futures::{TryStreamExt, future};
+use futures::future;
 use std::future::Future;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio_postgres::{CopyOutStream, SimpleQueryMessage};
+use tokio_postgres::SimpleQueryMessage;
 
 /// A session's settings that the user decides.
 #[derive(Clone, Copy, Debug, Default)]
@@ -29,7 +29,7 @@ pub struct Timeouts {
 }
 
 impl Timeouts {
-    fn read(&self) -> Option<Duration> {
+    pub(super) fn read(&self) -> Option<Duration> {
         (self.read_ms > 0).then(|| Duration::from_millis(self.read_ms))
     }
 
@@ -69,10 +69,10 @@ pub struct Snapshot<'a> {
 }
 
 pub struct Session {
-    connected: Connected,
+    pub(super) connected: Connected,
     server: Arc<ServerFacts>,
     outside: Outside,
-    timeouts: Timeouts,
+    pub(super) timeouts: Timeouts,
 }
 
 impl Session {
@@ -242,15 +242,6 @@ impl Session {
         self.connected.notices.take()
     }
 
-    /// Begins a COPY to us.
-    pub async fn copy(&self, sql: &str) -> Result<CopyRows<'_>, ReadError> {
-        tracing::trace!(sql, "read");
-        let (begun, mut silence) = (Instant::now(), Silence::after(self.timeouts.read()));
-        let copy = pin!(self.connected.client.copy_out(sql));
-        let stream = Box::pin(self.answer(copy, &mut silence, begun).await?);
-        Ok(CopyRows { stream, session: self, silence, begun })
-    }
-
     /// Whether a COPY can be planned and sent: its rows do not matter.
     pub async fn probe(&self, sql: &str) -> Result<(), ReadError> {
         let mut copy = self.copy(sql).await?;
@@ -306,7 +297,7 @@ impl Session {
     }
 
     /// Waits for an answer of the server, but not for ever.
-    async fn answer<T>(
+    pub(super) async fn answer<T>(
         &self,
         answer: impl Future<Output = Result<T, tokio_postgres::Error>> + Unpin,
         silence: &mut Silence,
@@ -349,24 +340,5 @@ impl Session {
         } else {
             error
         }
-    }
-}
-
-/// The rows of one COPY, as the server sends them: whole rows, each with its
-/// newline.
-pub struct CopyRows<'a> {
-    stream: Pin<Box<CopyOutStream>>,
-    session: &'a Session,
-    silence: Silence,
-    begun: Instant,
-}
-
-impl CopyRows<'_> {
-    /// The next rows (one, up to PostgreSQL 18); `None` at the end, which the
-    /// server has then said. What a silent server still sends when it is
-    /// cancelled comes, too: the last row then tells the place.
-    pub async fn next(&mut self) -> Result<Option<Bytes>, ReadError> {
-        let next = self.stream.try_next();
-        self.session.answer(next, &mut self.silence, self.begun).await
     }
 }

@@ -1,5 +1,6 @@
 //! A way to a server that breaks: a proxy that passes bytes on and cuts
-//! connections, as networks, firewalls and poolers do.
+//! connections, as networks, firewalls and poolers do, or swallows single rows,
+//! as nobody should.
 //!
 //! It runs on the test's own runtime, which must be multi-threaded.
 
@@ -48,6 +49,9 @@ struct State {
     random: Mutex<u64>,
     refuses: AtomicBool,
     cuts: AtomicU64,
+    /// Rows that do not come through, and how often.
+    swallows: Mutex<(Vec<u8>, u64)>,
+    swallowed: AtomicU64,
 }
 
 impl Proxy {
@@ -59,6 +63,8 @@ impl Proxy {
             random: Mutex::new(plan.seed.max(1)),
             refuses: AtomicBool::new(false),
             cuts: AtomicU64::new(0),
+            swallows: Mutex::default(),
+            swallowed: AtomicU64::new(0),
         });
         let (cut_all, all) = watch::channel(0);
         let port = if plan.cut == Cut::Reset {
@@ -100,6 +106,18 @@ impl Proxy {
         self.state.cuts.load(SeqCst)
     }
 
+    /// Messages with a row that holds these bytes do not come through, so often.
+    /// Of connections that are made from now on.
+    pub fn swallow(&self, row: &str, times: u64) {
+        let mut swallows = self.state.swallows.lock().expect("no panic while locked");
+        *swallows = (row.as_bytes().to_vec(), times);
+    }
+
+    /// How many rows were swallowed so far.
+    pub fn swallowed(&self) -> u64 {
+        self.state.swallowed.load(SeqCst)
+    }
+
     /// Nobody gets through for so long, and all that are through are cut.
     pub async fn go_away_for(&self, time: Duration) {
         self.state.refuses.store(true, SeqCst);
@@ -127,6 +145,43 @@ impl State {
     }
 }
 
+impl State {
+    /// Whether a message is swallowed.
+    fn takes(&self, message: &[u8]) -> bool {
+        let mut swallows = self.swallows.lock().expect("no panic while locked");
+        let (row, times) = &mut *swallows;
+        let found = message[0] == b'd' && message.windows(row.len()).any(|w| w == row);
+        if !found || *times == 0 {
+            return false;
+        }
+        *times -= 1;
+        self.swallowed.fetch_add(1, SeqCst);
+        true
+    }
+}
+
+/// Cuts what a server sends into messages.
+#[derive(Default)]
+struct Messages(Vec<u8>);
+
+impl Messages {
+    /// The complete ones that are let through.
+    fn through(&mut self, bytes: &[u8], takes: impl Fn(&[u8]) -> bool) -> Vec<u8> {
+        self.0.extend_from_slice(bytes);
+        let (mut through, mut at) = (Vec::new(), 0);
+        while let Some(length) = self.0.get(at + 1..at + 5) {
+            let length = u32::from_be_bytes(length.try_into().expect("four bytes")) as usize;
+            let Some(message) = self.0.get(at..at + 1 + length) else { break };
+            if !takes(message) {
+                through.extend_from_slice(message);
+            }
+            at += 1 + length;
+        }
+        self.0.drain(..at);
+        through
+    }
+}
+
 async fn tcp(state: Arc<State>, client: TcpStream, all: watch::Receiver<u64>) {
     if let Some(client) = pass(&state, client, all).await {
         // Closing it now sends a reset.
@@ -146,6 +201,8 @@ async fn pass<S: AsyncRead + AsyncWrite + Unpin>(
     }
     let mut server = UnixStream::connect(&state.server).await.ok()?;
     let mut left = state.limit();
+    let swallows = !state.swallows.lock().expect("no panic while locked").0.is_empty();
+    let mut messages = swallows.then(Messages::default);
     let (mut up, mut down) = (vec![0; 16 << 10], vec![0; 64 << 10]);
     let was_cut = loop {
         tokio::select! {
@@ -157,8 +214,18 @@ async fn pass<S: AsyncRead + AsyncWrite + Unpin>(
             }
             got = server.read(&mut down) => {
                 let n = got.unwrap_or(0);
+                if n == 0 {
+                    break false;
+                }
+                if let Some(messages) = &mut messages {
+                    let through = messages.through(&down[..n], |m| state.takes(m));
+                    if client.write_all(&through).await.is_err() {
+                        break false;
+                    }
+                    continue;
+                }
                 let let_through = n.min(usize::try_from(left).unwrap_or(usize::MAX));
-                if n == 0 || client.write_all(&down[..let_through]).await.is_err() {
+                if client.write_all(&down[..let_through]).await.is_err() {
                     break false;
                 }
                 left -= let_through as u64;

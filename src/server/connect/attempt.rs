@@ -14,6 +14,7 @@ use super::connected::Connected;
 use super::hosts::Host;
 use super::settings::{SessionAttrs, SslMode};
 use super::stream::{AsIs, Encryption, Route, Stream, look_up};
+use super::tap::Copied;
 use super::target::Target;
 use super::{ConnectError, ConnectErrorKind, Password, PasswordPrompt, session};
 
@@ -126,7 +127,7 @@ async fn try_address(
 ) -> Result<Connected, ConnectError> {
     let (password, passfile) = target.password(&route.host, entered);
     let config = startup_config(target, password);
-    let Started { client, connection, socket, tls } =
+    let Started { client, connection, socket, copied, tls } =
         by_sslmode(&route, &config).await.map_err(|error| match passfile {
             Some(file) if error.sqlstate() == Some("28P01") => ConnectError {
                 message: format!(
@@ -137,7 +138,7 @@ async fn try_address(
             },
             _ => error,
         })?;
-    let connected = Connected::start(client, connection, socket, route, tls);
+    let connected = Connected::start((client, connection), socket, copied, route, tls);
     session::check(&connected, wanted).await?;
     Ok(connected)
 }
@@ -167,6 +168,7 @@ struct Started {
     client: Client,
     connection: Connection<Stream, Stream>,
     socket: OwnedFd,
+    copied: Copied,
     tls: bool,
 }
 
@@ -204,10 +206,10 @@ async fn start(
     encryption: Encryption,
 ) -> Result<Started, ConnectError> {
     let stream = route.open(encryption).await?;
-    let tls = matches!(stream, Stream::Tls(..));
+    let (tls, copied) = (stream.is_tls(), stream.copied());
     let socket = stream.as_fd().try_clone_to_owned().map_err(|e| ConnectError::io(&e))?;
     match config.connect_raw(stream, AsIs).await {
-        Ok((client, connection)) => Ok(Started { client, connection, socket, tls }),
+        Ok((client, connection)) => Ok(Started { client, connection, socket, copied, tls }),
         Err(error) => Err(ConnectError { over_tls: tls, ..startup_error(&error, config, tls) }),
     }
 }

@@ -18,6 +18,7 @@ use tokio_postgres::{AsyncMessage, CancelToken, Client, Connection, Error};
 
 use super::pooler;
 use super::stream::{AsIs, Encryption, Route, Stream};
+use super::tap::Copied;
 use super::{ConnectError, ConnectErrorKind};
 use crate::server::words;
 
@@ -55,6 +56,8 @@ pub struct Connected {
     pub parameters: BTreeMap<&'static str, String>,
     /// The warnings of the server.
     pub notices: Notices,
+    /// What the server says of each COPY.
+    pub copied: Copied,
     /// Ends when the connection ends, with the error it died of. The server's last words go to the request that was
     /// under way, if there was one; then this says no more than that the connection was closed.
     pub closed: JoinHandle<Option<Error>>,
@@ -67,9 +70,9 @@ pub struct Connected {
 
 impl Connected {
     pub(super) fn start(
-        client: Client,
-        connection: Connection<Stream, Stream>,
+        (client, connection): (Client, Connection<Stream, Stream>),
         socket: OwnedFd,
+        copied: Copied,
         route: Route,
         tls: bool,
     ) -> Connected {
@@ -81,7 +84,7 @@ impl Connected {
         let (alive, gone) = oneshot::channel();
         let closed = tokio::spawn(drive(connection, notices.clone(), gone));
         let cancel = CancelHandle { token: client.cancel_token(), route: Arc::new(route), tls };
-        Connected { client, parameters, notices, closed, cancel, socket, _alive: alive }
+        Connected { client, parameters, notices, copied, closed, cancel, socket, _alive: alive }
     }
 
     /// The server's version as a number: 150018 for 15.18, 90624 for 9.6.24, 0 if it cannot be read.

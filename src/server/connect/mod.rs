@@ -20,6 +20,7 @@ mod servicefile;
 mod session;
 mod settings;
 mod stream;
+mod tap;
 mod target;
 mod tls;
 mod uri;
@@ -29,6 +30,7 @@ pub use connected::{CancelHandle, Connected, Notice, Notices};
 pub use error::{ConnectError, ConnectErrorKind};
 pub use hangup::HangUps;
 pub use pooler::refuse_shared_sessions;
+pub use tap::Copied;
 pub use target::Target;
 
 /// What the command line says about connecting, unread.

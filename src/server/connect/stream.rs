@@ -20,6 +20,7 @@ use tokio_postgres::tls::{self, ChannelBinding, TlsConnect};
 
 use super::hosts::{Host, Place};
 use super::settings::Keepalives;
+use super::tap::{Copied, Tap};
 use super::target::Settings;
 use super::tls::handshake;
 use super::{ConnectError, ConnectErrorKind};
@@ -28,11 +29,33 @@ use super::{ConnectError, ConnectErrorKind};
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
 
 /// The connection of a session, or of a request to cancel.
-pub(super) enum Stream {
+pub(super) struct Stream {
+    socket: Socket,
+    tap: Tap,
+}
+
+enum Socket {
     Unix(UnixStream),
     Tcp(TcpStream),
     /// And the socket below it, which the other does not show.
     Tls(Box<TlsStream<TcpStream>>, OwnedFd),
+}
+
+impl From<Socket> for Stream {
+    fn from(socket: Socket) -> Self {
+        Self { socket, tap: Tap::default() }
+    }
+}
+
+impl Stream {
+    pub(super) fn is_tls(&self) -> bool {
+        matches!(self.socket, Socket::Tls(..))
+    }
+
+    /// What the server will say of each COPY.
+    pub(super) fn copied(&self) -> Copied {
+        self.tap.copied()
+    }
 }
 
 /// How much one attempt wants TLS.
@@ -58,7 +81,7 @@ impl Route {
         let Some(address) = self.address else {
             let path = self.host.socket_path().unwrap_or_default();
             let socket = UnixStream::connect(path).await.map_err(|e| ConnectError::io(&e))?;
-            return Ok(Stream::Unix(socket));
+            return Ok(Socket::Unix(socket).into());
         };
         let mut socket = TcpStream::connect(address).await.map_err(|e| ConnectError::io(&e))?;
         set_options(&socket, &self.settings.keepalives).map_err(|e| ConnectError::io(&e))?;
@@ -75,14 +98,14 @@ impl Route {
             )));
         }
         if !offered {
-            return Ok(Stream::Tcp(socket));
+            return Ok(Socket::Tcp(socket).into());
         }
         let name = match &self.host.place {
             Place::Tcp { name, .. } => name,
             Place::Socket(_) => "",
         };
         let below = socket.as_fd().try_clone_to_owned().map_err(|e| ConnectError::io(&e))?;
-        Ok(Stream::Tls(Box::new(handshake(tls, name, socket).await?), below))
+        Ok(Socket::Tls(Box::new(handshake(tls, name, socket).await?), below).into())
     }
 }
 
@@ -158,9 +181,9 @@ impl<S: tls::TlsStream + Unpin> TlsConnect<S> for AsIs {
 
 impl tls::TlsStream for Stream {
     fn channel_binding(&self) -> ChannelBinding {
-        match self {
-            Stream::Unix(_) | Stream::Tcp(_) => ChannelBinding::none(),
-            Stream::Tls(stream, _) => stream.channel_binding(),
+        match &self.socket {
+            Socket::Unix(_) | Socket::Tcp(_) => ChannelBinding::none(),
+            Socket::Tls(stream, _) => stream.channel_binding(),
         }
     }
 }
@@ -173,10 +196,10 @@ impl tls::TlsStream for &mut Stream {
 
 impl AsFd for Stream {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Stream::Unix(stream) => stream.as_fd(),
-            Stream::Tcp(stream) => stream.as_fd(),
-            Stream::Tls(_, below) => below.as_fd(),
+        match &self.socket {
+            Socket::Unix(stream) => stream.as_fd(),
+            Socket::Tcp(stream) => stream.as_fd(),
+            Socket::Tls(_, below) => below.as_fd(),
         }
     }
 }
@@ -191,11 +214,14 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match &mut *self {
-            Stream::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
-            Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
-            Stream::Tls(stream, _) => Pin::new(stream).poll_read(cx, buf),
-        }
+        let before = buf.filled().len();
+        let read = match &mut self.socket {
+            Socket::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            Socket::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Socket::Tls(stream, _) => Pin::new(stream).poll_read(cx, buf),
+        };
+        self.tap.hear(&buf.filled()[before..]);
+        read
     }
 }
 
@@ -205,10 +231,10 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = match &mut *self {
-            Stream::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
-            Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
-            Stream::Tls(stream, _) => Pin::new(stream).poll_write(cx, buf),
+        let written = match &mut self.socket {
+            Socket::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+            Socket::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            Socket::Tls(stream, _) => Pin::new(stream).poll_write(cx, buf),
         };
         match written {
             // As libpq: why the server closed the connection is still to be read, and reading will tell of its end.
@@ -218,18 +244,18 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut *self {
-            Stream::Unix(stream) => Pin::new(stream).poll_flush(cx),
-            Stream::Tcp(stream) => Pin::new(stream).poll_flush(cx),
-            Stream::Tls(stream, _) => Pin::new(stream).poll_flush(cx),
+        match &mut self.socket {
+            Socket::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            Socket::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Socket::Tls(stream, _) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut *self {
-            Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
-            Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Stream::Tls(stream, _) => Pin::new(stream).poll_shutdown(cx),
+        match &mut self.socket {
+            Socket::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Socket::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Socket::Tls(stream, _) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

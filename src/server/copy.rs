@@ -1,0 +1,76 @@
+//! The rows of one COPY, as the server sends them, and how many it says they are.
+//!
+//! A COPY that came to its end says how many rows it had. Rows that were lost
+//! between the server and us are missed by that, and by nothing else.
+
+use super::fault::{self, Words};
+use super::session::{ReadError, Session};
+use super::silence::Silence;
+use bytes::Bytes;
+use futures::TryStreamExt;
+use std::pin::{Pin, pin};
+use std::time::Instant;
+use tokio_postgres::CopyOutStream;
+
+/// Whole rows, each with its newline.
+pub struct CopyRows<'a> {
+    stream: Pin<Box<CopyOutStream>>,
+    session: &'a Session,
+    silence: Silence,
+    begun: Instant,
+}
+
+impl Session {
+    /// Begins a COPY to us.
+    pub async fn copy(&self, sql: &str) -> Result<CopyRows<'_>, ReadError> {
+        tracing::trace!(sql, "read");
+        let (begun, mut silence) = (Instant::now(), Silence::after(self.timeouts.read()));
+        let copy = pin!(self.connected.client.copy_out(sql));
+        let stream = Box::pin(self.answer(copy, &mut silence, begun).await?);
+        Ok(CopyRows { stream, session: self, silence, begun })
+    }
+}
+
+impl CopyRows<'_> {
+    /// The next rows (one, up to PostgreSQL 18); `None` at the end, which the
+    /// server has then said. What a silent server still sends when it is
+    /// cancelled comes, too: the last row then tells the place.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, ReadError> {
+        let next = self.stream.try_next();
+        let rows = self.session.answer(next, &mut self.silence, self.begun).await?;
+        if rows.is_none() {
+            self.end().await?;
+        }
+        Ok(rows)
+    }
+
+    /// The server says after the last row how many there were. The client
+    /// library reads no further than that row; asked once more it waits for
+    /// what follows, and calls it unexpected.
+    async fn end(&mut self) -> Result<(), ReadError> {
+        let next = self.stream.try_next();
+        match self.session.answer(next, &mut self.silence, self.begun).await {
+            Err(ReadError::Server { source, .. }) if is_unexpected(&source) => Ok(()),
+            other => other.map(|_| ()),
+        }
+    }
+
+    /// After the end: whether as many rows came as the server says that it has
+    /// sent. (Whoever takes rows in counts them, many at a time.)
+    pub fn check(&self, came: u64) -> Result<(), ReadError> {
+        match self.session.connected.copied.rows() {
+            Some(sent) if sent != came => {
+                let message = format!("the server has sent {sent} rows, and {came} came");
+                let sqlstate = fault::MISCOUNTED.to_owned();
+                let words = Words { message, sqlstate, ..Words::default() };
+                Err(ReadError::Miscounted { words: words.into() })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whether it is no error of the server or of the connection.
+fn is_unexpected(error: &tokio_postgres::Error) -> bool {
+    error.as_db_error().is_none() && !error.is_closed()
+}
