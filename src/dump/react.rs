@@ -158,9 +158,9 @@ async fn damage(
             return read_unplannable(at, stretch, words).await.map(Some);
         }
     }
-    let words = failed.error.words();
-    if at.other_way && place == Place::Elsewhere && names_a_catalog(words) {
-        let words = words.clone();
+    if place == Place::Elsewhere
+        && let Some(words) = other_way_wanted(at, failed.error.words()).await
+    {
         cut_short(at, stretch, failed.last, failed.mark()).await?;
         return Ok(Some(End::OtherWay(words)));
     }
@@ -187,6 +187,19 @@ async fn damage(
         }
     };
     take_in(at, stretch, &failed, outcome, place).await.map(|()| None)
+}
+
+/// Why what failed elsewhere should be tried by the other way to the catalogs, if
+/// there is one: it is a catalog that failed, or, for what is to be read of a
+/// TOAST relation, its index.
+async fn other_way_wanted(at: &Reading<'_>, words: &Words) -> Option<Words> {
+    if !at.other_way {
+        return None;
+    }
+    if names_a_catalog(words) {
+        return Some(words.clone());
+    }
+    at.doctor.why_not_planned(at).await
 }
 
 /// A session in an aborted transaction is of no use until it is rolled back.

@@ -18,8 +18,9 @@ pub(super) struct OpenBlock {
     pub(super) spoilt: Vec<(OffsetNumber, Status)>,
     /// A tuple of it failed, and not for something stored elsewhere.
     pub(super) damaged: bool,
-    /// The read of the block failed, and not for something stored elsewhere:
-    /// what its tuples say weighs more, if one of them fails.
+    /// A read of the block, or of several tuples of it, failed, and not for
+    /// something stored elsewhere: what a tuple says by itself weighs more, if
+    /// one of them fails.
     pub(super) blamed: bool,
     /// The server went down when the block was read as a whole.
     pub(super) crashed: bool,
@@ -81,8 +82,11 @@ impl OpenBlock {
                 None
             }
             Outcome::Failed { last, place } => {
-                self.damaged |= place != Place::Elsewhere;
-                self.tuples.failed_from(bound(last))
+                let isolated = self.tuples.failed_from(bound(last));
+                let blamed = place != Place::Elsewhere;
+                self.damaged |= blamed && isolated.is_some();
+                self.blamed |= blamed;
+                isolated
             }
             Outcome::Partial { place } => {
                 self.damaged |= place != Place::Elsewhere;

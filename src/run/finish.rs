@@ -12,9 +12,10 @@ use crate::server::session::ServerFacts;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-const INDEXES_DAMAGED: &str = "what could not be had by the indexes of the system catalogs was read \
-                               with ignore_system_indexes; if only they are damaged, REINDEX \
-                               SYSTEM on a copy mends them";
+const INDEXES_DAMAGED: &str = "what could not be had by the indexes of the system catalogs, or of \
+                               TOAST tables, was read with ignore_system_indexes; if only they \
+                               are damaged, REINDEX SYSTEM, and REINDEX of the tables, on a copy \
+                               mends them";
 
 /// The run could not be done.
 const EXIT_TROUBLE: u8 = 1;

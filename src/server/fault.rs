@@ -341,7 +341,8 @@ fn block_in(before: &str) -> Option<BlockNumber> {
 /// Whether a compressed value could not be unpacked: it may have been in the
 /// heap itself, or put together from TOAST.
 pub fn is_bad_compression(words: &Words) -> bool {
-    words.sqlstate == "XX001"
+    // XX000 up to PostgreSQL 13.
+    matches!(words.sqlstate.as_str(), "XX001" | "XX000")
         && words.routine.as_deref().is_some_and(|r| {
             r.starts_with("pglz_decompress")
                 || r.starts_with("lz4_decompress")

@@ -19,7 +19,7 @@ use super::columns::{Field, NotRead, not_read};
 use super::findings::{Cause, LostColumn};
 use crate::heap::Ctid;
 use crate::page::{self, Found, Page, ToastPointer, Varlena, datum, varlena};
-use crate::server::fault::{Phase, Words, is_missing_file};
+use crate::server::fault::{Fault, Phase, Words, is_missing_file};
 use crate::server::inventory::Relation;
 use crate::server::pages::page_image;
 use crate::server::session::ReadError;
@@ -58,6 +58,8 @@ pub struct Doctor {
 #[derive(Default)]
 struct State {
     toast: Option<ToastRelation>,
+    /// Reads of the TOAST relation itself can be planned.
+    plans: bool,
     window: Option<Window>,
     scans: u32,
     /// The last page that was looked at.
@@ -138,6 +140,29 @@ impl Doctor {
         Ok(state.gone.clone())
     }
 
+    /// Why nothing can be planned for the TOAST relation itself, if that is so:
+    /// the planner looks at the first page of its index, unless the session was
+    /// begun with ignore_system_indexes.
+    pub(super) async fn why_not_planned(&self, at: &Reading<'_>) -> Option<Words> {
+        let mut state = self.state.lock().await;
+        let oid = self.toast.filter(|_| !state.plans)?;
+        let probed = async {
+            state.know_toast(at, oid).await?;
+            let Some(toast) = &state.toast else { return Ok(()) };
+            at.session.probe(&toast.readable.probe()).await
+        };
+        let Err(error) = probed.await else {
+            state.plans = true;
+            return None;
+        };
+        let words = error.words().clone();
+        // Without its file there is nothing to be read, whatever the way.
+        let damage =
+            matches!(error.fault(Phase::Start, None), Fault::Damage(_)) && !is_missing_file(&words);
+        // Whatever else it is, the next read will meet it again.
+        (at.session.undo_reading().await.is_ok() && damage).then_some(words)
+    }
+
     /// What a column of a tuple that the server could not read comes to.
     pub(super) async fn instead_of(
         &self,
@@ -192,11 +217,7 @@ impl Doctor {
             return Ok(Value::Unknown);
         }
         let first = |e: ReadError| (e, Phase::Rows);
-        if state.toast.is_none() {
-            let (readable, path, blocks) =
-                toast_relation(at.session, oid, at.readable).await.map_err(first)?;
-            state.toast = Some(ToastRelation { readable, path, blocks });
-        }
+        state.know_toast(at, oid).await.map_err(first)?;
         let Some(pointer) = self.pointer(at, state, ctid, place).await.map_err(first)? else {
             return Ok(Value::Unknown);
         };
@@ -249,6 +270,17 @@ impl Doctor {
             },
             _ => None,
         })
+    }
+}
+
+impl State {
+    /// Asks for the TOAST relation once.
+    async fn know_toast(&mut self, at: &Reading<'_>, oid: u32) -> Result<(), ReadError> {
+        if self.toast.is_none() {
+            let (readable, path, blocks) = toast_relation(at.session, oid, at.readable).await?;
+            self.toast = Some(ToastRelation { readable, path, blocks });
+        }
+        Ok(())
     }
 }
 
