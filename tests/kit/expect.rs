@@ -32,15 +32,17 @@ impl Harm {
             Harm::ZeroBlock | Harm::TruncateAt | Harm::RemoveSegment => Expect::Silent,
             Harm::ToastZeroBlock => Expect::Error(&["XX001"]),
             Harm::ToastIndexZeroBlock => Expect::Error(&["XX002"]),
-            Harm::BadPageHeader | Harm::ToastBadPageHeader | Harm::ToastIndexBadPageHeader => {
-                Expect::Error(&["XX001"])
-            }
+            Harm::BadPageHeader
+            | Harm::ToastBadPageHeader
+            | Harm::ToastIndexBadPageHeader
+            | Harm::ToastIndexMetaPage => Expect::Error(&["XX001"]),
             _ if checked => Expect::Error(&["XX001"]),
             Harm::XminMissingClog | Harm::XmaxMissingClog => Expect::Error(&["58P01"]),
             Harm::XminFuture
             | Harm::XmaxCommitted
             | Harm::TooFewAttributes
             | Harm::FlipValueBytes
+            | Harm::NullBitmap
             | Harm::ToastChunkData => Expect::Silent,
             Harm::Checksum | Harm::LinePointerLength | Harm::TooManyAttributes => Expect::Nothing,
             Harm::THoff | Harm::VarlenaLength | Harm::VarlenaTag => Expect::Crash,
@@ -48,10 +50,15 @@ impl Harm {
             Harm::LinePointerOffset | Harm::SequenceMagic => Expect::Error(&["XX000"]),
             Harm::ToastPointer
             | Harm::ToastChunkSequence
+            | Harm::ToastChunkMissing
             | Harm::ToastTornPage
             | Harm::SequenceBadPageHeader => Expect::Error(&["XX001"]),
+            // The page is looked at for visible tuples first.
+            Harm::SeveralTuples => Expect::Error(&["58P01"]),
             // XX000 on 13.
-            Harm::CompressedGarbage | Harm::TornPage => Expect::Error(&["XX001", "XX000"]),
+            Harm::CompressedGarbage | Harm::TornPage | Harm::ToastCompressed => {
+                Expect::Error(&["XX001", "XX000"])
+            }
         }
     }
 }

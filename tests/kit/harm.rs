@@ -5,13 +5,16 @@
 //! test can say which rows are out of its reach. Only after a clean stop do the
 //! files hold everything: see `Server::stop`.
 
+mod toast;
+
 use super::Server;
 use super::expect::Expect;
 use super::page_edit::{
     BLOCK_SIZE, LinePointer, Page, XMAX_COMMITTED, XMAX_INVALID, XMAX_IS_MULTI, XMIN_HINTS,
 };
-use super::places::{self, Places, read_page, read_pages, write_page};
-use super::victim;
+use super::places::{self, Places, read_page, write_page};
+use super::victim::{self, VictimRow};
+use std::collections::BTreeMap;
 
 /// A transaction that has not begun yet, for a server that is young.
 const FUTURE_XID: u32 = 0x4000_0000;
@@ -44,16 +47,29 @@ pub enum Harm {
     CompressedGarbage,
     FlipValueBytes,
     ToastPointer,
+    /// The null bitmap says that `note` is NULL: what lies behind it is then
+    /// taken for the next column.
+    NullBitmap,
+    /// Three tuples of one page, in two ways: the one at the place and the next
+    /// as by `CompressedGarbage`, the third after it as by `XminMissingClog`.
+    SeveralTuples,
     // The TOAST table of a victim: the place is one in that table.
     ToastChunkData,
     ToastChunkSequence,
     ToastBadPageHeader,
     ToastZeroBlock,
     ToastTornPage,
+    /// A chunk's line pointer is unused.
+    ToastChunkMissing,
+    /// Garbage inside of a chunk of a value that is stored compressed: see
+    /// `sample::victims`.
+    ToastCompressed,
     RemoveToastFile,
     // The index of the TOAST table.
     ToastIndexZeroBlock,
     ToastIndexBadPageHeader,
+    /// Of its first page, which the planner looks at.
+    ToastIndexMetaPage,
     // A sequence.
     SequenceMagic,
     SequenceBadPageHeader,
@@ -68,7 +84,7 @@ impl Harm {
         Harm::TruncateAt,
         Harm::RemoveFile,
     ];
-    pub const TUPLE: [Harm; 14] = [
+    pub const TUPLE: [Harm; 16] = [
         Harm::LinePointerOffset,
         Harm::LinePointerLength,
         Harm::XminFuture,
@@ -83,16 +99,21 @@ impl Harm {
         Harm::CompressedGarbage,
         Harm::FlipValueBytes,
         Harm::ToastPointer,
+        Harm::NullBitmap,
+        Harm::SeveralTuples,
     ];
-    pub const TOAST: [Harm; 8] = [
+    pub const TOAST: [Harm; 11] = [
         Harm::ToastChunkData,
         Harm::ToastChunkSequence,
         Harm::ToastBadPageHeader,
         Harm::ToastZeroBlock,
         Harm::ToastTornPage,
+        Harm::ToastChunkMissing,
+        Harm::ToastCompressed,
         Harm::RemoveToastFile,
         Harm::ToastIndexZeroBlock,
         Harm::ToastIndexBadPageHeader,
+        Harm::ToastIndexMetaPage,
     ];
     pub const SEQUENCE: [Harm; 2] = [Harm::SequenceMagic, Harm::SequenceBadPageHeader];
 
@@ -142,7 +163,23 @@ pub struct Harmed {
     /// long as their page can be read at all: the tuple changed, or the users
     /// of the TOAST values changed. Empty: every tuple of `blocks`.
     pub tuples: Vec<(u32, u16)>,
+    /// Of those tuples, what became of their bytes where the harm alone does
+    /// not say it.
+    pub changed: BTreeMap<(u32, u16), Changed>,
     pub expect: Expect,
+}
+
+/// What became of the bytes of a tuple, or of its out-of-line value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Changed {
+    /// All of the tuple is zero.
+    Zeroed,
+    /// It is zero from somewhere within this column on (counted from 0).
+    ZeroedFrom(usize),
+    /// A chunk of its value is gone.
+    ChunkGone,
+    /// These bytes of its value were replaced, from this one on.
+    Value(usize, Vec<u8>),
 }
 
 impl Harmed {
@@ -171,6 +208,7 @@ pub fn harm(server: &Server, places: &Places, harm: Harm, at: Place, sum: Checks
         relation: places.relation.clone(),
         blocks: Vec::new(),
         tuples: Vec::new(),
+        changed: BTreeMap::new(),
         expect: harm.expected(checked),
     };
     match harm {
@@ -192,16 +230,33 @@ pub fn harm(server: &Server, places: &Places, harm: Harm, at: Place, sum: Checks
             edit(server, &places.main, 0, sum, |page| sequence_page(page, harm));
             done.blocks = vec![0];
         }
-        _ if Harm::TOAST.contains(&harm) => done.tuples = toast(server, places, harm, at, sum),
+        _ if Harm::TOAST.contains(&harm) => toast::harm(server, places, &mut done, at, sum),
         _ if Harm::RELATION.contains(&harm) => {
-            edit(server, &places.main, at.block, sum, |page| whole_page(page, harm));
+            edit(server, &places.main, at.block, sum, |page| {
+                if harm == Harm::TornPage {
+                    done.changed = victim::torn(page);
+                }
+                whole_page(page, harm);
+            });
             done.blocks = vec![at.block];
         }
         _ => {
             edit(server, &places.main, at.block, sum, |page| {
-                let offset = if harm == Harm::ToastPointer { toasted(page, at) } else { at.offset };
-                one_tuple(page, harm, offset);
-                done.tuples = vec![(at.block, offset)];
+                let offsets = match harm {
+                    Harm::ToastPointer => vec![first(page, at, |row| row.big.is_some())],
+                    Harm::NullBitmap => vec![first(page, at, |row| row.big.is_none())],
+                    Harm::SeveralTuples => vec![at.offset, at.offset + 1, at.offset + 3],
+                    _ => vec![at.offset],
+                };
+                for (n, &offset) in offsets.iter().enumerate() {
+                    let harm = match (harm, n) {
+                        (Harm::SeveralTuples, 2) => Harm::XminMissingClog,
+                        (Harm::SeveralTuples, _) => Harm::CompressedGarbage,
+                        (harm, _) => harm,
+                    };
+                    one_tuple(page, harm, offset);
+                    done.tuples.push((at.block, offset));
+                }
             });
             done.blocks = vec![at.block];
         }
@@ -257,11 +312,11 @@ fn sequence_page(page: &mut Page, harm: Harm) {
     }
 }
 
-/// The first tuple from this place on whose `big` is out of line.
-fn toasted(page: &Page, at: Place) -> u16 {
+/// The first tuple from this place on that is such.
+fn first(page: &Page, at: Place, is: impl Fn(VictimRow) -> bool) -> u16 {
     let mut numbers = page.tuples().into_iter().filter(|number| *number >= at.offset);
-    let found = numbers.find(|number| victim::row(page, *number).big.is_some());
-    found.unwrap_or_else(|| panic!("no out-of-line value at or after {at:?}"))
+    let found = numbers.find(|number| is(victim::row(page, *number)));
+    found.unwrap_or_else(|| panic!("no such tuple at or after {at:?}"))
 }
 
 fn one_tuple(page: &mut Page, harm: Harm, number: u16) {
@@ -309,50 +364,7 @@ fn one_tuple(page: &mut Page, harm: Harm, number: u16) {
             let wrong = page.u32_at(at) ^ 0x4000_0000;
             page.put(at, &wrong.to_le_bytes());
         }
+        Harm::NullBitmap => page.flip(tuple.null_bits(), 1 << 3),
         _ => unreachable!("{harm:?} is not of one tuple"),
     }
-}
-
-/// Harms the TOAST table or its index; gives the tuples that use what was
-/// touched.
-fn toast(
-    server: &Server,
-    places: &Places,
-    harm: Harm,
-    at: Place,
-    sum: ChecksumAfter,
-) -> Vec<(u32, u16)> {
-    let toast = places.toast.as_deref().expect("a TOAST table");
-    let index = places.toast_index.as_deref().expect("the index of a TOAST table");
-    let users = victim::toast_users(&read_pages(server, &places.main));
-    let of =
-        |values: Vec<u32>| values.iter().filter_map(|value| users.get(value).copied()).collect();
-    match harm {
-        Harm::RemoveToastFile => places::remove(server, toast, 0),
-        // Block 0 is the meta page; 1 is the first leaf, or the root.
-        Harm::ToastIndexZeroBlock => edit(server, index, 1, sum, |page| whole_page(page, harm)),
-        Harm::ToastIndexBadPageHeader => {
-            edit(server, index, 1, sum, |page| whole_page(page, Harm::BadPageHeader));
-        }
-        _ => {
-            let on_page = victim::values_on(&read_page(server, toast, at.block));
-            let mut touched = on_page.clone();
-            edit(server, toast, at.block, sum, |page| match harm {
-                Harm::ToastChunkData | Harm::ToastChunkSequence => {
-                    let chunk = victim::chunk(page, at.offset);
-                    touched = vec![chunk.value_id];
-                    if harm == Harm::ToastChunkData {
-                        page.put(chunk.data, b"HARMED");
-                    } else {
-                        page.put(chunk.sequence_at, &77_u32.to_le_bytes());
-                    }
-                }
-                _ => whole_page(page, harm),
-            });
-            // With a stale checksum the whole page cannot be read.
-            let stale = server.options.checksums && sum == ChecksumAfter::Stale;
-            return of(if stale { on_page } else { touched });
-        }
-    }
-    users.values().copied().collect()
 }

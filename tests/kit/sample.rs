@@ -158,9 +158,9 @@ pub const VICTIM_COLUMNS: [&str; 6] = ["id", "n", "at", "note", "squeezed", "big
 
 /// Equal tables of these names, each to be harmed in one way: columns of fixed
 /// width first, then one short value, one compressed in place and, in every
-/// tenth row, one out of line (never compressed, of three chunks). Vacuumed, so
-/// that every page is all-visible and carries its hint bits, unless the name
-/// begins with `fresh`.
+/// tenth row, one out of line (never compressed, of three chunks; compressed, of
+/// two, where the name ends in `Compressed`). Vacuumed, so that every page is
+/// all-visible and carries its hint bits, unless the name begins with `fresh`.
 pub async fn victims(server: &Server, dbname: &str, names: &[&str]) {
     let client = server.connect(dbname).await;
     let (first, others) = names.split_first().expect("a name");
@@ -169,7 +169,7 @@ pub async fn victims(server: &Server, dbname: &str, names: &[&str]) {
         "SELECT i, i * 1000003::bigint, '2020-01-01'::timestamp + i * interval '1 min',
              'note ' || i || ' ' || md5(i::text), repeat('abcdefghij' || i, 250),
              CASE WHEN i % {TOASTED_EVERY} = 0
-                 THEN (SELECT string_agg(md5(i::text || j), '' ORDER BY j) FROM generate_series(1, 150) j) END
+                 THEN (SELECT string_agg(repeat(md5(i::text || j), 2), '' ORDER BY j) FROM generate_series(1, 75) j) END
          FROM generate_series(1, {VICTIM_ROWS}) i"
     );
     run(&client, &format!("INSERT INTO {} {rows}", oracle::quote(first))).await;
@@ -187,10 +187,11 @@ pub async fn victims(server: &Server, dbname: &str, names: &[&str]) {
 
 fn create_victim(name: &str) -> String {
     let table = oracle::quote(name);
+    let storage = if name.ends_with("Compressed") { "EXTENDED" } else { "EXTERNAL" };
     format!(
         "CREATE TABLE {table} (id int PRIMARY KEY, n bigint NOT NULL, at timestamp NOT NULL,
              note text NOT NULL, squeezed text, big text);
-         ALTER TABLE {table} ALTER big SET STORAGE EXTERNAL"
+         ALTER TABLE {table} ALTER big SET STORAGE {storage}"
     )
 }
 

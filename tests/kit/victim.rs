@@ -1,6 +1,7 @@
 //! How a row of `sample::victims` and a row of a TOAST table lie on a page.
 
-use super::page_edit::{HAS_NULL, Page, Tuple};
+use super::harm::Changed;
+use super::page_edit::{BLOCK_SIZE, HAS_NULL, Page, Tuple};
 use super::sample::{VICTIM_COLUMNS, VICTIM_ROWS};
 use std::collections::BTreeMap;
 
@@ -52,6 +53,25 @@ impl VictimRow {
     pub fn value_id_at(&self) -> Option<usize> {
         self.big.map(|big| big + 2 + 8)
     }
+}
+
+/// What becomes of the tuples of a page of which the second half is zeroed.
+pub fn torn(page: &Page) -> BTreeMap<(u32, u16), Changed> {
+    const HALF: usize = BLOCK_SIZE / 2;
+    let mut torn = BTreeMap::new();
+    for number in page.tuples() {
+        let at = row(page, number);
+        let pointer = page.line_pointer(number);
+        let end = usize::from(pointer.offset + pointer.length);
+        let ends = [at.n, at.at, at.note, at.squeezed, at.squeezed_end, end];
+        let changed = match ends.iter().position(|end| *end > HALF) {
+            _ if at.tuple.at >= HALF => Changed::Zeroed,
+            Some(column) => Changed::ZeroedFrom(column),
+            None => continue,
+        };
+        torn.insert((page.block, number), changed);
+    }
+    torn
 }
 
 /// Which tuple of the victim uses which TOAST value.

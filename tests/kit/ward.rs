@@ -13,7 +13,12 @@ pub struct Ward {
     pub before: Vec<Row>,
     pub columns: Vec<String>,
     pub harmed: BTreeMap<Harm, Harmed>,
+    /// One sequence for each harm of them, of the harm's name.
+    pub sequences: BTreeMap<Harm, Harmed>,
 }
+
+/// The last value of each sequence.
+pub const SEQUENCE_VALUE: i64 = 77;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum At {
@@ -80,6 +85,13 @@ impl Ward {
         let names: Vec<String> = harms.iter().map(|each| plan.table(*each)).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         sample::victims(&server, dbname, &names).await;
+        for each in Harm::SEQUENCE {
+            let create = format!("CREATE SEQUENCE \"{each:?}\"");
+            server.execute(dbname, &create).await;
+            let set = format!("SELECT setval('\"{each:?}\"', {SEQUENCE_VALUE})");
+            server.execute(dbname, &set).await;
+        }
+        server.execute(dbname, "CHECKPOINT").await;
         let client = oracle::session(&server, dbname).await;
         let first = plan.quoted(harms[0]);
         let columns = oracle::columns(&client, &first).await;
@@ -87,6 +99,10 @@ impl Ward {
         let mut places = Vec::new();
         for each in &harms {
             places.push(Places::of(&client, &plan.quoted(*each)).await);
+        }
+        let mut sequences = Vec::new();
+        for each in Harm::SEQUENCE {
+            sequences.push((each, Places::of(&client, &format!("public.\"{each:?}\"")).await));
         }
         assert_eq!(server.stop(), Stop::Clean);
         let mut harmed = BTreeMap::new();
@@ -96,7 +112,11 @@ impl Ward {
             let done = harm(&server, places, each, plan.at.of(blocks), plan.sum);
             harmed.insert(each, done);
         }
+        let of_sequence = |(each, places): (Harm, Places)| {
+            (each, harm(&server, &places, each, Place::first(), plan.sum))
+        };
+        let sequences = sequences.into_iter().map(of_sequence).collect();
         server.start_again();
-        Ward { server, dbname, before, columns, harmed }
+        Ward { server, dbname, before, columns, harmed, sequences }
     }
 }
