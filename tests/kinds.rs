@@ -13,7 +13,7 @@ mod sequences;
 
 use kit::dumped::{Dumped, dump};
 use kit::{ChecksumAfter, Harm, Place, Places, Server, ServerOptions, Stop, Version};
-use kit::{harm, oracle, random_flips, sample};
+use kit::{harm, oracle, sample};
 use pg_salvage::output::manifest::{RelationStatus, RowClass};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -226,77 +226,6 @@ async fn a_damaged_relation_read_in_ranges_gives_the_same_bytes_whatever_the_job
             dumped.relation("large").rows.clean,
             rows.iter().filter(|r| !bad.contains(&r.block)).count() as u64
         );
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn random_flips_never_alter_a_clean_row_on_a_cluster_with_checksums() {
-    for version in Version::two() {
-        for seed in 1..=4 {
-            let server = Server::start(&version, ServerOptions::checksums(true));
-            let names = ["flipped", "freshflipped"];
-            sample::victims(&server, DB, &names).await;
-            let client = oracle::session(&server, DB).await;
-            let columns = oracle::columns(&client, "public.flipped").await;
-            let rows = oracle::rows(&client, "public.flipped", &columns).await;
-            let mut places = Vec::new();
-            for name in names {
-                places.push(Places::of(&client, &format!("public.{name}")).await);
-            }
-            drop(client);
-            stopped(&server);
-            let mut paths = Vec::new();
-            for p in &places {
-                paths.extend([
-                    p.main.as_str(),
-                    p.toast.as_deref().unwrap(),
-                    p.toast_index.as_deref().unwrap(),
-                    p.index.as_deref().unwrap(),
-                ]);
-            }
-            let flips = random_flips(&server, seed, 25, &paths);
-            server.start_again();
-            let dumped = dump(PROGRAM, &server, DB, &["-j2", "--max-crashes", "50"]);
-            for (name, places) in names.iter().zip(&places) {
-                let at = format!("{name}, seed {seed}, on {}: {flips:?}", version.major);
-                let entry = dumped.relation(name);
-                let truth: BTreeSet<&[u8]> = rows.iter().map(|r| r.line.as_slice()).collect();
-                let clean: BTreeSet<Vec<u8>> =
-                    dumped.lines(entry, RowClass::Clean).await.into_iter().collect();
-                assert_eq!(clean.len() as u64, entry.rows.clean, "{at}: a row twice");
-                assert!(
-                    clean.iter().all(|l| truth.contains(l.as_slice())),
-                    "{at}: a row is altered"
-                );
-                let bad: BTreeSet<u32> =
-                    flips.iter().filter(|f| f.path == places.main).map(|f| f.block).collect();
-                let toast = flips.iter().any(|f| {
-                    Some(&f.path) == places.toast.as_ref()
-                        || Some(&f.path) == places.toast_index.as_ref()
-                });
-                let toasted = |line: &[u8]| !line.ends_with(b"\\N");
-                // Where the first page of an index is damaged, nothing can be
-                // planned, and plain COPY ends at the first damage.
-                let unplannable =
-                    flips.iter().any(|f| Some(&f.path) == places.index.as_ref() && f.block == 0);
-                if unplannable {
-                    assert!(entry.status != RelationStatus::Clean, "{at}");
-                    continue;
-                }
-                for row in
-                    rows.iter().filter(|r| !(bad.contains(&r.block) || toast && toasted(&r.line)))
-                {
-                    assert!(
-                        clean.contains(&row.line),
-                        "{at}: ({},{}) is missing {entry:#?} {}",
-                        row.block,
-                        row.offset,
-                        dumped.said
-                    );
-                }
-                assert_eq!(entry.blocks.lost, bad.len() as u64, "{at}");
-            }
-        }
     }
 }
 
