@@ -70,7 +70,7 @@ async fn check(ward: &Ward, plan: Plan, dumped: &Dumped, harm: Harm, harmed: &Ha
     let relation = dumped.relation(&table);
     let at = format!("{harm:?} on {major}, {plan:?}");
     let foretold = predict((harm, harmed), plan, major, &ward.before);
-    let about = format!("{at}: {relation:#?}");
+    let about = format!("{at}: {relation:#?}\n{}", dumped.said);
 
     let clean = expected(&ward.before, |row| match foretold.fate(row) {
         Fate::Clean => Some(row.line.clone()),

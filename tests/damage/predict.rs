@@ -5,7 +5,7 @@
 use super::kit::harm::Changed;
 use super::kit::oracle::Row;
 use super::kit::sample::VICTIM_COLUMNS;
-use super::kit::{Harm, Harmed, Plan};
+use super::kit::{At, Harm, Harmed, Plan};
 use pg_salvage::output::manifest::RelationStatus;
 use std::collections::BTreeMap;
 
@@ -17,9 +17,9 @@ enum Damage {
     Page,
     /// There is no file.
     File,
-    /// The rows of the blocks are gone, without an error. How it is found, if it
-    /// can be.
-    Vanished(Option<Gap>),
+    /// The rows of the blocks are gone, without an error. How that is found, if
+    /// it is.
+    Vanished(Vec<Clue>),
     /// The tuple is not seen any more, without an error, and nobody can tell.
     Invisible,
     /// The tuple comes out otherwise, without an error.
@@ -36,12 +36,34 @@ enum Damage {
     Several,
 }
 
-/// How rows that vanished are found.
-enum Gap {
-    /// These blocks are missing.
+/// What tells of rows that vanished. Each is named by itself.
+enum Clue {
+    /// pg_class knows the file's length, or the visibility map has these blocks,
+    /// or an index has items for them: what is missing is named.
     Blocks,
-    /// So many rows are.
+    /// An index-only scan counts more rows, where pages are all-visible.
     Count,
+}
+
+/// What tells of a file that was cut.
+fn clues_of_a_cut(plan: Plan) -> Vec<Clue> {
+    // Since VACUUM pg_class knows the length; of nothing nothing is counted.
+    let length = (!plan.fresh).then_some(Clue::Blocks);
+    let count = (!plan.fresh && plan.at != At::First).then_some(Clue::Count);
+    length.into_iter().chain(count).chain([Clue::Blocks]).collect()
+}
+
+/// What tells of a page of zeros.
+fn clues_of_zeros(plan: Plan) -> Vec<Clue> {
+    // Zeros at the end of a file may be of an extension that was never used.
+    let behind = plan.at == At::Last;
+    // Reading for the first time sets hint bits, which with checksums make a page
+    // a new one: none that follows is then as the last checkpoint has left it,
+    // unless the server went down meanwhile, which made another.
+    let unsettled = plan.fresh && plan.is_checked();
+    let blocks = (!behind && !unsettled).then_some(Clue::Blocks);
+    let count = (!plan.fresh).then_some(Clue::Count);
+    count.into_iter().chain(blocks).collect()
 }
 
 /// A column, and why it is lost.
@@ -58,14 +80,11 @@ fn damage(harm: Harm, plan: Plan) -> Damage {
     let checked = plan.is_checked();
     // Of an all-visible page a range scan does not look at xmin and xmax.
     let looks_at_xmin = plan.fresh;
-    // pg_class knows the length of the file, and an index-only scan the number
-    // of rows, since VACUUM.
-    let gap = |gap| Some(gap).filter(|_| !plan.fresh);
     match harm {
         Harm::RemoveFile => Damage::File,
-        Harm::TruncateAt => Damage::Vanished(gap(Gap::Blocks)),
+        Harm::TruncateAt => Damage::Vanished(clues_of_a_cut(plan)),
         // A page of zeros is a new one, and has no checksum.
-        Harm::ZeroBlock => Damage::Vanished(gap(Gap::Count)),
+        Harm::ZeroBlock => Damage::Vanished(clues_of_zeros(plan)),
         Harm::RemoveToastFile | Harm::ToastZeroBlock | Harm::ToastBadPageHeader => {
             Damage::Columns(VALUE)
         }
@@ -187,14 +206,14 @@ pub fn predict(
             prediction.lost = vec![Named::whole("missing_file")];
             prediction.status = RelationStatus::Lost;
         }
-        Damage::Vanished(gap) => {
+        Damage::Vanished(clues) => {
             prediction.all(whole_blocks, |_| Fate::Missing);
             let last = harmed.blocks.last().copied().unwrap_or(block);
-            prediction.lost = match gap {
-                Some(Gap::Blocks) => vec![Named::blocks(block, last, "silent_loss")],
-                Some(Gap::Count) => vec![Named::whole("silent_loss")],
-                None => Vec::new(),
+            let named = |clue| match clue {
+                Clue::Blocks => Named::blocks(block, last, "silent_loss"),
+                Clue::Count => Named::whole("silent_loss"),
             };
+            prediction.lost = clues.into_iter().map(named).collect();
             if prediction.lost.is_empty() {
                 prediction.status = RelationStatus::Clean;
             }
