@@ -109,8 +109,11 @@ async fn check_table(table: &Table, round: &Round, sum: &mut Sum) {
     sum.partial += partial.len();
     sum.not_as_they_were += left;
     sum.silently_altered += wrong;
-    let says_so = entry.lost.iter().any(|l| l.cause == "silent_loss");
-    sum.made_up_losses += usize::from(says_so && wrong == 0 && left == 0);
+    let said = entry.lost.iter().find(|l| l.cause == "silent_loss");
+    if let Some(lost) = said.filter(|_| wrong == 0 && left == 0) {
+        eprintln!("nothing is missing of {}, but: {}", table.name, lost.message);
+        sum.made_up_losses += 1;
+    }
 }
 
 /// Whether this loss is of the tuple.
