@@ -7,8 +7,9 @@
 //! are left are read by exact TID, some at a time as long as that succeeds. So
 //! a million rows without their TOAST values cost no search for each.
 
+use super::Cause;
 use super::columns::{Field, NotRead, cause_of, line, not_read};
-use super::findings::{Cause, LostColumn};
+use super::findings::LostColumn;
 use super::react::INLINE_BYTES_MAX;
 use super::rows::{Got, flush};
 use super::toast::Value;

@@ -1,8 +1,9 @@
 //! A tuple that fails as a whole, column by column: what can be trusted of it
 //! goes to the partial rows.
 
+use super::Cause;
 use super::apart::Apart;
-use super::findings::{Cause, LostColumn};
+use super::findings::LostColumn;
 use super::react::refined;
 use super::{Reading, Stretch};
 use crate::heap::{Columns, Ctid, Place};

@@ -8,6 +8,7 @@
 
 mod again;
 mod apart;
+mod cause;
 mod columns;
 mod cut_off;
 mod findings;
@@ -28,8 +29,9 @@ mod watch;
 
 pub use again::{Came, read_alone};
 use apart::Apart;
+pub use cause::Cause;
 pub use cut_off::cut_off;
-pub use findings::{Cause, Finding, Findings, Log, Lost, LostColumn};
+pub use findings::{Finding, Findings, Log, Lost, LostColumn};
 pub use lane::{Begun, Lane, LaneMark, LaneWriter, piece_path};
 pub use lanes::Lanes;
 use pages::save_open;

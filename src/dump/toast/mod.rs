@@ -14,9 +14,10 @@
 mod scan;
 mod window;
 
+use super::Cause;
 use super::Reading;
 use super::columns::{Field, NotRead, not_read};
-use super::findings::{Cause, LostColumn};
+use super::findings::LostColumn;
 use crate::heap::Ctid;
 use crate::page::{self, Found, Page, ToastPointer, Varlena, datum, varlena};
 use crate::server::fault::{Fault, Phase, Words, is_missing_file};
