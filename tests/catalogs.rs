@@ -2,21 +2,14 @@
 //! rows come, byte for byte; all others are named; and the run ends with an
 //! error only where no session can be had at all.
 
-#[path = "catalogs/base.rs"]
 mod base;
-#[path = "catalogs/indexes.rs"]
 mod indexes;
-#[path = "kit/mod.rs"]
-mod kit;
-#[path = "catalogs/libraries.rs"]
 mod libraries;
-#[path = "catalogs/statistics.rs"]
 mod statistics;
-#[path = "catalogs/tuples.rs"]
 mod tuples;
 
+use crate::kit::{Harm, Version};
 use base::{Base, Touched, blocks_of, catalogs};
-use kit::{Harm, Version};
 
 /// Every catalog, harmed in this way in its first, middle and last block.
 fn matrix(versions: &[Version], harm: Harm) {

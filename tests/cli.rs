@@ -1,18 +1,12 @@
 //! The binary as it is typed: help, and what is said when it cannot be done.
 //!
-//! Texts stand here as they are printed; `UPDATE_EXPECT=1 cargo test --test cli`
+//! Texts stand here as they are printed; `UPDATE_EXPECT=1 cargo test --test all cli::`
 //! writes them anew.
 
-#[path = "binary/mod.rs"]
-mod binary;
-#[path = "cli/help.rs"]
 mod help;
-#[path = "kit/mod.rs"]
-mod kit;
-#[path = "cli/refused.rs"]
 mod refused;
 
-use binary::run;
+use crate::binary::run;
 use expect_test::expect;
 
 #[test]

@@ -1,12 +1,9 @@
 //! Rows of which some columns cannot be read: what can be trusted of them is
 //! had, and nothing else is.
 
-#[path = "kit/mod.rs"]
-mod kit;
-
-use kit::dumped::{Dumped, dump};
-use kit::sample::VICTIM_COLUMNS;
-use kit::{ChecksumAfter, Harm, Plan, Version, Ward};
+use crate::kit::dumped::{Dumped, dump};
+use crate::kit::sample::VICTIM_COLUMNS;
+use crate::kit::{ChecksumAfter, Harm, Plan, Version, Ward};
 use pg_salvage::output::manifest::{Relation, RelationStatus, RowClass};
 use std::collections::BTreeMap;
 
@@ -70,7 +67,7 @@ async fn check(ward: &Ward, plan: Plan, dumped: &Dumped) {
         let Some(columns) = lost_columns(harm) else { continue };
         let relation = dumped.relation(&plan.table(harm));
         let at = format!("{harm:?} on {}", ward.server.version.major);
-        let spoilt = |r: &&kit::oracle::Row| harmed.tuples.contains(&(r.block, r.offset));
+        let spoilt = |r: &&crate::kit::oracle::Row| harmed.tuples.contains(&(r.block, r.offset));
         let rows: Vec<_> = ward.before.iter().filter(spoilt).collect();
         assert!(!rows.is_empty(), "{at}");
         let expected: Vec<Vec<u8>> = rows.iter().map(|r| without(&r.line, &columns)).collect();

@@ -4,16 +4,12 @@
 // What clippy.toml allows in tests it does not see in their helpers.
 #![allow(clippy::unwrap_used)]
 
-#[path = "crash/blame.rs"]
 mod blame;
-#[path = "kit/mod.rs"]
-mod kit;
-#[path = "crash/ten.rs"]
 mod ten;
 
-use kit::dumped::{Dumped, dump, dump_with};
-use kit::{ChecksumAfter, Harm, Place, Places, Server, ServerOptions, Stop, Version};
-use kit::{harm, oracle, sample};
+use crate::kit::dumped::{Dumped, dump, dump_with};
+use crate::kit::{ChecksumAfter, Harm, Place, Places, Server, ServerOptions, Stop, Version};
+use crate::kit::{harm, oracle, sample};
 use pg_salvage::output::manifest::{RelationStatus, RowClass};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_pg_salvage");

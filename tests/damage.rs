@@ -11,17 +11,13 @@
 // Modules of a test have no other users.
 #![allow(unreachable_pub)]
 
-#[path = "kit/mod.rs"]
-mod kit;
-#[path = "damage/predict.rs"]
 mod predict;
-#[path = "damage/table.rs"]
 mod table;
 
-use kit::dumped::{Dumped, dump};
-use kit::sample::VICTIM_COLUMNS;
-use kit::ward::SEQUENCE_VALUE;
-use kit::{At, ChecksumAfter, Harm, Harmed, Plan, Version, Ward, oracle};
+use crate::kit::dumped::{Dumped, dump};
+use crate::kit::sample::VICTIM_COLUMNS;
+use crate::kit::ward::SEQUENCE_VALUE;
+use crate::kit::{At, ChecksumAfter, Harm, Harmed, Plan, Version, Ward, oracle};
 use pg_salvage::output::manifest::{Lost, RelationStatus, RowClass};
 use predict::{Fate, Named, predict};
 

@@ -3,12 +3,9 @@
 //! loses a row that could be
 //! had.
 
-#[path = "kit/mod.rs"]
-mod kit;
-
-use kit::disk::Healing;
-use kit::dumped::{dump, dump_with};
-use kit::{Disk, Server, ServerOptions, Stop, Version, oracle, sample};
+use crate::kit::disk::Healing;
+use crate::kit::dumped::{dump, dump_with};
+use crate::kit::{Disk, Server, ServerOptions, Stop, Version, oracle, sample};
 use pg_salvage::output::manifest::{RelationStatus, RowClass};
 use std::process::{Command, Stdio};
 

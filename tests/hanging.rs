@@ -1,13 +1,10 @@
 //! Servers that do not answer: a disk that sticks, a backend that is stopped. A
 //! read that hangs costs what it was to read, and nothing else waits for it.
 
-#[path = "kit/mod.rs"]
-mod kit;
-
-use kit::disk::Healing;
-use kit::dumped::{Dumped, dump, dump_with, go_on};
-use kit::fuse::Ill as Block;
-use kit::{Disk, FuseFile, Server, ServerOptions, Stop, Version, oracle};
+use crate::kit::disk::Healing;
+use crate::kit::dumped::{Dumped, dump, dump_with, go_on};
+use crate::kit::fuse::Ill as Block;
+use crate::kit::{Disk, FuseFile, Server, ServerOptions, Stop, Version, oracle};
 use pg_salvage::output::manifest::{Lost, RelationStatus, RowClass};
 use rustix::process::{Pid, Signal, kill_process};
 use std::time::{Duration, Instant};

@@ -2,18 +2,13 @@
 //! materialised views, relations read in ranges, statistics; among healthy
 //! neighbours, none of which may be named.
 
-#[path = "kit/mod.rs"]
-mod kit;
-#[path = "kinds/large_objects.rs"]
 mod large_objects;
-#[path = "kinds/parts.rs"]
 mod parts;
-#[path = "kinds/sequences.rs"]
 mod sequences;
 
-use kit::dumped::{Dumped, dump};
-use kit::{ChecksumAfter, Harm, Place, Places, Server, ServerOptions, Stop, Version};
-use kit::{harm, oracle, sample};
+use crate::kit::dumped::{Dumped, dump};
+use crate::kit::{ChecksumAfter, Harm, Place, Places, Server, ServerOptions, Stop, Version};
+use crate::kit::{harm, oracle, sample};
 use pg_salvage::output::manifest::{RelationStatus, RowClass};
 use std::collections::{BTreeMap, BTreeSet};
 

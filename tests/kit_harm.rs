@@ -4,12 +4,11 @@
 //! With `PG_SALVAGE_OBSERVED=FILE` the words of each version are written there
 //! as a Markdown table: docs/harm-observed.md is made so.
 
-#[path = "kit/mod.rs"]
-mod kit;
-
-use kit::observe::{self, Seen};
-use kit::{At, ChecksumAfter, Expect, Harm, Harmed, Place, Places, Plan, Server, ServerOptions};
-use kit::{Stop, Version, Ward, harm, oracle, places, random_flips, sample};
+use crate::kit::observe::{self, Seen};
+use crate::kit::{
+    At, ChecksumAfter, Expect, Harm, Harmed, Place, Places, Plan, Server, ServerOptions,
+};
+use crate::kit::{Stop, Version, Ward, harm, oracle, places, random_flips, sample};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
@@ -45,7 +44,7 @@ fn without_numbers(words: &str) -> String {
 
 const OBSERVED_HEAD: &str = "# What servers say about each harm
 
-Made by `PG_SALVAGE_OBSERVED=docs/harm-observed.md cargo test --test kit_harm`.
+Made by `PG_SALVAGE_OBSERVED=docs/harm-observed.md cargo test --test all kit_harm::`.
 A victim has 1,500 rows in 31 blocks of 49; the harm is in block 15, its tuple is the second there (the first row with a TOAST value for `ToastPointer`), and in the middle of the TOAST table for TOAST harms.
 `checksum`: the cluster has none, or the harmed page's is stale, or fits again.
 `fresh` tables were never vacuumed; the pages of the others are all-visible.

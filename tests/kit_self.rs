@@ -1,9 +1,6 @@
 //! Tests of the test kit itself: what it promises to the other tests.
 
-#[path = "kit/mod.rs"]
-mod kit;
-
-use kit::{Places, Server, ServerOptions, Stop, Version, oracle, places, sample};
+use crate::kit::{Places, Server, ServerOptions, Stop, Version, oracle, places, sample};
 
 #[tokio::test]
 async fn every_version_starts_stops_and_starts_again() {
@@ -180,7 +177,7 @@ async fn bulk_makes_as_many_tables_and_rows_as_asked() {
 #[test]
 fn clients_are_found_and_run() {
     for (name, major) in [("pg_dump", 13), ("pg_restore", 16), ("pg_dump", 18), ("psql", 18)] {
-        let program = kit::version::client_program(name, major);
+        let program = crate::kit::version::client_program(name, major);
         let output = std::process::Command::new(&program).arg("--version").output();
         let output = output.unwrap_or_else(|error| panic!("{}: {error}", program.display()));
         assert!(String::from_utf8_lossy(&output.stdout).starts_with(name), "{output:?}");
@@ -209,7 +206,7 @@ async fn files_of_a_dump_are_unpacked_by_their_suffix() {
 
 #[tokio::test]
 async fn a_server_speaks_tls_with_certificates_of_our_own_authority() {
-    let authority = kit::tls::Authority::new("kit");
+    let authority = crate::kit::tls::Authority::new("kit");
     let tls = Some(authority.server(&["localhost", "127.0.0.1"]));
     let hba = Some(String::from("hostssl all all 127.0.0.1/32 cert\nlocal all all trust\n"));
     let options = ServerOptions { tcp: true, tls, hba, ..ServerOptions::default() };
@@ -250,7 +247,7 @@ fn a_killed_test_leaves_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     let note = folder.path().join("note");
     let mut child = std::process::Command::new(std::env::current_exe().expect("our own path"))
-        .args(["--exact", "a_test_that_is_killed"])
+        .args(["--exact", "kit_self::a_test_that_is_killed"])
         .env(KILL_ME, &note)
         .stdout(std::process::Stdio::null())
         .spawn()

@@ -1,15 +1,12 @@
 //! Lost rows by name: what the files of a dump say of them is held against the
 //! rows as they were, and the statements are run on the undamaged copy.
 
-#[path = "kit/mod.rs"]
-mod kit;
-
-use kit::dumped::{Dumped, dump, go_on};
-use kit::page_edit::XMIN_HINTS;
-use kit::places::{read_page, write_page};
-use kit::version::client_program;
-use kit::{ChecksumAfter, Harm, Place, Places, Server, ServerOptions, Stop, Version};
-use kit::{harm, oracle};
+use crate::kit::dumped::{Dumped, dump, go_on};
+use crate::kit::page_edit::XMIN_HINTS;
+use crate::kit::places::{read_page, write_page};
+use crate::kit::version::client_program;
+use crate::kit::{ChecksumAfter, Harm, Place, Places, Server, ServerOptions, Stop, Version};
+use crate::kit::{harm, oracle};
 use pg_salvage::output::manifest::{LostKeys, RowClass};
 use std::collections::BTreeSet;
 use std::process::Command;

@@ -8,18 +8,12 @@
 //! somebody waits for the lock, the rows before it have been sent. The gate is
 //! opened by the end of the transaction. Nothing is slept away.
 
-#[path = "binary/mod.rs"]
-mod binary;
-#[path = "meddling/gate.rs"]
 mod gate;
-#[path = "kit/mod.rs"]
-mod kit;
-#[path = "meddling/restart.rs"]
 mod restart;
 
-use binary::{Dump, Ran, begin, dump, truth};
+use crate::binary::{Dump, Ran, begin, dump, truth};
+use crate::kit::{Server, ServerOptions, Version};
 use gate::Gate;
-use kit::{Server, ServerOptions, Version};
 use pg_salvage::output::manifest::{RelationStatus, RunStatus};
 
 /// Tables that others will change, with rows in several blocks each.

@@ -2,14 +2,13 @@
 //! verify could, whatever is damaged; on a copy in standby mode no byte of any
 //! file changes; and what a primary wrote meanwhile is told.
 
-#[path = "kit/mod.rs"]
-mod kit;
-#[path = "no_writes/statements.rs"]
 mod statements;
 
-use kit::dumped::{Dumped, dump, dump_with};
-use kit::{ChecksumAfter, Harm, Place, Places, Plan, Server, ServerOptions, Stop, Version, Ward};
-use kit::{harm, oracle, sample};
+use crate::kit::dumped::{Dumped, dump, dump_with};
+use crate::kit::{
+    ChecksumAfter, Harm, Place, Places, Plan, Server, ServerOptions, Stop, Version, Ward,
+};
+use crate::kit::{harm, oracle, sample};
 use pg_salvage::output::manifest::Wal;
 use regex::Regex;
 use sha2::{Digest, Sha256};

@@ -4,13 +4,10 @@
 //! What every version is tested for is tested on these in `whole.rs`, `damage.rs`
 //! and `crash.rs`.
 
-#[path = "kit/mod.rs"]
-mod kit;
-
-use kit::dumped::{Dumped, check_same, dump};
-use kit::page_edit::XMIN_HINTS;
-use kit::{ChecksumAfter, Harm, Place, Places, Server, ServerOptions, Stop, Version};
-use kit::{harm, oracle, places};
+use crate::kit::dumped::{Dumped, check_same, dump};
+use crate::kit::page_edit::XMIN_HINTS;
+use crate::kit::{ChecksumAfter, Harm, Place, Places, Server, ServerOptions, Stop, Version};
+use crate::kit::{harm, oracle, places};
 use pg_salvage::heap::{BlockRange, Read};
 use pg_salvage::output::manifest::{RelationStatus, RowClass};
 use pg_salvage::server::sql::Readable;

@@ -2,13 +2,8 @@
 //! files that cannot be written. Whatever happens, a file under its final name
 //! is complete, and the run ends with one clear line.
 
-#[path = "binary/mod.rs"]
-mod binary;
-#[path = "kit/mod.rs"]
-mod kit;
-
-use binary::{Ran, begin, dump::names_in, run};
-use kit::{Server, ServerOptions, SmallDisk, Version, oracle, owner, place};
+use crate::binary::{Ran, begin, dump::names_in, run};
+use crate::kit::{Server, ServerOptions, SmallDisk, Version, oracle, owner, place};
 use pg_salvage::output::manifest::{Manifest, RelationStatus, RunStatus};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt;
@@ -32,7 +27,7 @@ async fn server() -> Server {
 
 /// The words of a dump into `dir`.
 fn words(server: &Server, dir: &Path, options: &[&str]) -> Vec<String> {
-    let mut words = binary::words("dump", server, DB);
+    let mut words = crate::binary::words("dump", server, DB);
     words.extend(["-f".to_owned(), dir.display().to_string()]);
     words.extend(options.iter().map(|o| (*o).to_owned()));
     words

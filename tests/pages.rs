@@ -2,16 +2,12 @@
 //! an undamaged server is what the server itself says, and nothing that is
 //! done to the bytes makes the decoder fail.
 
-#[path = "pages/decode.rs"]
 mod decode;
-#[path = "kit/mod.rs"]
-mod kit;
-#[path = "pages/values.rs"]
 mod values;
 
+use crate::kit::flips::Random;
+use crate::kit::{Server, ServerOptions, Version, oracle, sample};
 use decode::{Heap, decode};
-use kit::flips::Random;
-use kit::{Server, ServerOptions, Version, oracle, sample};
 use pg_salvage::page::{self, Found, LineState, Page, Varlena, checksum, datum};
 use std::collections::BTreeMap;
 use tokio_postgres::Client;
@@ -186,7 +182,7 @@ async fn the_checksum_of_every_page_of_every_fork_is_the_servers() {
                 continue;
             }
             let bytes = std::fs::read(&path).expect("a relation's file");
-            for (block, bytes) in (0..).zip(bytes.chunks(kit::page_edit::BLOCK_SIZE)) {
+            for (block, bytes) in (0..).zip(bytes.chunks(crate::kit::page_edit::BLOCK_SIZE)) {
                 let page = Page::new(bytes);
                 let at = format!("block {block} of {}", path.display());
                 if page.is_new() {

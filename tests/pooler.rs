@@ -1,14 +1,9 @@
 //! PgBouncer between us and the server: what cannot be used is refused before
 //! anything is changed, and what can is used.
 
-#[path = "binary/mod.rs"]
-mod binary;
-#[path = "kit/mod.rs"]
-mod kit;
-
-use binary::{Dump, dump, run, truth};
-use kit::pooler::Pooler;
-use kit::{Server, ServerOptions, Version, sample};
+use crate::binary::{Dump, dump, run, truth};
+use crate::kit::pooler::Pooler;
+use crate::kit::{Server, ServerOptions, Version, sample};
 
 const DB: &str = "sample";
 const REFUSED: &str = "there is a connection pooler in between that gives each transaction \

@@ -5,14 +5,9 @@
 //! Not tested here: a connection that is silent for ever (half-open). From the
 //! outside it is a read that hangs.
 
-#[path = "binary/mod.rs"]
-mod binary;
-#[path = "kit/mod.rs"]
-mod kit;
-
-use binary::{Dump, Ran, begin, dump, run, truth};
-use kit::proxy::Plan;
-use kit::{Cut, Proxy, Server, ServerOptions, Version, sample};
+use crate::binary::{Dump, Ran, begin, dump, run, truth};
+use crate::kit::proxy::Plan;
+use crate::kit::{Cut, Proxy, Server, ServerOptions, Version, sample};
 use pg_salvage::output::manifest::RelationStatus;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

@@ -12,17 +12,12 @@
 // Modules of a test have no other users.
 #![allow(unreachable_pub, clippy::print_stderr, clippy::unwrap_used)]
 
-#[path = "random/base.rs"]
 mod base;
-#[path = "random/checked.rs"]
 mod checked;
-#[path = "kit/mod.rs"]
-mod kit;
-#[path = "random/unchecked.rs"]
 mod unchecked;
 
+use crate::kit::Version;
 use base::Base;
-use kit::Version;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_pg_salvage");
 const FLIPS: usize = 25;

@@ -1,19 +1,13 @@
 //! Runs that are ended in the middle, at every write and in every way, and gone
 //! on with: what comes out is what a run gives that nobody disturbed.
 
-#[path = "kit/mod.rs"]
-mod kit;
-
-#[path = "resume/ended.rs"]
 mod ended;
-#[path = "resume/every_write.rs"]
 mod every_write;
-#[path = "resume/seams.rs"]
 mod seams;
 
-use kit::dumped::{Dumped, check_same};
-use kit::{ChecksumAfter, Harm, Place, Places, Server, ServerOptions, Stop, Version};
-use kit::{harm, oracle, sample};
+use crate::kit::dumped::{Dumped, check_same};
+use crate::kit::{ChecksumAfter, Harm, Place, Places, Server, ServerOptions, Stop, Version};
+use crate::kit::{harm, oracle, sample};
 use pg_salvage::output::manifest::RowClass;
 use std::path::Path;
 use std::process::{Command, Output};

@@ -1,7 +1,6 @@
 //! The salvage on heaps that are only simulated: what is read, what is lost,
 //! and what it costs.
 
-#[path = "salvage/cost.rs"]
 mod cost;
 #[path = "../examples/simulate/fake_heap.rs"]
 mod fake_heap;

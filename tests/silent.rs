@@ -1,12 +1,9 @@
 //! Loss that no read tells of is looked for, found where something tells of it,
 //! and never made up where a server is well.
 
-#[path = "kit/mod.rs"]
-mod kit;
-
-use kit::dumped::{Dumped, dump};
-use kit::{ChecksumAfter, Harm, Place, Places, Server, ServerOptions, Stop, Version};
-use kit::{harm, oracle, page_edit, places, sample};
+use crate::kit::dumped::{Dumped, dump};
+use crate::kit::{ChecksumAfter, Harm, Place, Places, Server, ServerOptions, Stop, Version};
+use crate::kit::{harm, oracle, page_edit, places, sample};
 use pg_salvage::output::manifest::{Relation, RelationStatus};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_pg_salvage");

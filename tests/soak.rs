@@ -11,22 +11,16 @@
 // Modules of a test have no other users.
 #![allow(unreachable_pub)]
 
-#[path = "soak/base.rs"]
 mod base;
-#[path = "soak/faults.rs"]
 mod faults;
-#[path = "kit/mod.rs"]
-mod kit;
-#[path = "soak/run.rs"]
 mod run;
-#[path = "soak/tally.rs"]
 mod tally;
 
+use crate::kit::dumped::Dumped;
+use crate::kit::flips::Random;
+use crate::kit::{Stop, Version, place};
 use base::Base;
 use faults::Fault;
-use kit::dumped::Dumped;
-use kit::flips::Random;
-use kit::{Stop, Version, place};
 use run::{Round, small_disk};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

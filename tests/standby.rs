@@ -4,13 +4,8 @@
 //! PostgreSQL 15 only, which comes with pg_basebackup; `environment.rs` reads
 //! standbys of other versions.
 
-#[path = "binary/mod.rs"]
-mod binary;
-#[path = "kit/mod.rs"]
-mod kit;
-
-use binary::{Dump, Ran, begin, dump, truth};
-use kit::{Server, ServerOptions, Version, oracle};
+use crate::binary::{Dump, Ran, begin, dump, truth};
+use crate::kit::{Server, ServerOptions, Version, oracle};
 use pg_salvage::output::manifest::{Persistence, RelationStatus};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

@@ -1,13 +1,10 @@
 //! Values in TOAST that the server cannot give: those whose chunks are all there
 //! are put together, and of the others what is left is kept.
 
-#[path = "kit/mod.rs"]
-mod kit;
-
-use kit::dumped::{Dumped, dump, dump_as};
-use kit::oracle::Row;
-use kit::places::{read_page, remove, write_page};
-use kit::{Places, Server, ServerOptions, Stop, Version, oracle};
+use crate::kit::dumped::{Dumped, dump, dump_as};
+use crate::kit::oracle::Row;
+use crate::kit::places::{read_page, remove, write_page};
+use crate::kit::{Places, Server, ServerOptions, Stop, Version, oracle};
 use pg_salvage::output::manifest::{RelationStatus, RowClass};
 use std::collections::{BTreeMap, BTreeSet};
 

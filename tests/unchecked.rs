@@ -4,17 +4,15 @@
 //! Victims are equal tables, some blocks of each harmed in one way; their rows
 //! before the harm are the oracle.
 
-#[path = "kit/mod.rs"]
-mod kit;
-#[path = "unchecked/refused.rs"]
 mod refused;
-#[path = "unchecked/trouble.rs"]
 mod trouble;
 
-use kit::dumped::{Dumped, dump};
-use kit::oracle::{self, Row};
-use kit::{ChecksumAfter, Harm, Harmed, Place, Places, Server, ServerOptions, Stop, Version};
-use kit::{harm, places, sample};
+use crate::kit::dumped::{Dumped, dump};
+use crate::kit::oracle::{self, Row};
+use crate::kit::{
+    ChecksumAfter, Harm, Harmed, Place, Places, Server, ServerOptions, Stop, Version,
+};
+use crate::kit::{harm, places, sample};
 use pg_salvage::output::manifest::{RelationStatus, RowClass};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,7 +21,7 @@ const DB: &str = "postgres";
 const UNCHECKED: &str = "--ignore-checksum-failure";
 
 /// Tables, each with a harm done to three of its blocks, and its rows before.
-pub struct Hurt {
+pub(super) struct Hurt {
     pub server: Server,
     pub rows: Vec<Row>,
     pub harmed: BTreeMap<String, Vec<Harmed>>,
@@ -31,7 +29,7 @@ pub struct Hurt {
 }
 
 /// `standby`: a copy that is started as one, and whose primary is not there.
-pub async fn hurt(
+pub(super) async fn hurt(
     version: &Version,
     options: ServerOptions,
     harms: &[(&str, Harm)],
@@ -64,7 +62,7 @@ pub async fn hurt(
 }
 
 impl Hurt {
-    pub fn bad_blocks(&self, table: &str) -> BTreeSet<u32> {
+    pub(super) fn bad_blocks(&self, table: &str) -> BTreeSet<u32> {
         self.harmed[table].iter().flat_map(|h| h.blocks.clone()).collect()
     }
 
@@ -82,7 +80,7 @@ impl Hurt {
     }
 
     /// A dump with unchecked reads is all that it can be.
-    pub async fn check(&self, dumped: &Dumped, at: &str) {
+    pub(super) async fn check(&self, dumped: &Dumped, at: &str) {
         dumped.check_files(at);
         for table in self.harmed.keys() {
             let at = format!("{at}: {table}");
@@ -101,7 +99,7 @@ impl Hurt {
     }
 
     /// An image of each bad block, and of no other, as it lies on the disk.
-    pub fn check_images(&self, dumped: &Dumped, table: &str, at: &str) {
+    pub(super) fn check_images(&self, dumped: &Dumped, table: &str, at: &str) {
         let bad = self.bad_blocks(table);
         let pages = dumped.relation(table).pages.as_ref().unwrap_or_else(|| panic!("{at}"));
         assert_eq!((pages.count, pages.omitted), (bad.len() as u64, 0), "{at}");
@@ -119,7 +117,7 @@ impl Hurt {
     }
 
     /// Every file of every relation, by name.
-    pub fn files(&self) -> BTreeMap<String, Vec<u8>> {
+    pub(super) fn files(&self) -> BTreeMap<String, Vec<u8>> {
         let mut files = BTreeMap::new();
         for folder in std::fs::read_dir(self.server.data_dir().join("base")).expect("base") {
             let folder = folder.expect("an entry").path();
@@ -136,7 +134,7 @@ impl Hurt {
     }
 }
 
-pub const HARMS: [(&str, Harm); 5] = [
+pub(super) const HARMS: [(&str, Harm); 5] = [
     ("stale", Harm::Checksum),
     ("freshstale", Harm::Checksum),
     ("value", Harm::CompressedGarbage),

@@ -3,28 +3,18 @@
 //!
 //! The truth is taken by other means than the dump's (`binary/truth.rs`).
 
-#[path = "binary/mod.rs"]
-mod binary;
-#[path = "kit/mod.rs"]
-mod kit;
-#[path = "whole/matrix.rs"]
 mod matrix;
-#[path = "whole/options.rs"]
 mod options;
-#[path = "whole/rights.rs"]
 mod rights;
-#[path = "whole/selection.rs"]
 mod selection;
-#[path = "whole/settings.rs"]
 mod settings;
-#[path = "whole/values.rs"]
 mod values;
 
 /// What does not differ from version to version is tried on the newest and on
 /// Debian's.
-fn two_versions() -> Vec<kit::Version> {
-    let mut versions = vec![kit::Version::newest()];
-    versions.extend(kit::Version::between(15, 15));
+fn two_versions() -> Vec<crate::kit::Version> {
+    let mut versions = vec![crate::kit::Version::newest()];
+    versions.extend(crate::kit::Version::between(15, 15));
     versions.dedup();
     versions
 }

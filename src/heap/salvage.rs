@@ -14,7 +14,7 @@
 //!    came bounds the place (see [`super::narrow`]).
 //! 4. A block that fails by itself is lost as a whole if the server says that it
 //!    could not read its page, or, where that is allowed, read unchecked (see
-//!    [`super::within`]); else its tuples are read by exact TIDs.
+//!    `within`); else its tuples are read by exact TIDs.
 //! 5. The rows of such a block are held back until all of it is settled. They
 //!    are clean if all that failed was stored elsewhere (TOAST), else suspect.
 //! 6. A read that hung is no damage, and each wrong guess costs a timeout: the

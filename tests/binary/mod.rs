@@ -9,7 +9,7 @@ pub mod truth;
 
 pub use dump::Dump;
 
-use super::kit::Server;
+use crate::kit::Server;
 use std::ffi::OsStr;
 use std::process::{Child, Command, Output, Stdio};
 

@@ -1,9 +1,9 @@
 //! A database whose catalogs have many blocks, the rows of all its relations,
 //! and what each block of each catalog describes.
 
-use super::kit::dumped::{Dumped, dump};
-use super::kit::oracle::{self, Relation, Row};
-use super::kit::{ChecksumAfter, Harm, Place, Places, Server, ServerOptions, Stop, Version, harm};
+use crate::kit::dumped::{Dumped, dump};
+use crate::kit::oracle::{self, Relation, Row};
+use crate::kit::{ChecksumAfter, Harm, Place, Places, Server, ServerOptions, Stop, Version, harm};
 use pg_salvage::output::manifest::{RelationStatus, RowClass};
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;

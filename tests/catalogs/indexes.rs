@@ -1,7 +1,7 @@
 //! Damaged indexes of the system's catalogs.
 
 use super::base::{Base, DB, Touched, blocks_of, can_connect, refuses};
-use super::kit::{ChecksumAfter, Harm, Place, Places, Version, harm, oracle};
+use crate::kit::{ChecksumAfter, Harm, Place, Places, Version, harm, oracle};
 
 const INDEXES: [&str; 14] = [
     "pg_class_oid_index",

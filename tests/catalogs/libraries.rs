@@ -1,8 +1,8 @@
 //! Types whose library is missing.
 
 use super::base::{DB, PROGRAM};
-use super::kit::dumped::dump;
-use super::kit::{Server, ServerOptions, Version, oracle, owner};
+use crate::kit::dumped::dump;
+use crate::kit::{Server, ServerOptions, Version, oracle, owner};
 use pg_salvage::output::manifest::{RelationStatus, RowClass};
 use std::path::PathBuf;
 

@@ -1,9 +1,9 @@
 //! Tables that are damaged themselves, where nothing can be planned as ever.
 
 use super::base::{DB, PROGRAM};
-use super::kit::dumped::{Dumped, dump};
-use super::kit::oracle::{self, Row};
-use super::kit::{
+use crate::kit::dumped::{Dumped, dump};
+use crate::kit::oracle::{self, Row};
+use crate::kit::{
     ChecksumAfter, Harm, Harmed, Place, Places, Server, ServerOptions, Stop, Version, harm, sample,
 };
 use pg_salvage::output::manifest::{RelationStatus, RowClass};

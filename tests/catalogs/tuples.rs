@@ -1,9 +1,9 @@
 //! One damaged tuple of a catalog.
 
 use super::base::{Base, DB, Touched, can_connect, refuses};
-use super::kit::page_edit::{Page, Tuple, XMAX_COMMITTED, XMAX_INVALID, XMAX_IS_MULTI, XMIN_HINTS};
-use super::kit::places::{read_page, write_page};
-use super::kit::{Places, Server, Version, oracle};
+use crate::kit::page_edit::{Page, Tuple, XMAX_COMMITTED, XMAX_INVALID, XMAX_IS_MULTI, XMIN_HINTS};
+use crate::kit::places::{read_page, write_page};
+use crate::kit::{Places, Server, Version, oracle};
 use pg_salvage::output::manifest::RelationStatus;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

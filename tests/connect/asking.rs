@@ -11,8 +11,8 @@ use pg_salvage::server::connect::{
 };
 use tempfile::TempDir;
 
-use crate::certs::Identity;
-use crate::server::{Server, Setup};
+use crate::connect::certs::Identity;
+use crate::connect::server::{Server, Setup};
 
 pub(crate) struct User {
     pub(crate) home: TempDir,

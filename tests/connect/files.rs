@@ -2,7 +2,7 @@
 
 use pg_salvage::server::connect::ConnectErrorKind;
 
-use crate::asking::{Secure, User};
+use crate::connect::asking::{Secure, User};
 
 #[tokio::test]
 async fn a_service_and_a_uri_lead_to_the_server() {

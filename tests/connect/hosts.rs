@@ -2,8 +2,8 @@
 
 use pg_salvage::server::connect::ConnectErrorKind;
 
-use crate::asking::User;
-use crate::server::{Server, Setup};
+use crate::connect::asking::User;
+use crate::connect::server::{Server, Setup};
 
 #[tokio::test]
 async fn of_several_hosts_the_first_that_is_as_wanted_is_taken() {

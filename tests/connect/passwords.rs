@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use pg_salvage::server::connect::{ConnectArgs, ConnectErrorKind, PasswordPrompt, Target, connect};
 
-use crate::asking::{Secure, User};
+use crate::connect::asking::{Secure, User};
 
 /// Set for the copy of this test that runs at a terminal: the connection string.
 const AT_TERMINAL: &str = "TEST_CONNECT_AT_TERMINAL";
@@ -118,7 +118,7 @@ async fn a_password_is_asked_for_once_at_the_terminal() {
 /// What is on the screen of a terminal where this test runs and a password is typed when asked for.
 fn at_terminal(conninfo: &str, typed: &str) -> String {
     let this = std::env::current_exe().unwrap();
-    let test = "passwords::a_password_is_asked_for_once_at_the_terminal";
+    let test = "connect::passwords::a_password_is_asked_for_once_at_the_terminal";
     let command = format!("'{}' --exact {test} --nocapture", this.display());
     let mut script = Command::new("script")
         .args(["-qec", &command, "/dev/null"])

@@ -3,7 +3,7 @@
 use pg_salvage::server::words::words;
 use tokio_postgres::SimpleQueryMessage;
 
-use crate::asking::Secure;
+use crate::connect::asking::Secure;
 
 #[tokio::test]
 async fn a_session_can_be_cancelled_reports_its_end_and_leaves_nothing_behind() {

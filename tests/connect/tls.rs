@@ -5,9 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 
 use pg_salvage::server::connect::{ConnectErrorKind, connect};
 
-use crate::asking::{Secure, User};
-use crate::certs::Identity;
-use crate::server::{Server, Setup};
+use crate::connect::asking::{Secure, User};
+use crate::connect::certs::Identity;
+use crate::connect::server::{Server, Setup};
 
 const MODES: [&str; 6] = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
 

@@ -1,9 +1,9 @@
 //! Whose crash it was, and what is kept when the server stays down.
 
-use super::kit::dumped::{dump, dump_with};
-use super::kit::{ChecksumAfter, Harm, Place, Places, Server, ServerOptions, Version};
-use super::kit::{harm, oracle, sample};
 use super::{DB, PROGRAM, oracle_name, stopped, with_a_slow_table};
+use crate::kit::dumped::{dump, dump_with};
+use crate::kit::{ChecksumAfter, Harm, Place, Places, Server, ServerOptions, Version};
+use crate::kit::{harm, oracle, sample};
 use futures::StreamExt;
 use pg_salvage::output::manifest::{RelationStatus, RowClass};
 use pg_salvage::server::connect::{ConnectArgs, HangUps, PasswordPrompt, Target, connect};

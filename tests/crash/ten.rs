@@ -5,10 +5,10 @@
 //! session that hung up first), so three crashes are enough to know all three,
 //! and the healthy ones are read to their end with no more than that.
 
-use super::kit::dumped::{Dumped, dump};
-use super::kit::{ChecksumAfter, Harm, Place, Places, Server, ServerOptions, Version};
-use super::kit::{harm, oracle, sample};
 use super::{DB, PROGRAM, oracle_name, stopped};
+use crate::kit::dumped::{Dumped, dump};
+use crate::kit::{ChecksumAfter, Harm, Place, Places, Server, ServerOptions, Version};
+use crate::kit::{harm, oracle, sample};
 use pg_salvage::output::manifest::{Relation, RelationStatus, RowClass};
 use std::collections::BTreeMap;
 

@@ -2,10 +2,10 @@
 //! docs/salvage.md and docs/errors.md: where it is found, and what is said of
 //! it. Pure, and told nothing of what the program did.
 
-use super::kit::harm::Changed;
-use super::kit::oracle::Row;
-use super::kit::sample::VICTIM_COLUMNS;
-use super::kit::{At, Harm, Harmed, Plan};
+use crate::kit::harm::Changed;
+use crate::kit::oracle::Row;
+use crate::kit::sample::VICTIM_COLUMNS;
+use crate::kit::{At, Harm, Harmed, Plan};
 use pg_salvage::output::manifest::RelationStatus;
 use std::collections::BTreeMap;
 

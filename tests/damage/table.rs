@@ -1,8 +1,8 @@
 //! docs/damage-matrix.md: what was foretold, and met.
 
-use super::kit::oracle::Row;
-use super::kit::{ChecksumAfter, Harm, Plan};
 use super::predict::{Fate, Named, Prediction};
+use crate::kit::oracle::Row;
+use crate::kit::{ChecksumAfter, Harm, Plan};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 

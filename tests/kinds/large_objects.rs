@@ -1,9 +1,9 @@
 //! Large objects: their pages, what is known of them, and their index.
 
+use crate::kinds::{DB, PROGRAM, stopped};
 use crate::kit::dumped::{Dumped, dump};
 use crate::kit::{ChecksumAfter, Harm, Place, Places, Server, ServerOptions, Version};
 use crate::kit::{harm, oracle};
-use crate::{DB, PROGRAM, stopped};
 use pg_salvage::output::manifest::{RelationStatus, RowClass};
 use std::collections::BTreeMap;
 

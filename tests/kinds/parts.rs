@@ -2,10 +2,10 @@
 //! its own, among healthy ones: only what is damaged is named, and of that only
 //! what is damaged is lost.
 
+use crate::kinds::{DB, PROGRAM, stopped};
 use crate::kit::dumped::dump;
 use crate::kit::{ChecksumAfter, Harm, Harmed, Place, Places, Server, ServerOptions, Version};
 use crate::kit::{harm, oracle, sample};
-use crate::{DB, PROGRAM, stopped};
 use pg_salvage::output::manifest::{RelationKind, RelationStatus, RowClass};
 use std::collections::BTreeMap;
 

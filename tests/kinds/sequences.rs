@@ -1,10 +1,10 @@
 //! Sequences, damaged in every way: their value is read, or derived from all of
 //! the columns that they feed.
 
+use crate::kinds::{DB, PROGRAM, stopped};
 use crate::kit::dumped::{Dumped, dump};
 use crate::kit::{ChecksumAfter, Harm, Place, Places, Server, ServerOptions, Version};
 use crate::kit::{harm, oracle};
-use crate::{DB, PROGRAM, stopped};
 use pg_salvage::output::manifest::{RelationStatus, RowClass};
 
 async fn places(server: &Server, names: &[&str]) -> Vec<Places> {

@@ -1,8 +1,8 @@
 //! The server is stopped and started again while a dump runs.
 
 use crate::binary::{Dump, Ran, begin, dump, truth};
-use crate::gate::{self, Gate};
 use crate::kit::{Server, ServerOptions, Version};
+use crate::meddling::gate::{self, Gate};
 use std::collections::BTreeMap;
 
 /// Read in this order: unlogged first, then by size. The gate is in the middle.

@@ -33,6 +33,7 @@ const FUNCTIONS: &[&str] = &[
     "count",
     "current_database",
     "current_setting",
+    "decode",
     "encode",
     "format",
     "generate_series",
@@ -45,6 +46,7 @@ const FUNCTIONS: &[&str] = &[
     "pg_export_snapshot",
     "pg_is_in_recovery",
     "pg_last_wal_replay_lsn",
+    "pg_ls_dir",
     "pg_postmaster_start_time",
     "pg_read_binary_file",
     "pg_relation_filenode",
@@ -53,6 +55,7 @@ const FUNCTIONS: &[&str] = &[
     "pg_sequence_last_value",
     "pg_size_bytes",
     "pg_stat_get_activity",
+    "repeat",
     "to_char",
     "unnest",
 ];

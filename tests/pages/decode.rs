@@ -2,7 +2,7 @@
 //! the server is asked for the columns and for the place of the file.
 #![allow(unreachable_pub)]
 
-use super::kit::Server;
+use crate::kit::Server;
 use pg_salvage::page::{Align, Attribute, Found, Page, Varlena, copy, datum, varlena};
 use std::collections::BTreeMap;
 use tokio_postgres::Client;

@@ -1,8 +1,8 @@
 //! Tables of values that are easy to get wrong, and of random ones.
 #![allow(unreachable_pub)]
 
-use super::kit::flips::Random;
-use super::kit::sample;
+use crate::kit::flips::Random;
+use crate::kit::sample;
 use std::fmt::Write as _;
 use tokio_postgres::Client;
 

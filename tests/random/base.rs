@@ -1,13 +1,13 @@
 //! The tables and sequences that bits are turned over in, as they are before,
 //! and a round of it.
 
-use super::kit::dumped::{Dumped, dump};
-use super::kit::flips::Flip;
-use super::kit::oracle::{self, Row};
-use super::kit::page_edit::Page;
-use super::kit::places::{read_page, read_pages, write_page};
-use super::kit::{Places, Server, ServerOptions, Stop, Version, random_flips, sample, victim};
 use super::{FLIPS, PROGRAM};
+use crate::kit::dumped::{Dumped, dump};
+use crate::kit::flips::Flip;
+use crate::kit::oracle::{self, Row};
+use crate::kit::page_edit::Page;
+use crate::kit::places::{read_page, read_pages, write_page};
+use crate::kit::{Places, Server, ServerOptions, Stop, Version, random_flips, sample, victim};
 use std::collections::{BTreeMap, BTreeSet};
 
 const DB: &str = "postgres";

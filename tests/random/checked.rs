@@ -57,8 +57,8 @@ async fn check_table(table: &Table, round: &Round, sum: &mut Sum) -> Ends {
     let broken = table.users_of(|page, _| bad_toast.contains(&page.block));
     let index_is_bad = !round.blocks(places.toast_index.as_ref()).is_empty();
 
-    let lost = |row: &&super::kit::oracle::Row| bad.contains(&row.block);
-    let partial = |row: &&super::kit::oracle::Row| broken.contains(&(row.block, row.offset));
+    let lost = |row: &&crate::kit::oracle::Row| bad.contains(&row.block);
+    let partial = |row: &&crate::kit::oracle::Row| broken.contains(&(row.block, row.offset));
     let whole: Vec<&[u8]> = (table.rows.iter().filter(|r| !lost(r) && !partial(r)))
         .map(|r| r.line.as_slice())
         .collect();

@@ -2,7 +2,7 @@
 //! comes out. What is silently wrong is counted.
 
 use super::base::{Base, Round, Table};
-use super::kit::page_edit::Page;
+use crate::kit::page_edit::Page;
 use pg_salvage::output::manifest::{Lost, RowClass};
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,8 +1,8 @@
 //! Where a run that goes on meets what crashes and hanging disks have left.
 
-use super::kit::Disk;
-use super::kit::disk::Healing;
 use super::*;
+use crate::kit::Disk;
+use crate::kit::disk::Healing;
 use pg_salvage::output::manifest::RelationStatus;
 
 /// An unlogged table, two of whose blocks are harmed: one cannot be read, and

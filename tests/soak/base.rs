@@ -5,7 +5,7 @@ use crate::kit::{
     ChecksumAfter, Harm, Harmed, Place, Places, Server, ServerOptions, Stop, Version,
 };
 use crate::kit::{harm, oracle, sample};
-use crate::{DB, NARROW};
+use crate::soak::{DB, NARROW};
 use pg_salvage::output::manifest::{Lost, Relation, RelationStatus, RowClass};
 use std::collections::BTreeMap;
 use std::sync::Arc;

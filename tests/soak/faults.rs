@@ -1,10 +1,10 @@
 //! What happens while a run is under way.
 
-use crate::DB;
-use crate::base::Base;
 use crate::kit::flips::Random;
 use crate::kit::{Server, Stop};
-use crate::run::Child;
+use crate::soak::DB;
+use crate::soak::base::Base;
+use crate::soak::run::Child;
 use rustix::process::{Pid, Signal, kill_process};
 use std::time::Duration;
 use tokio::time::sleep;

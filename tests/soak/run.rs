@@ -1,12 +1,12 @@
 //! One run of the program, with all that happens to it.
 
-use crate::base::Base;
-use crate::faults::{Fault, happen};
 use crate::kit::flips::Random;
 use crate::kit::proxy::Plan;
 use crate::kit::{Cut, Proxy, Server, SmallDisk};
-use crate::tally::Tally;
-use crate::{DB, NARROW, PROGRAM};
+use crate::soak::base::Base;
+use crate::soak::faults::{Fault, happen};
+use crate::soak::tally::Tally;
+use crate::soak::{DB, NARROW, PROGRAM};
 use futures::future::join_all;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::File;

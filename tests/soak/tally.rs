@@ -1,6 +1,6 @@
 //! How often what has happened.
 
-use crate::faults::Fault;
+use crate::soak::faults::Fault;
 use std::collections::BTreeMap;
 use std::fmt;
 

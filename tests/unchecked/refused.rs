@@ -54,7 +54,7 @@ async fn zero_damaged_pages_is_said_to_be_of_no_use_and_changes_nothing() {
     let dumped = dump(PROGRAM, &hurt.server, DB, &["--zero-damaged-pages"]);
     let told = |w: &String| w.starts_with("--zero-damaged-pages is not used: a page of zeros has");
     assert!(dumped.manifest.warnings.iter().any(told), "{}", dumped.said);
-    kit::dumped::check_same(&dumped, &plain, "zeros").await;
+    crate::kit::dumped::check_same(&dumped, &plain, "zeros").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -111,7 +111,7 @@ async fn a_role_that_may_read_no_files_gets_no_images_and_everything_else() {
         let (code, said) = run(&hurt.server, "reader", dir.path(), &["-j2"]);
         assert_eq!(code, Some(2), "{said}");
         let dumped = Dumped::read(dir, said);
-        kit::dumped::check_same(&dumped, &with, "without images").await;
+        crate::kit::dumped::check_same(&dumped, &with, "without images").await;
         let told = "no images of damaged pages could be saved: ERROR: permission denied for \
                     function pg_read_binary_file";
         let keys = "lost rows are not named: ERROR: permission denied for function \

@@ -2,7 +2,7 @@
 
 use crate::binary::{Dump, dump, run, truth, words};
 use crate::kit::{Server, ServerOptions, sample};
-use crate::two_versions;
+use crate::whole::two_versions;
 use std::collections::BTreeMap;
 
 /// The bytes of every data file, by its name.

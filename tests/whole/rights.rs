@@ -3,7 +3,7 @@
 
 use crate::binary::{Dump, dump, run, truth, words_as};
 use crate::kit::{Server, ServerOptions, sample};
-use crate::two_versions;
+use crate::whole::two_versions;
 use pg_salvage::output::manifest::{Relation, RelationStatus, RunStatus};
 
 /// Failed for this reason, with nothing of it kept.

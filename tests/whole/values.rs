@@ -2,7 +2,7 @@
 
 use crate::binary::{Dump, truth};
 use crate::kit::{Server, ServerOptions, oracle, sample};
-use crate::two_versions;
+use crate::whole::two_versions;
 use pg_salvage::output::manifest::RelationStatus;
 
 /// Three hundred million characters; as bytea, each byte is two.

@@ -1,0 +1,38 @@
+//! All tests but those beside the source, as one program: most of each is the
+//! kit, which is then built once, and two tests always run at the same time.
+//!
+//! `cargo test --test all damage::` runs those of `damage.rs`.
+
+mod binary;
+mod catalogs;
+mod cli;
+mod columns;
+mod connect;
+mod connect_properties;
+mod crash;
+mod damage;
+mod environment;
+mod examples;
+mod hanging;
+mod kinds;
+mod kit;
+mod kit_harm;
+mod kit_self;
+mod lost_keys;
+mod meddling;
+mod no_writes;
+mod old;
+mod output_side;
+mod pages;
+mod pooler;
+mod proxy;
+mod random;
+mod resume;
+mod salvage;
+mod silent;
+mod soak;
+mod standby;
+mod tidy;
+mod toast;
+mod unchecked;
+mod whole;
