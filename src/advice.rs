@@ -39,6 +39,13 @@ pub fn advice(relation: &Relation) -> Vec<String> {
                 .to_owned(),
         );
     }
+    if relation.rows.oversize > 0 {
+        advice.push(
+            "some rows are too long to be sent as text, which is no damage: load the file of the \
+             class oversize by COPY ... (FORMAT binary), with client_encoding UTF8"
+                .to_owned(),
+        );
+    }
     if relation.rows.partial > 0 {
         advice.push(
             "the partial rows have \\N for each value that is lost: fetch those from a backup, \

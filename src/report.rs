@@ -47,9 +47,13 @@ pub fn text(manifest: &Manifest, where_to: Option<&str>, verbose: bool) -> Strin
         let _ = writeln!(out, "and {} relations that are clean", grouped(hidden as u64));
     }
     let t = &manifest.totals;
+    let oversize = match t.rows.oversize {
+        0 => String::new(),
+        rows => format!(" {} oversize,", grouped(rows)),
+    };
     let _ = writeln!(
         out,
-        "\n{} rows clean, {} suspect, {} partial; {} blocks damaged, {} of them lost; {}",
+        "\n{} rows clean,{oversize} {} suspect, {} partial; {} blocks damaged, {} of them lost; {}",
         grouped(t.rows.clean),
         grouped(t.rows.suspect),
         grouped(t.rows.partial),

@@ -23,6 +23,7 @@ mod meddling;
 mod no_writes;
 mod old;
 mod output_side;
+mod oversize;
 mod pages;
 mod pooler;
 mod proxy;

@@ -4,6 +4,7 @@
 use super::Cause;
 use super::apart::Apart;
 use super::findings::LostColumn;
+use super::oversize::{Weight, weigh};
 use super::react::refined;
 use super::{Reading, Stretch};
 use crate::heap::{Columns, Ctid, Place};
@@ -118,7 +119,9 @@ pub(super) fn take_in(
     lost: Vec<LostColumn>,
 ) -> Result<Had, OutputError> {
     if lost.is_empty() {
-        stretch.lanes.hold(ctid.block, &line(had))?;
+        let row = line(had);
+        stretch.watch.row(&row);
+        stretch.lanes.hold(ctid.block, &row)?;
         return Ok(Had::Complete);
     }
     if had.iter().all(Option::is_none) {
@@ -197,7 +200,14 @@ pub(super) async fn cause_of(
     place: Option<Place>,
     words: &Words,
 ) -> Cause {
-    let Some(place) = place else { return Cause::TooLarge };
+    let place = match place {
+        Some(place) => place,
+        // Whatever keeps it from being known, it may be so.
+        None => match weigh(at, ctid, columns.clone()).await {
+            Ok(Weight::Not) => return Cause::Tuple,
+            _ => return Cause::TooLarge,
+        },
+    };
     if is_of_type(words) {
         return Cause::MissingLibrary;
     }

@@ -3,7 +3,7 @@
 
 use super::{Cause, Reading};
 use crate::heap::{BlockRange, Ctid, Loss, Place, Read, Recorded};
-use crate::output::error_log::{ErrorLine, ErrorLog, FOR_NOW};
+use crate::output::error_log::{ErrorLine, ErrorLog, FOR_NOW, IN_BINARY};
 use crate::output::manifest;
 use crate::server::fault::Words;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -180,6 +180,12 @@ impl Findings {
             self.log_error(Some(read), None, words, FOR_NOW);
             self.lost(loss, cause, words);
         }
+    }
+
+    /// A row that the server could not send as text, and did in binary form: no
+    /// damage.
+    pub fn in_binary(&mut self, read: &Read, words: &Words) {
+        self.log_error(Some(read), None, words, IN_BINARY);
     }
 
     /// A tuple that took the server down in an earlier read.

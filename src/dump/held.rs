@@ -50,8 +50,18 @@ impl Held {
     }
 
     pub(super) fn push(&mut self, block: BlockNumber, row: &[u8]) -> Result<(), OutputError> {
+        self.push_some(block, 1, row)
+    }
+
+    /// A piece of a row, or several rows.
+    pub(super) fn push_some(
+        &mut self,
+        block: BlockNumber,
+        rows: u64,
+        row: &[u8],
+    ) -> Result<(), OutputError> {
         self.block = Some(block);
-        self.rows += 1;
+        self.rows += rows;
         let Some(folder) = &self.folder else { return Ok(()) };
         self.memory.extend_from_slice(row);
         if self.memory.len() > HELD_IN_MEMORY_MAX {

@@ -56,14 +56,14 @@ pub(super) fn stop(stretch: &mut Stretch, message: String) {
     }
 }
 
-/// Takes a read for which the server has no memory into the map, the findings
-/// and the files. It fails for what is in the value, not on the page.
+/// Takes a read for which the server has no memory, or of a row that is too long
+/// to be sent, into the map, the findings and the files. It fails for what is in the value, not on the page.
 pub(super) async fn too_large(
     at: &Reading<'_>,
     stretch: &mut Stretch,
     failed: &Failed,
+    words: &Words,
 ) -> Result<(), OutputError> {
-    let words = failed.error.words();
     let outcome = Outcome::Failed { last: failed.last, place: Place::Elsewhere };
     let recorded = stretch.salvage.record(outcome);
     stretch.findings.hindered(Cause::TooLarge, &failed.read, words, &recorded);

@@ -5,6 +5,7 @@
 //! when their turn comes. Where frames end depends on the stretches alone, so
 //! the bytes are the same however many workers there were.
 
+use crate::output::binary::{around, header_extent};
 use crate::output::journal::Extent;
 use crate::output::manifest::{FileEntry, RowClass};
 use crate::output::{Codec, DumpDir, Mark, OutputError, Piece, RowWriter};
@@ -15,8 +16,11 @@ pub struct Lane {
     place: Place,
     /// The file itself, while no stretch writes into it and it is open.
     head: Option<RowWriter>,
-    /// How much of the file is of stretches before `next`.
+    /// How much of the file is of stretches before `next`, and what it begins
+    /// with.
     joined: Extent,
+    /// What it begins with.
+    header: Extent,
     /// The stretch whose turn it is.
     next: usize,
     /// What came before its turn; none: it had no rows.
@@ -67,17 +71,27 @@ impl Place {
     ) -> Result<Option<RowWriter>, OutputError> {
         let Some(dir) = &self.dir else { return Ok(None) };
         let path = self.path(stretch);
-        Ok(Some(if from.len == 0 {
-            RowWriter::create(dir, &path, self.class, self.codec)?
-        } else {
-            RowWriter::reopen(dir, &path, self.class, self.codec, from).await?
-        }))
+        if from.len > 0 {
+            return RowWriter::reopen(dir, &path, self.class, self.codec, from).await.map(Some);
+        }
+        let mut writer = RowWriter::create(dir, &path, self.class, self.codec)?;
+        let (header, _) = around(self.class);
+        if stretch.is_none() && !header.is_empty() {
+            writer.write(header, 0).await?;
+            writer.end_frame().await?;
+        }
+        Ok(Some(writer))
     }
 }
 
 impl Lane {
     /// Without a directory nothing is written, and rows are only counted.
-    pub fn new(dir: Option<Arc<DumpDir>>, path: String, class: RowClass, codec: Codec) -> Self {
+    pub fn new(
+        dir: Option<Arc<DumpDir>>,
+        path: String,
+        class: RowClass,
+        codec: Codec,
+    ) -> Result<Self, OutputError> {
         Self::resumed(dir, path, class, codec, Begun::default())
     }
 
@@ -88,16 +102,17 @@ impl Lane {
         class: RowClass,
         codec: Codec,
         begun: Begun,
-    ) -> Self {
+    ) -> Result<Self, OutputError> {
         let waiting = begun.done.iter().map(|(&stretch, &extent)| {
             let dir = dir.as_deref().filter(|_| extent.len > 0);
             (stretch, dir.map(|d| Piece::reopen(d, &piece_path(&path, stretch), extent)))
         });
         let waiting: BTreeMap<_, _> = waiting.collect();
         let rows = begun.joined.rows + begun.done.values().map(|e| e.rows).sum::<u64>();
-        let (next, joined) = (begun.next, begun.joined);
+        let header = header_extent(class, codec)?;
+        let (next, joined) = (begun.next, header.and(begun.joined));
         let place = Place { dir, path, class, codec };
-        Self { place, head: None, joined, next, waiting, begun, rows }
+        Ok(Self { place, head: None, joined, header, next, waiting, begun, rows })
     }
 
     /// Where a stretch writes.
@@ -111,7 +126,8 @@ impl Lane {
         };
         let mut file = if in_place { self.head.take() } else { None };
         let from = base.and(kept);
-        if file.is_none() && from.len > 0 {
+        let header = if in_place { self.header } else { Extent::default() };
+        if file.is_none() && from.len > header.len {
             file = self.place.writer((!in_place).then_some(stretch), from).await?;
         }
         if let Some(file) = &mut file {
@@ -158,7 +174,9 @@ impl Lane {
 
     async fn open_head(&mut self) -> Result<(), OutputError> {
         if self.head.is_none() {
-            self.head = self.place.writer(None, self.joined).await?;
+            let is_begun = self.joined.len > self.header.len;
+            let from = if is_begun { self.joined } else { Extent::default() };
+            self.head = self.place.writer(None, from).await?;
         }
         Ok(())
     }
@@ -181,8 +199,12 @@ impl Lane {
         mut self,
         even_if_empty: bool,
     ) -> Result<(u64, Option<FileEntry>), OutputError> {
-        if even_if_empty || self.joined.len > 0 {
+        if even_if_empty || self.joined.len > self.header.len {
             self.open_head().await?;
+        }
+        let (_, trailer) = around(self.place.class);
+        if let Some(head) = self.head.as_mut().filter(|_| !trailer.is_empty()) {
+            head.write(trailer, 0).await?;
         }
         let entry = match self.head {
             Some(head) => Some(head.finish().await?),

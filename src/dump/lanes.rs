@@ -15,15 +15,20 @@ pub struct Lanes {
     /// Rows that will be clean or suspect.
     held: Held,
     /// Of the same block: what goes to the other classes, whatever those are.
-    aside: [(RowClass, Held); 2],
+    aside: [(RowClass, Held); ASIDE.len()],
 }
+
+/// The classes that a row does not come to by what its block is worth.
+const ASIDE: [RowClass; 3] = [RowClass::Partial, RowClass::ToastChunks, RowClass::Oversize];
+
+/// Of all that is held back.
+pub(super) type HeldMarks = [HeldMark; ASIDE.len() + 1];
 
 impl Lanes {
     /// `writers`: of all classes, in order. `folder`: where what is held may be
     /// written, if there is much of it.
     pub fn new(writers: Vec<LaneWriter>, folder: Option<&Path>) -> Self {
-        let aside = [RowClass::Partial, RowClass::ToastChunks];
-        let aside = aside.map(|class| (class, Held::new(folder)));
+        let aside = ASIDE.map(|class| (class, Held::new(folder)));
         Self { writers, held: Held::new(folder), aside }
     }
 
@@ -76,6 +81,16 @@ impl Lanes {
         }
     }
 
+    /// Holds back a row of a block that comes in pieces; the first counts it.
+    pub(super) fn hold_oversize(
+        &mut self,
+        block: BlockNumber,
+        (is_first, bytes): (bool, &[u8]),
+    ) -> Result<(), OutputError> {
+        let held = self.aside.iter_mut().find(|(class, _)| *class == RowClass::Oversize);
+        held.map_or(Ok(()), |(_, held)| held.push_some(block, u64::from(is_first), bytes))
+    }
+
     /// The block of which something is held.
     pub fn held_block(&self) -> Option<BlockNumber> {
         self.held.block().or_else(|| self.aside.iter().find_map(|(_, held)| held.block()))
@@ -83,8 +98,8 @@ impl Lanes {
 
     /// How many rows are held.
     pub fn held_rows(&self) -> u64 {
-        let [(_, partial), _] = &self.aside;
-        self.held.rows() + partial.rows()
+        let rows = self.aside.iter().filter(|(class, _)| *class != RowClass::ToastChunks);
+        self.held.rows() + rows.map(|(_, held)| held.rows()).sum::<u64>()
     }
 
     pub fn clear_held(&mut self) {
@@ -93,15 +108,15 @@ impl Lanes {
     }
 
     /// A place to go back to, while nothing is written.
-    pub(super) fn mark_held(&self) -> [HeldMark; 3] {
-        let [(_, partial), (_, chunks)] = &self.aside;
-        [&self.held, partial, chunks].map(Held::mark)
+    pub(super) fn mark_held(&self) -> HeldMarks {
+        let [(_, partial), (_, chunks), (_, oversize)] = &self.aside;
+        [&self.held, partial, chunks, oversize].map(Held::mark)
     }
 
     /// Forgets what was held back after the mark.
-    pub(super) fn rollback_held(&mut self, marks: &[HeldMark; 3]) -> Result<(), OutputError> {
-        let [(_, partial), (_, chunks)] = &mut self.aside;
-        for (held, mark) in [&mut self.held, partial, chunks].into_iter().zip(marks) {
+    pub(super) fn rollback_held(&mut self, marks: &HeldMarks) -> Result<(), OutputError> {
+        let aside = self.aside.iter_mut().map(|(_, held)| held);
+        for (held, mark) in std::iter::once(&mut self.held).chain(aside).zip(marks) {
             held.rollback(mark)?;
         }
         Ok(())

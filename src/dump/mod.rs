@@ -17,6 +17,7 @@ mod hindered;
 mod lane;
 mod lanes;
 mod miscounted;
+mod oversize;
 mod pages;
 mod place;
 mod react;

@@ -2,7 +2,8 @@
 //! relation up.
 
 use super::columns::{Had, read_columns};
-use super::held::HeldMark;
+use super::lanes::HeldMarks;
+use super::oversize::{Oversize, read_oversize};
 use super::pages::save_damaged;
 use super::rows::{pass_on, settle};
 use super::unplannable::{Plannable, plannable, read_unplannable};
@@ -32,7 +33,7 @@ pub(super) struct Failed {
     /// What a read of more than one block is undone to, if none of it counts.
     pub(super) start: Option<LaneMark>,
     /// What was held back before it.
-    pub(super) held: [HeldMark; 3],
+    pub(super) held: HeldMarks,
     /// Clean rows before the read.
     pub(super) before: u64,
     /// The last rows of an untagged read, which are not in the file yet.
@@ -120,14 +121,45 @@ pub(super) async fn react(
         {
             cut_short(at, stretch, last, failed.mark()).await?;
         }
-        Fault::TooLarge => {
-            hindered::too_large(at, stretch, &failed).await?;
-            stretch.save().await?;
-            return Ok(None);
-        }
+        Fault::TooLarge => return too_large(at, stretch, failed, waits).await,
         Fault::Damage(place) => return damage(at, stretch, failed, place, waits).await,
     }
     Ok(Some(End::SessionLost(words)))
+}
+
+/// A read failed for a row that is too long, or for want of memory, and the
+/// session is ready for the next.
+async fn too_large(
+    at: &Reading<'_>,
+    stretch: &mut Stretch,
+    failed: Failed,
+    waits: &mut Waits,
+) -> Result<Option<End>, OutputError> {
+    let mut words = failed.error.words().clone();
+    if let Read::Tuples { block, first, last } = failed.read
+        && first == last
+    {
+        match read_oversize(at, stretch, Ctid::new(block, first), &words).await? {
+            Ok(Oversize::Had) => {
+                stretch.findings.in_binary(&failed.read, &words);
+                let recorded = stretch.salvage.record(Outcome::Complete);
+                settle(at, stretch, recorded, None).await?;
+                return Ok(None);
+            }
+            Ok(Oversize::TooLarge(why)) => words = why,
+            Ok(Oversize::No) if is_out_of_memory(&words.sqlstate) => {}
+            Ok(Oversize::No) => {
+                return damage(at, stretch, failed, Place::Unknown, waits).await;
+            }
+            Err((error, phase)) => {
+                let failed = Failed { last: None, error, phase, ..failed };
+                return Box::pin(react(at, stretch, failed, waits)).await;
+            }
+        }
+    }
+    hindered::too_large(at, stretch, &failed, &words).await?;
+    stretch.save().await?;
+    Ok(None)
 }
 
 /// A read failed for damage, and the session is ready for the next.

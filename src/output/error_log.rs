@@ -25,6 +25,14 @@ const FIELD_BYTES_MAX: usize = 4096;
 /// The action of an error that is no damage: a later run tries again.
 pub const FOR_NOW: &str = "given up for now";
 
+/// The action for a row that could not be sent as text, but in binary form.
+pub const IN_BINARY: &str = "read in binary form";
+
+/// Whether an action tells of damage.
+fn is_harm(action: Option<&[u8]>) -> bool {
+    ![FOR_NOW, IN_BINARY].iter().any(|a| action == Some(a.as_bytes()))
+}
+
 /// One error. The fields are the columns of the file, in this order.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ErrorLine {
@@ -111,7 +119,7 @@ impl ErrorLog {
             };
         }
         self.count += 1;
-        self.harms += u64::from(line.action.as_deref() != Some(FOR_NOW));
+        self.harms += u64::from(is_harm(line.action.as_deref().map(str::as_bytes)));
         if self.count <= self.lines_max { self.append(&line) } else { Ok(()) }
     }
 
@@ -195,7 +203,7 @@ impl ErrorLog {
             self.count += 1;
             // The action is the last field.
             let action = record.len().checked_sub(1).and_then(|last| record.get(last));
-            self.harms += u64::from(action != Some(FOR_NOW.as_bytes()));
+            self.harms += u64::from(is_harm(action));
         }
         file.set_len(whole).map_err(OutputError::io("truncate file", &path))?;
         self.open()

@@ -24,7 +24,7 @@ use super::fault_point::{fault_point, torn_write};
 use super::manifest::{self, RowClass};
 
 pub const JOURNAL: &str = "journal";
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 
 /// Finished relations are made durable together, so often; one that the journal
 /// forgets is read again.

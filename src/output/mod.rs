@@ -10,6 +10,7 @@ pub mod dir;
 pub mod names;
 pub mod space;
 
+pub mod binary;
 pub mod codec;
 mod frame;
 mod part;

@@ -79,12 +79,13 @@ pub fn assign<'a>(
 /// Where the rows of one class are, from the dump directory on.
 pub fn data_path(stem: &str, class: RowClass, codec: Codec) -> String {
     let class = match class {
-        RowClass::Clean => "",
-        RowClass::Suspect => ".suspect",
-        RowClass::Partial => ".partial",
-        RowClass::ToastChunks => ".toast-chunks",
+        RowClass::Clean => "copy",
+        RowClass::Suspect => "suspect.copy",
+        RowClass::Partial => "partial.copy",
+        RowClass::ToastChunks => "toast-chunks.copy",
+        RowClass::Oversize => "oversize.binary",
     };
-    format!("data/{stem}{class}.copy{}", codec.suffix())
+    format!("data/{stem}.{class}{}", codec.suffix())
 }
 
 fn with_oid(mut stem: String, oid: u32) -> String {

@@ -54,7 +54,8 @@ pub(super) struct RelationRun {
 }
 
 struct State {
-    lanes: [Lane; RowClass::COUNT],
+    /// By class.
+    lanes: Vec<Lane>,
     /// What earlier runs have read of stretches that are not done.
     begun: BTreeMap<usize, EarlierStretch>,
     /// Tuples that took the server down when they were read (offset 0: blocks,
@@ -137,7 +138,7 @@ impl RelationRun {
             (index, Done { map, findings, watch: watch.clone() })
         });
         let state = State {
-            lanes: lanes(&files, &stem, begun_lanes),
+            lanes: lanes(&files, &stem, begun_lanes)?,
             done: done.collect(),
             begun,
             killers,
@@ -338,13 +339,14 @@ impl RelationRun {
 fn lanes(
     files: &Files,
     stem: &str,
-    mut begun: [Begun; RowClass::COUNT],
-) -> [Lane; RowClass::COUNT] {
-    RowClass::ALL.map(|class| {
+    begun: [Begun; RowClass::COUNT],
+) -> Result<Vec<Lane>, OutputError> {
+    let classes = RowClass::ALL.into_iter().zip(begun);
+    let lane = |(class, begun)| {
         let path = names::data_path(stem, class, files.codec);
-        let begun = std::mem::take(&mut begun[class as usize]);
         Lane::resumed(files.dir.clone(), path, class, files.codec, begun)
-    })
+    };
+    classes.map(lane).collect()
 }
 
 /// The map and the findings of what an earlier run has read, and the killers in

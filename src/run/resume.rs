@@ -9,9 +9,10 @@ use super::earlier::{Earlier, EarlierRelation, EarlierStretch};
 use super::relation::Files;
 use super::{RunError, RunOptions};
 use crate::dump::{Begun, piece_path};
+use crate::output::binary::header_extent;
 use crate::output::journal::{self, Extent, Identity, Journal, Record};
 use crate::output::manifest::{FileEntry, RowClass};
-use crate::output::{DumpDir, OutputError, Piece, lost_keys, names};
+use crate::output::{Codec, DumpDir, OutputError, Piece, lost_keys, names};
 use crate::server::inventory::Relation;
 use crate::server::session::ServerFacts;
 use std::collections::{BTreeMap, HashSet};
@@ -193,14 +194,15 @@ pub(super) async fn take_up(
     kept.retain(|_, s| !s.map.extents().is_empty());
     let settled = |i: &usize| kept.get(i).is_some_and(EarlierStretch::is_settled);
     let next = earlier.next.min((0..stretches).take_while(settled).count());
-    if !agree(dir, &paths, earlier, &kept)? {
+    if !agree(dir, (&paths, files.codec), earlier, &kept)? {
         return Ok(None);
     }
     if next < earlier.next {
         for (class, path) in paths.iter().enumerate() {
+            let header = header_extent(RowClass::ALL[class], files.codec)?;
             let later = kept.range(next + 1..earlier.next);
             for (&i, stretch) in later.filter(|(_, s)| s.files[class].len > 0) {
-                let offset = joined(earlier, i, class).len;
+                let offset = header.and(joined(earlier, i, class)).len;
                 let piece = piece_path(path, i);
                 Piece::carve(dir, path, offset, &piece, stretch.files[class].len).await?;
             }
@@ -245,7 +247,7 @@ fn joined(earlier: &EarlierRelation, before: usize, class: usize) -> Extent {
 /// taken back to what they were before.
 fn agree(
     dir: &DumpDir,
-    paths: &[String; RowClass::COUNT],
+    (paths, codec): (&[String; RowClass::COUNT], Codec),
     earlier: &EarlierRelation,
     kept: &BTreeMap<usize, EarlierStretch>,
 ) -> Result<bool, OutputError> {
@@ -266,7 +268,8 @@ fn agree(
                 return Ok(false);
             }
         }
-        if needed > 0 && dir.len(&part)? < Some(needed) {
+        let header = header_extent(RowClass::ALL[class], codec)?;
+        if needed > 0 && dir.len(&part)? < Some(header.len + needed) {
             return Ok(false);
         }
     }

@@ -31,6 +31,40 @@ impl Session {
     }
 }
 
+/// What comes before the first row of a binary COPY: signature, flags and the
+/// length of what may follow, which nothing does.
+const BINARY_HEADER: usize = 19;
+/// Number of fields, and the length of the only one.
+const FIELD_HEADER: usize = 6;
+
+impl Session {
+    /// The only field of the only row of a binary COPY; `None` for NULL. A row
+    /// that does not come is an error.
+    pub async fn binary_field(&self, sql: &str) -> Result<Option<Bytes>, ReadError> {
+        let mut copy = self.copy(sql).await?;
+        let (mut rows, mut came) = (0, Bytes::new());
+        while let Some(bytes) = copy.next().await? {
+            // The server sends the header with the row, and the end by itself.
+            if came.is_empty() {
+                came = bytes;
+                rows += u64::from(came.len() > BINARY_HEADER + 2);
+            }
+        }
+        copy.check(rows)?;
+        let (header, row) = (BINARY_HEADER, BINARY_HEADER + FIELD_HEADER);
+        let len = came.get(header + 2..row).and_then(|b| b.try_into().ok()).map(i32::from_be_bytes);
+        match len.map(usize::try_from) {
+            Some(Err(_)) => Ok(None),
+            Some(Ok(len)) if came.len() >= row + len => Ok(Some(came.slice(row..row + len))),
+            _ => {
+                let message = "the row did not come in binary form".to_owned();
+                let words = Words { message, ..Words::default() };
+                Err(ReadError::Miscounted { words: words.into() })
+            }
+        }
+    }
+}
+
 impl CopyRows<'_> {
     /// The next rows (one, up to PostgreSQL 18); `None` at the end, which the
     /// server has then said. What a silent server still sends when it is

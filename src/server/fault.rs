@@ -84,7 +84,8 @@ pub enum Fault {
     /// Not as many rows came as the server has sent: something on the way loses
     /// them, and the read cannot be believed. Never damage.
     Miscounted,
-    /// A row is larger, as text, than the server can send. Never damage.
+    /// A row is larger, as text, than the server can send. No damage, unless it is
+    /// a length that is damaged: the sizes of the tuple's values tell.
     TooLarge,
     /// No other read of this relation will do better.
     Pointless,
@@ -113,6 +114,7 @@ fn meaning(words: &Words, phase: Phase, path: Option<&str>) -> Fault {
         ("53", _) | (_, "55P03" | "57014" | "40001" | "40P01") => Fault::Environment,
         (_, "72000") => Fault::Pointless,
         (_, "54000") if words.routine.as_deref() == Some("enlargeStringInfo") => Fault::TooLarge,
+        (_, "XX000") if asks_for_too_much(words) => Fault::TooLarge,
         // Only before the first row: damaged values can raise these, too.
         ("0A" | "26" | "3F" | "55", _) | (_, "42501" | "42P01" | "42703" | "42809" | "22023")
             if phase == Phase::Start =>
@@ -338,6 +340,21 @@ fn block_in(before: &str) -> Option<BlockNumber> {
     }
 }
 
+/// The most that the server makes at once (`MaxAllocSize`, `memutils.h`).
+const ALLOC_MAX: u64 = 0x3fff_ffff;
+
+/// Whether the server was to make more than it can, and no more than the text of
+/// a value may need that it has: each byte of a bytea is two digits. "invalid
+/// memory alloc request size 1100000003".
+fn asks_for_too_much(words: &Words) -> bool {
+    let of_memory = |r: &str| r.starts_with("MemoryContext") || r.contains("palloc");
+    let number = words.message.rsplit(|c: char| !c.is_ascii_digit()).find(|n| !n.is_empty());
+    words.routine.as_deref().is_some_and(of_memory)
+        && number
+            .and_then(|n| n.parse().ok())
+            .is_some_and(|n: u64| n > ALLOC_MAX && n <= 2 * ALLOC_MAX + 16)
+}
+
 /// Whether a compressed value could not be unpacked: it may have been in the
 /// heap itself, or put together from TOAST.
 pub fn is_bad_compression(words: &Words) -> bool {
@@ -500,6 +517,13 @@ mod tests {
             ),
             ("72000", "x", "snapshot too old", Pointless),
             ("54000", "enlargeStringInfo", "out of memory", TooLarge),
+            ("XX000", "palloc", "invalid memory alloc request size 1100000003", TooLarge),
+            (
+                "XX000",
+                "MemoryContextSizeFailure",
+                "invalid memory alloc request size 1100000003",
+                TooLarge,
+            ),
         ];
         for (code, routine, message, meant) in table {
             assert_eq!(

@@ -262,6 +262,30 @@ impl Readable {
         )
     }
 
+    /// The sizes of columns of a tuple as stored; with `tells`, which takes
+    /// PostgreSQL 17, negative where a value is known to lie in TOAST.
+    pub fn stored_sizes(&self, at: Ctid, columns: std::ops::Range<usize>, tells: bool) -> String {
+        let columns = self.columns.get(columns).unwrap_or_default().iter();
+        let size = |c: &String| match tells {
+            true => format!(
+                "CASE WHEN pg_catalog.pg_column_toast_chunk_id({c}) IS NULL THEN 1 ELSE -1 END \
+                 * pg_catalog.pg_column_size({c})"
+            ),
+            false => format!("pg_catalog.pg_column_size({c})"),
+        };
+        let sizes: Vec<String> = columns.map(size).collect();
+        format!("SELECT {} FROM ONLY {} WHERE ctid = '{at}'", sizes.join(", "), self.qualified)
+    }
+
+    /// One column of a tuple, in binary form.
+    pub fn binary_column(&self, at: Ctid, column: usize) -> String {
+        let column = self.columns.get(column).map_or("NULL", String::as_str);
+        format!(
+            "COPY (SELECT {column} FROM ONLY {} WHERE ctid = '{at}') TO STDOUT (FORMAT binary)",
+            self.qualified
+        )
+    }
+
     /// Whether a value of these columns of a tuple is too large to be in the heap
     /// itself: one number, their largest stored size. Past the statistics.
     pub fn stored_size_max(&self, at: Ctid, columns: std::ops::Range<usize>) -> String {

@@ -120,7 +120,7 @@ impl Dump {
         let left_out: Vec<&String> = entry.columns_left_out.iter().map(|c| &c.name).collect();
         assert_eq!(left_out, truth.generated.iter().collect::<Vec<_>>(), "{case}: left out");
         let count = oracle::lines(rows).count() as u64;
-        let clean = manifest::Rows { clean: count, suspect: 0, partial: 0 };
+        let clean = manifest::Rows { clean: count, ..Default::default() };
         assert_eq!(entry.rows, clean, "{case}: rows");
         assert_eq!((entry.files.len(), entry.files[0].rows), (1, count), "{case}: files");
         let read = self.clean_rows(entry).await;

@@ -129,6 +129,7 @@ impl Dumped {
             RowClass::Clean => relation.rows.clean,
             RowClass::Suspect => relation.rows.suspect,
             RowClass::Partial => relation.rows.partial,
+            RowClass::Oversize => panic!("rows in binary form have no lines"),
             RowClass::ToastChunks => {
                 let file = relation.files.iter().find(|f| f.class == class);
                 file.map_or(0, |f| f.rows)

@@ -50,7 +50,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    pub fn new(checksums: bool) -> Plan {
+    pub const fn new(checksums: bool) -> Plan {
         Plan { checksums, sum: ChecksumAfter::Stale, fresh: false, at: At::Middle }
     }
 

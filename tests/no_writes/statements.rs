@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 const STATEMENTS: &[&str] = &[
     r"SELECT .*",
     r"WITH heap AS \(SELECT .*",
-    r"COPY ((pg_catalog\.)?pg_\w+|I\.I)( \([\w, ]+\))? TO STDOUT \(ENCODING S\)",
+    r"COPY ((pg_catalog\.)?pg_\w+|I\.I)( \([\w, ]+\))? TO STDOUT \((OIDS, )?ENCODING S\)",
     r"COPY \(SELECT .*\) TO STDOUT \((ENCODING S|FORMAT binary)\)",
     r"DECLARE page NO SCROLL CURSOR FOR SELECT .*",
     r"(FETCH|CLOSE) page",
@@ -37,7 +37,9 @@ const FUNCTIONS: &[&str] = &[
     "encode",
     "format",
     "generate_series",
+    "octet_length",
     "pg_backend_pid",
+    "pg_column_toast_chunk_id",
     "pg_column_size",
     "pg_control_checkpoint",
     "pg_control_system",
@@ -56,7 +58,9 @@ const FUNCTIONS: &[&str] = &[
     "pg_size_bytes",
     "pg_stat_get_activity",
     "repeat",
+    "sum",
     "to_char",
+    "txid_current_snapshot",
     "unnest",
 ];
 

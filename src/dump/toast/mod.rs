@@ -12,6 +12,7 @@
 //! relation; else nothing is put together, and the server's words are all.
 
 mod scan;
+mod weigh;
 mod window;
 
 use super::Cause;
@@ -219,7 +220,8 @@ impl Doctor {
         }
         let first = |e: ReadError| (e, Phase::Rows);
         state.know_toast(at, oid).await.map_err(first)?;
-        let Some(pointer) = self.pointer(at, state, ctid, place).await.map_err(first)? else {
+        let found = self.found(at, state, ctid, place).await.map_err(first)?;
+        let Some(pointer) = found.and_then(pointer) else {
             return Ok(Value::Unknown);
         };
         let size = at.readable.stored_size_max(ctid, column..column + 1);
@@ -250,27 +252,31 @@ impl Doctor {
         put_together(at, toast, &pointer, places, (ctid, column, type_oid)).await
     }
 
-    /// The pointer to a value, from the bytes of its page.
-    async fn pointer(
+    /// A value, from the bytes of its page.
+    async fn found<'a>(
         &self,
         at: &Reading<'_>,
-        state: &mut State,
+        state: &'a mut State,
         ctid: Ctid,
         place: usize,
-    ) -> Result<Option<ToastPointer>, ReadError> {
+    ) -> Result<Option<Found<'a>>, ReadError> {
         if state.page.as_ref().is_none_or(|(block, _)| *block != ctid.block) {
             let image = page_image(at.session, at.path, ctid.block).await?;
             state.page = image.map(|bytes| (ctid.block, bytes));
         }
         let tuple = state.page.as_ref().and_then(|(_, bytes)| Page::new(bytes).tuple(ctid.offset));
-        let found = tuple.and_then(|t| t.attributes(&self.attributes).get(place).copied());
-        Ok(match found {
-            Some(Found::Bytes(bytes)) => match Varlena::parse(bytes) {
-                Some(Varlena::External(pointer)) => Some(pointer),
-                _ => None,
-            },
+        Ok(tuple.and_then(|t| t.attributes(&self.attributes).get(place).copied()))
+    }
+}
+
+/// The pointer that a value is.
+fn pointer(found: Found<'_>) -> Option<ToastPointer> {
+    match found {
+        Found::Bytes(bytes) => match Varlena::parse(bytes)? {
+            Varlena::External(pointer) => Some(pointer),
             _ => None,
-        })
+        },
+        _ => None,
     }
 }
 

@@ -101,11 +101,14 @@ pub enum RowClass {
     /// No rows of the relation: what is left in TOAST of values that are lost,
     /// each chunk with the ctid and the column that it is of.
     ToastChunks,
+    /// In COPY's binary format: rows that are too long to be sent as text.
+    Oversize,
 }
 
 impl RowClass {
     /// All of them, in order.
-    pub const ALL: [Self; 4] = [Self::Clean, Self::Suspect, Self::Partial, Self::ToastChunks];
+    pub const ALL: [Self; 5] =
+        [Self::Clean, Self::Suspect, Self::Partial, Self::ToastChunks, Self::Oversize];
 
     pub const COUNT: usize = Self::ALL.len();
 }
@@ -132,6 +135,14 @@ pub struct Rows {
     pub clean: u64,
     pub suspect: u64,
     pub partial: u64,
+    /// Too long to be sent as text, and had in binary form.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub oversize: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // As serde asks for it.
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -263,6 +274,7 @@ impl AddAssign for Rows {
         self.clean += other.clean;
         self.suspect += other.suspect;
         self.partial += other.partial;
+        self.oversize += other.oversize;
     }
 }
 

@@ -120,7 +120,7 @@ fn table() -> Relation {
             attnum: 1,
         }],
         columns_left_out: vec![ColumnLeftOut { name: "twice".into(), why: "generated".into() }],
-        rows: Rows { clean: 900, suspect: 3, partial: 1 },
+        rows: Rows { clean: 900, suspect: 3, partial: 1, oversize: 1 },
         blocks: Blocks { total: 10, clean: 8, damaged: 1, lost: 1 },
         files: vec![FileEntry {
             class: RowClass::Clean,
@@ -287,7 +287,7 @@ fn a_manifest_of_another_version_is_refused_as_such() {
 fn totals_are_sums() {
     let totals = Totals::of(&[table(), table(), sequence()]);
     assert_eq!(totals.relations, RelationCounts { clean: 1, salvaged: 2, ..Default::default() });
-    assert_eq!(totals.rows, Rows { clean: 1800, suspect: 6, partial: 2 });
+    assert_eq!(totals.rows, Rows { clean: 1800, suspect: 6, partial: 2, oversize: 2 });
     assert_eq!(totals.blocks, Blocks { total: 20, clean: 16, damaged: 2, lost: 2 });
     assert_eq!(totals.bytes, 2468);
 }

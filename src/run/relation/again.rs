@@ -69,7 +69,7 @@ impl RelationRun {
             self.relation.display_name()
         );
         self.write_plan(state.on_disk.as_ref().map_or(0, |d| d.blocks))?;
-        state.lanes = lanes(&self.files, &self.stem, Default::default());
+        state.lanes = lanes(&self.files, &self.stem, Default::default())?;
         self.remove_parts()?;
         let mut stretches = std::mem::take(&mut state.let_go);
         stretches.extend(std::mem::take(&mut state.done).into_keys());

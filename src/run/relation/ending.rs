@@ -3,7 +3,7 @@
 
 use super::super::entry::{described, large_objects};
 use super::{Done, Finished, RelationRun, State};
-use crate::dump::{Cause, Lane, Stretch, Watch};
+use crate::dump::{Cause, Stretch, Watch};
 use crate::heap::{Status, TidMap};
 use crate::output::journal::{Extent, Record};
 use crate::output::manifest::RowClass;
@@ -141,8 +141,7 @@ impl RelationRun {
         &self,
         state: &mut State,
     ) -> Result<(manifest::Rows, Vec<manifest::FileEntry>), OutputError> {
-        let empty = |class| Lane::new(None, String::new(), class, self.files.codec);
-        let lanes = std::mem::replace(&mut state.lanes, RowClass::ALL.map(empty));
+        let lanes = std::mem::take(&mut state.lanes);
         let (mut counts, mut files) = ([0; RowClass::COUNT], Vec::new());
         for (class, lane) in RowClass::ALL.into_iter().zip(lanes) {
             // Of what was not read there is no file, not an empty one.
@@ -151,8 +150,8 @@ impl RelationRun {
             counts[class as usize] = rows;
             files.extend(file);
         }
-        let [clean, suspect, partial, _] = counts;
-        Ok((manifest::Rows { clean, suspect, partial }, files))
+        let [clean, suspect, partial, _, oversize] = counts;
+        Ok((manifest::Rows { clean, suspect, partial, oversize }, files))
     }
 
     /// The errors, and how many of them tell of damage.

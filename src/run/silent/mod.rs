@@ -95,7 +95,7 @@ impl Run {
                 oid: e.oid,
                 path: e.relfilenode.clone()?,
                 blocks: e.blocks.total,
-                rows: e.rows.clean,
+                rows: e.rows.clean + e.rows.oversize,
                 snapshots: e.snapshots.clone(),
                 relation: relation.clone(),
             })
