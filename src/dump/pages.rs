@@ -5,8 +5,8 @@ use super::{Reading, Stretch};
 use crate::heap::{BlockNumber, Read};
 use crate::output::journal::{Journal, Record};
 use crate::output::{OutputError, PageFiles};
-use crate::server::blocks::{Fork, segment_blocks};
 use crate::server::fault::{Fault, Phase, is_permission};
+use crate::server::pages::Fork;
 use crate::server::session::ReadError;
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicU64;
@@ -15,7 +15,6 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 /// How pages are had as bytes; the same for the whole run.
 #[derive(Default)]
 pub struct PageSource {
-    segment_blocks: OnceLock<u64>,
     /// The server will not have us read its files, in its words.
     refused: OnceLock<String>,
     /// How many pages were read unchecked.
@@ -32,17 +31,6 @@ impl PageSource {
     /// Why no page can be had.
     pub fn refused(&self) -> Option<&str> {
         self.refused.get().map(String::as_str)
-    }
-
-    async fn page(&self, at: &Reading<'_>, block: BlockNumber) -> Result<Vec<u8>, ReadError> {
-        let segment_blocks = match self.segment_blocks.get() {
-            Some(&known) => known,
-            None => {
-                let asked = segment_blocks(at.session).await?;
-                *self.segment_blocks.get_or_init(|| asked)
-            }
-        };
-        Fork::with(at.session, at.path.to_owned(), segment_blocks).read(block, 1).await
     }
 }
 
@@ -138,7 +126,7 @@ pub(super) async fn save(
         if !needed && !files.has_room() {
             return Ok(Image::None("there are too many".to_owned()));
         }
-        let bytes = match at.source.page(at, block).await {
+        let bytes = match Fork::new(at.session, at.path).read(block, 1).await {
             Ok(bytes) => bytes,
             Err(error) => return Ok(not_had(at, error).await),
         };

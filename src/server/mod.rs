@@ -2,7 +2,6 @@
 //! text, and what an error means. `tokio_postgres` is named nowhere else.
 
 pub mod blocking;
-pub mod blocks;
 pub mod catalog;
 pub mod connect;
 mod copy;

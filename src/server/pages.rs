@@ -12,6 +12,9 @@ use crate::heap::BlockNumber;
 /// So much is read at once: a round trip costs little beside it.
 const PIECE_BYTES: u32 = 1 << 20;
 
+/// So much the server looks at for one answer: less than a second's work.
+const PIECE_THERE_BYTES: u32 = 64 << 20;
+
 /// What comes before the first row of a binary COPY: signature, flags and the
 /// length of what may follow, which nothing does.
 const COPY_HEADER: usize = 19;
@@ -32,21 +35,23 @@ impl<'a> Fork<'a> {
 
     /// How many blocks are best read at once.
     pub fn piece(&self) -> u32 {
-        (PIECE_BYTES / self.session.server().block_size.max(1)).max(1)
+        (PIECE_BYTES / self.block_size()).max(1)
+    }
+
+    /// How many blocks there can be in a piece that the server looks at itself.
+    pub fn piece_there(&self) -> u32 {
+        (PIECE_THERE_BYTES / self.block_size()).max(1)
     }
 
     /// Some blocks: fewer at the end of the file or of a segment, and none
     /// behind it.
     pub async fn read(&self, first: BlockNumber, count: u32) -> Result<Vec<u8>, ReadError> {
-        let server = self.session.server();
-        let (segment, within) = (first / server.segment_blocks, first % server.segment_blocks);
-        let count = count.min(server.segment_blocks - within);
-        let suffix = if segment == 0 { String::new() } else { format!(".{segment}") };
-        let bytes = |blocks: u32| u64::from(blocks) * u64::from(server.block_size);
+        let (path, within, count) = self.place(first, count);
+        let bytes = |blocks: u32| u64::from(blocks) * u64::from(self.block_size());
         let sql = format!(
             "COPY (SELECT pg_catalog.pg_read_binary_file({}, {}, {}, true)) \
              TO STDOUT (FORMAT binary)",
-            literal(&format!("{}{suffix}", self.path)),
+            literal(&path),
             bytes(within),
             bytes(count)
         );
@@ -56,6 +61,38 @@ impl<'a> Fork<'a> {
             row.extend_from_slice(&more);
         }
         Ok(only_field(&row).unwrap_or_default().to_vec())
+    }
+
+    /// Those of some blocks whose pages are all zeros: the server looks itself,
+    /// and the pages stay there.
+    pub async fn zeros(
+        &self,
+        first: BlockNumber,
+        count: u32,
+    ) -> Result<Vec<BlockNumber>, ReadError> {
+        let (path, within, count) = self.place(first, count);
+        let size = self.block_size();
+        let sql = format!(
+            "SELECT {first} + n FROM pg_catalog.generate_series(0::bigint, {count} - 1) n \
+             WHERE pg_catalog.pg_read_binary_file({}, ({within} + n) * {size}, {size}, true) \
+             = pg_catalog.decode(pg_catalog.repeat('00', {size}), 'hex')",
+            literal(&path)
+        );
+        let rows = self.session.rows(&sql).await?;
+        Ok(rows.into_iter().flatten().filter_map(|b| b?.parse().ok()).collect())
+    }
+
+    /// The segment that some blocks are in, the place of the first there, and how
+    /// many of them are.
+    fn place(&self, first: BlockNumber, count: u32) -> (String, u32, u32) {
+        let per_segment = self.session.server().segment_blocks;
+        let (segment, within) = (first / per_segment, first % per_segment);
+        let suffix = if segment == 0 { String::new() } else { format!(".{segment}") };
+        (format!("{}{suffix}", self.path), within, count.min(per_segment - within))
+    }
+
+    fn block_size(&self) -> u32 {
+        self.session.server().block_size.max(1)
     }
 }
 

@@ -21,7 +21,7 @@ use super::{Found, Looked, Run, path_now, silent};
 use crate::heap::{BlockRange, Read};
 use crate::output::manifest;
 use crate::page::{Page, visibility};
-use crate::server::blocks::Fork;
+use crate::server::pages::Fork;
 use crate::server::fault::is_permission;
 use crate::server::relation::readable;
 use crate::server::session::{ReadError, Session};
@@ -202,7 +202,7 @@ impl<'a> OnDisk<'a> {
         let bytes: u64 = size.parse().unwrap_or(0);
         let blocks = bytes / u64::from(session.server().block_size.max(1));
         let blocks = u32::try_from(blocks).unwrap_or(u32::MAX);
-        let fork = Fork::open(session, path.clone()).await?;
+        let fork = Fork::new(session, path.as_str());
         Ok(Some(Self { session, looked, fork, blocks, redo }))
     }
 
@@ -245,7 +245,7 @@ impl<'a> OnDisk<'a> {
         if blocks.is_empty() {
             return Ok(BTreeSet::new());
         }
-        let map = Fork::open(self.session, format!("{}_vm", self.looked.path)).await?;
+        let map = Fork::new(self.session, format!("{}_vm", self.looked.path));
         let size = self.block_size();
         let per_page = u32::try_from(visibility::blocks_per_page(size)).unwrap_or(u32::MAX).max(1);
         let (mut visible, mut page) = (BTreeSet::new(), (None, Vec::new()));

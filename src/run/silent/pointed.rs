@@ -4,7 +4,7 @@
 use super::counts::IS_COMPLETE;
 use super::pages::is_settled;
 use crate::page::{Page, btree};
-use crate::server::blocks::Fork;
+use crate::server::pages::Fork;
 use crate::server::session::{ReadError, Session};
 use std::collections::BTreeSet;
 
@@ -41,7 +41,7 @@ pub(super) async fn pointed(
     let block_size = session.server().block_size.max(1);
     let blocks = size.parse::<u64>().unwrap_or(0) / u64::from(block_size);
     let blocks = u32::try_from(blocks).unwrap_or(u32::MAX);
-    let fork = Fork::open(session, path.clone()).await?;
+    let fork = Fork::new(session, path.as_str());
     let mut first = 0;
     while first < blocks {
         let bytes = fork.read(first, fork.piece().min(blocks - first)).await?;
