@@ -19,7 +19,7 @@ enum Damage {
     File,
     /// The rows of the blocks are gone, without an error. How that is found, if
     /// it is.
-    Vanished(Vec<Clue>),
+    Vanished(Option<Clue>),
     /// The tuple is not seen any more, without an error, and nobody can tell.
     Invisible,
     /// The tuple comes out otherwise, without an error.
@@ -36,7 +36,7 @@ enum Damage {
     Several,
 }
 
-/// What tells of rows that vanished. Each is named by itself.
+/// The best that tells of rows that vanished: they are named once, whoever tells.
 enum Clue {
     /// pg_class knows the file's length, or the visibility map has these blocks,
     /// or an index has items for them: what is missing is named.
@@ -45,16 +45,8 @@ enum Clue {
     Count,
 }
 
-/// What tells of a file that was cut.
-fn clues_of_a_cut(plan: Plan) -> Vec<Clue> {
-    // Since VACUUM pg_class knows the length; of nothing nothing is counted.
-    let length = (!plan.fresh).then_some(Clue::Blocks);
-    let count = (!plan.fresh && plan.at != At::First).then_some(Clue::Count);
-    length.into_iter().chain(count).chain([Clue::Blocks]).collect()
-}
-
 /// What tells of a page of zeros.
-fn clues_of_zeros(plan: Plan) -> Vec<Clue> {
+fn clue_of_zeros(plan: Plan) -> Option<Clue> {
     // Zeros at the end of a file may be of an extension that was never used.
     let behind = plan.at == At::Last;
     // Reading for the first time sets hint bits, which with checksums make a page
@@ -62,8 +54,7 @@ fn clues_of_zeros(plan: Plan) -> Vec<Clue> {
     // unless the server went down meanwhile, which made another.
     let unsettled = plan.fresh && plan.is_checked();
     let blocks = (!behind && !unsettled).then_some(Clue::Blocks);
-    let count = (!plan.fresh).then_some(Clue::Count);
-    count.into_iter().chain(blocks).collect()
+    blocks.or((!plan.fresh).then_some(Clue::Count))
 }
 
 /// A column, and why it is lost.
@@ -82,9 +73,10 @@ fn damage(harm: Harm, plan: Plan) -> Damage {
     let looks_at_xmin = plan.fresh;
     match harm {
         Harm::RemoveFile => Damage::File,
-        Harm::TruncateAt => Damage::Vanished(clues_of_a_cut(plan)),
+        // An index knows, and since VACUUM pg_class does.
+        Harm::TruncateAt => Damage::Vanished(Some(Clue::Blocks)),
         // A page of zeros is a new one, and has no checksum.
-        Harm::ZeroBlock => Damage::Vanished(clues_of_zeros(plan)),
+        Harm::ZeroBlock => Damage::Vanished(clue_of_zeros(plan)),
         Harm::RemoveToastFile | Harm::ToastZeroBlock | Harm::ToastBadPageHeader => {
             Damage::Columns(VALUE)
         }
@@ -206,14 +198,14 @@ pub fn predict(
             prediction.lost = vec![Named::whole("missing_file")];
             prediction.status = RelationStatus::Lost;
         }
-        Damage::Vanished(clues) => {
+        Damage::Vanished(clue) => {
             prediction.all(whole_blocks, |_| Fate::Missing);
             let last = harmed.blocks.last().copied().unwrap_or(block);
             let named = |clue| match clue {
                 Clue::Blocks => Named::blocks(block, last, "silent_loss"),
                 Clue::Count => Named::whole("silent_loss"),
             };
-            prediction.lost = clues.into_iter().map(named).collect();
+            prediction.lost = clue.map(named).into_iter().collect();
             if prediction.lost.is_empty() {
                 prediction.status = RelationStatus::Clean;
             }

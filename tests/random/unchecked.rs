@@ -111,7 +111,8 @@ async fn check_table(table: &Table, round: &Round, sum: &mut Sum) {
     sum.silently_altered += wrong;
     let said = entry.lost.iter().find(|l| l.cause == "silent_loss");
     if let Some(lost) = said.filter(|_| wrong == 0 && left == 0) {
-        eprintln!("nothing is missing of {}, but: {}", table.name, lost.message);
+        let seed = at.split(':').next().unwrap_or_default();
+        eprintln!("{seed}: nothing is missing of {}, but: {}", table.name, lost.message);
         sum.made_up_losses += 1;
     }
 }

@@ -2,7 +2,7 @@
 //! it does not look at the heap. In the snapshot of the rows, so a healthy
 //! relation gives the same number.
 
-use super::{Found, Looked, Run, path_now, silent};
+use super::{Found, Looked, Missing, Run, path_now};
 use crate::heap::Place;
 use crate::server::fault::{Fault, Phase};
 use crate::server::relation::readable;
@@ -49,11 +49,12 @@ impl Run {
                 break;
             }
             match count(session, relation, numbered.snapshot).await {
-                Ok(counted) => found.extend(
-                    counted
-                        .and_then(|c| c.loss())
-                        .map(|message| Found { oid: relation.oid, lost: silent(None, message) }),
-                ),
+                Ok(counted) => found.extend(counted.and_then(|c| c.loss()).map(|told_by| Found {
+                    oid: relation.oid,
+                    missing: Missing::Rows,
+                    what: None,
+                    told_by,
+                })),
                 Err(e) => {
                     let what = format!("rows of relation {} could not be counted", relation.oid);
                     if !self.not_asked(session, &what, &e).await {

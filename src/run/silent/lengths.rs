@@ -5,8 +5,7 @@
 //! Confirmed in sessions that see the catalogs as they are then, since VACUUM
 //! may have truncated the file meanwhile.
 
-use super::{Found, Looked, Run, silent};
-use crate::output::manifest;
+use super::{Found, Looked, Missing, Run, is_short};
 use crate::server::relation::sizes;
 use crate::server::session::{OpenError, ReadError, Session};
 use std::collections::HashMap;
@@ -40,8 +39,17 @@ impl Run {
         for Suspect { oid, of, blocks } in suspects {
             match self.is_short(oid, blocks).await {
                 Ok(Some((said, now))) => {
-                    let lost = if oid == of { short(said, now) } else { short_toast(said, now) };
-                    found.push(Found { oid: of, lost });
+                    let missing = match oid == of {
+                        true => Missing::Heap { start: now, end: said },
+                        false => Missing::Toast { start: now, end: said },
+                    };
+                    let what = Some(is_short(oid != of, now));
+                    found.push(Found {
+                        oid: of,
+                        missing,
+                        what,
+                        told_by: format!("pg_class says {said}"),
+                    });
                 }
                 Ok(None) => {}
                 Err(e) => self.warn(format!(
@@ -105,18 +113,4 @@ async fn pages_now(session: &Session, oid: u32) -> Result<Option<(u64, u64)>, Re
         .await?;
     let number = |i: usize| row.get(i).cloned().flatten().and_then(|n| n.parse().ok());
     Ok(number(0).zip(number(1)))
-}
-
-fn short(said: u64, now: u64) -> manifest::Lost {
-    let message =
-        format!("the file has {now} blocks, and pg_class says {said}: its end is missing");
-    silent(Some((now, said - 1)), message)
-}
-
-/// Its blocks are not the relation's.
-fn short_toast(said: u64, now: u64) -> manifest::Lost {
-    let message = format!(
-        "the file of its TOAST table has {now} blocks, and pg_class says {said}: its end is missing"
-    );
-    silent(None, message)
 }

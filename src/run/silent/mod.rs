@@ -16,17 +16,18 @@
 //! their files tells what was before from what came after.
 
 mod counts;
+mod found;
 mod lengths;
 mod pages;
 mod pointed;
 mod segments;
 
 use super::{Run, locked};
-use crate::dump::Cause;
 use crate::output::manifest::{self, RelationKind, RelationStatus};
 use crate::server::fault::is_permission;
 use crate::server::inventory::Relation;
 use crate::server::session::{ReadError, Session};
+use found::{Found, Missing, is_short, join};
 
 /// When the questions that cost something are asked, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,12 +53,6 @@ struct Looked {
     relation: Relation,
 }
 
-/// A relation of which something is missing.
-struct Found {
-    oid: u32,
-    lost: manifest::Lost,
-}
-
 impl Run {
     /// Looks for silent loss in relations that look clean. Whether the server
     /// can still be asked or not, the run goes on.
@@ -73,7 +68,7 @@ impl Run {
             found.extend(self.pages_that_are_gone(&clean).await);
         }
         let mut entries = locked(&self.entries);
-        for Found { oid, lost } in found {
+        for (oid, lost) in join(found) {
             let Some(entry) = entries.iter_mut().find(|e| e.oid == oid) else { continue };
             tracing::warn!("relation \"{}.{}\": {}", entry.schema, entry.name, lost.message);
             entry.status = RelationStatus::Salvaged;
@@ -131,17 +126,4 @@ impl Run {
 /// and rows of any snapshot (`REFRESH`, `COPY FREEZE`).
 async fn path_now(session: &Session, oid: u32) -> Result<Option<String>, ReadError> {
     session.value(&format!("SELECT pg_catalog.pg_relation_filepath({oid})")).await
-}
-
-fn silent(blocks: Option<(u64, u64)>, message: String) -> manifest::Lost {
-    let block = |b: u64| u32::try_from(b).ok();
-    manifest::Lost {
-        first_block: blocks.and_then(|b| block(b.0)),
-        last_block: blocks.and_then(|b| block(b.1)),
-        ctid: None,
-        column: None,
-        cause: Cause::SilentLoss.name().to_owned(),
-        sqlstate: None,
-        message,
-    }
 }

@@ -17,12 +17,11 @@
 
 use super::counts::{beyond, count};
 use super::pointed::{Pointed, pointed};
-use super::{Found, Looked, Run, path_now, silent};
+use super::{Found, Looked, Missing, Run, is_short, path_now};
 use crate::heap::{BlockRange, Read};
-use crate::output::manifest;
 use crate::page::{Page, visibility};
-use crate::server::pages::Fork;
 use crate::server::fault::is_permission;
+use crate::server::pages::Fork;
 use crate::server::relation::readable;
 use crate::server::session::{ReadError, Session};
 use std::collections::BTreeSet;
@@ -69,9 +68,7 @@ impl Run {
                 break;
             }
             match self.pages_of(session, relation, redo, numbered.snapshot).await {
-                Ok(lost) => {
-                    found.extend(lost.into_iter().map(|lost| Found { oid: relation.oid, lost }));
-                }
+                Ok(missing) => found.extend(missing),
                 Err(e) => {
                     let name = relation.relation.display_name();
                     let what = format!("the file of relation \"{name}\" was not looked at");
@@ -91,13 +88,19 @@ impl Run {
         looked: &Looked,
         redo: u64,
         snapshot: u32,
-    ) -> Result<Vec<manifest::Lost>, ReadError> {
+    ) -> Result<Vec<Found>, ReadError> {
         let Some(disk) = OnDisk::open(session, looked, redo).await? else { return Ok(Vec::new()) };
         let (zeros, unsure) = disk.zeros().await?;
         let known = pointed(session, looked.oid, disk.blocks, &zeros, redo).await?;
         let visible = disk.all_visible(&zeros).await?;
+        let found = |missing, what: String, told_by| Found {
+            oid: looked.oid,
+            missing,
+            what: Some(what),
+            told_by,
+        };
         let mut lost = Vec::new();
-        let proven: BTreeSet<u32> = visible.union(&known.zeros).copied().collect();
+        let proven: BTreeSet<u32> = visible.union(&known.zeros.confirmed()).copied().collect();
         for range in ranges(&proven) {
             if disk.rows_in(range).await? > 0 {
                 self.warn(format!(
@@ -107,19 +110,30 @@ impl Run {
                 ));
                 continue;
             }
-            let why = match visible.contains(&range.start) {
+            let told_by = match visible.contains(&range.start) {
                 true => "the visibility map says that all see the rows there".to_owned(),
-                false => format!("index \"{}\" has items for rows there", known.index),
+                false => known.told_by("rows there"),
             };
-            let places = (u64::from(range.start), u64::from(range.end) - 1);
-            lost.push(silent(Some(places), format!("{} of zeros, and {why}", are_pages(range))));
+            let (start, end) = (u64::from(range.start), u64::from(range.end));
+            let what = format!("{} of zeros", are_pages(range));
+            lost.push(found(Missing::Heap { start, end }, what, told_by));
         }
         let unproven: BTreeSet<u32> = zeros.difference(&proven).copied().collect();
         self.note_unproven(&disk, &unproven, unsure);
-        if let Some(message) = behind_the_end(&disk, &known, snapshot).await? {
-            let blocks = u64::from(disk.blocks);
-            let last = known.beyond.map_or(blocks, u64::from);
-            lost.push(silent(Some((blocks, last)), message));
+        let start = u64::from(disk.blocks);
+        match behind_the_end(&disk, &known, snapshot).await? {
+            Some(End::Missing(last)) => lost.push(found(
+                Missing::Heap { start, end: u64::from(last) + 1 },
+                is_short(false, start),
+                known.told_by(&format!("rows in block {last}")),
+            )),
+            Some(End::Doubtful(block)) => self.warn(format!(
+                "relation \"{}\": one item of index {} is for a row in block {block}, and the file \
+                 has {start} blocks: the index is damaged, or that row is missing",
+                looked.relation.display_name(),
+                known.names()
+            )),
+            None => {}
         }
         let is_same = path_now(session, looked.oid).await?.as_deref() == Some(&looked.path);
         Ok(if is_same { lost } else { Vec::new() })
@@ -156,31 +170,38 @@ pub(super) fn is_settled(page: Page<'_>, redo: u64) -> bool {
     (2..redo).contains(&page.lsn())
 }
 
-/// What an index points to behind the end, if the server stumbles over it, too:
+/// What is behind the end of a file.
+enum End {
+    /// Blocks up to this one are missing.
+    Missing(u32),
+    /// A single item is for this block, and nothing else tells of it.
+    Doubtful(u32),
+}
+
+/// What indexes point to behind the end, if the server stumbles over it, too:
 /// the index on disk may be behind, and VACUUM have truncated the file since.
 async fn behind_the_end(
     disk: &OnDisk<'_>,
     known: &Pointed,
     snapshot: u32,
-) -> Result<Option<String>, ReadError> {
-    let (Some(block), blocks) = (known.beyond, disk.blocks) else { return Ok(None) };
-    let says = |block: u32| {
-        format!(
-            "index \"{}\" has items for rows in block {block}, and the file has {blocks} blocks: \
-             its end is missing",
-            known.index
-        )
+) -> Result<Option<End>, ReadError> {
+    let confirmed = known.beyond.confirmed().last().copied();
+    let Some(block) = confirmed.or(known.beyond.alone()) else { return Ok(None) };
+    let is_counted = match count(disk.session, disk.looked, snapshot).await {
+        Ok(counted) if counted.as_ref().is_some_and(|c| c.loss().is_some()) => true,
+        Ok(_) => return Ok(None),
+        Err(e) if beyond(&e, disk.looked, disk.blocks.into()).is_some() => {
+            disk.session.leave_relation().await?;
+            false
+        }
+        Err(e) => return Err(e),
     };
-    match count(disk.session, disk.looked, snapshot).await {
-        Ok(counted) => Ok(counted.filter(|c| c.loss().is_some()).map(|_| says(block))),
-        Err(e) => match beyond(&e, disk.looked, blocks.into()) {
-            Some(met) => {
-                disk.session.leave_relation().await?;
-                Ok(Some(says(block.max(met))))
-            }
-            None => Err(e),
-        },
-    }
+    // That pg_class says so, too, was found before.
+    let is_known = disk.looked.relation.pages_estimated > block;
+    Ok(match confirmed.is_some() || is_counted {
+        true => Some(End::Missing(block)),
+        false => Some(End::Doubtful(block)).filter(|_| !is_known),
+    })
 }
 
 impl<'a> OnDisk<'a> {

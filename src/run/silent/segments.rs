@@ -6,7 +6,7 @@
 //! not cut off by the server. Asked with what lists directories, which a
 //! superuser may, and who was granted it.
 
-use super::{Found, Looked, Run, path_now, silent};
+use super::{Found, Looked, Missing, Run, path_now};
 use crate::server::session::{ReadError, Session};
 use crate::server::sql::literal;
 use std::collections::{BTreeMap, HashMap};
@@ -106,14 +106,19 @@ async fn gap(
         return Ok(None);
     }
     let of_toast = if file.oid == file.of { "" } else { " of its TOAST table" };
-    let message = format!(
-        "segment {behind} of the file{of_toast} is there, and segment {short} has {} of \
-         {per_segment} blocks: the rest of it is missing, and what follows is not read",
+    let what = format!(
+        "segment {short} of the file{of_toast} has {} of {per_segment} blocks: the rest of it is \
+         missing, and what follows is not read",
         blocks(short)
     );
-    let place = |n: usize| n as u64 * per_segment + blocks(n);
-    let places = (file.oid == file.of).then(|| (place(short), place(behind) - 1));
-    Ok(Some(Found { oid: file.of, lost: silent(places, message) }))
+    let behind_it = |n: usize| n as u64 * per_segment + blocks(n);
+    let (start, end) = (behind_it(short), behind_it(behind));
+    let missing = match file.oid == file.of {
+        true => Missing::Heap { start, end },
+        false => Missing::Toast { start, end },
+    };
+    let told_by = format!("segment {behind} is there");
+    Ok(Some(Found { oid: file.of, missing, what: Some(what), told_by }))
 }
 
 /// The sizes of all segments up to the last; one that is missing has none.
