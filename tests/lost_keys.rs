@@ -1,6 +1,8 @@
 //! Lost rows by name: what the files of a dump say of them is held against the
 //! rows as they were, and the statements are run on the undamaged copy.
 
+mod index_only;
+
 use crate::kit::dumped::{Dumped, dump, go_on};
 use crate::kit::page_edit::XMIN_HINTS;
 use crate::kit::places::{read_page, write_page};
@@ -357,35 +359,4 @@ async fn what_a_damaged_index_cannot_tell_another_one_does() {
         assert_eq!(keys.notes, [said]);
         assert_eq!(pair.fetched(&dumped, keys), rows);
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_role_that_may_not_read_files_is_told_so_and_gets_the_rest() {
-    let version = Version::newest();
-    let sql = "CREATE TABLE t (id int PRIMARY KEY, note text);
-        INSERT INTO t SELECT i, md5(i::text) FROM generate_series(1, 5000) i;
-        CREATE ROLE reader LOGIN; GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader";
-    let pair = Pair::new(&version, true, &[sql]).await;
-    spoil(&pair, &pair.places("t").await, 9);
-    pair.server.start_again();
-    let dump = |role: &str| {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let conninfo = pair.server.conninfo(DB).replace("user=postgres", &format!("user={role}"));
-        let mut program = Command::new(PROGRAM);
-        program.args(["dump", "--no-sync", "-t", "t", "-d", &conninfo, "-f"]).arg(dir.path());
-        let out = program.output().expect("the program starts");
-        assert_eq!(out.status.code(), Some(2), "{}", String::from_utf8_lossy(&out.stderr));
-        Dumped::read(dir, String::from_utf8_lossy(&out.stderr).into_owned())
-    };
-    let dumped = dump("reader");
-    dumped.check_files("without rights");
-    let keys = keys(&dumped, "t");
-    let words = "ERROR: permission denied for function pg_read_binary_file";
-    assert_eq!((keys.rows, &keys.path, &keys.sql), (0, &None, &None));
-    assert_eq!(keys.notes, [words]);
-    assert!(dumped.manifest.warnings.contains(&format!("lost rows are not named: {words}")));
-    let right = "GRANT pg_read_server_files TO reader;
-        GRANT EXECUTE ON FUNCTION pg_read_binary_file(text, bigint, bigint, boolean) TO reader";
-    pair.server.execute(DB, right).await;
-    assert!(dump("reader").relation("t").lost_keys.as_ref().is_some_and(|k| k.rows > 10));
 }

@@ -4,7 +4,7 @@
 
 mod statements;
 
-use crate::kit::dumped::{Dumped, dump, dump_with};
+use crate::kit::dumped::{Dumped, dump, dump_as, dump_with};
 use crate::kit::{
     ChecksumAfter, Harm, Place, Places, Plan, Server, ServerOptions, Stop, Version, Ward,
 };
@@ -166,6 +166,37 @@ async fn where_nothing_can_be_planned_no_statement_writes() {
         assert!(sent.len() > 50, "{} statements", sent.len());
         let complaints: Vec<String> = sent.iter().filter_map(|sql| complaint(sql)).collect();
         assert_eq!(complaints, Vec::<String>::new(), "{}", version.major);
+    }
+}
+
+/// It asks the server for the keys of lost rows.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_not_read_files_sends_no_statement_that_writes_either() {
+    for version in Version::two() {
+        let server = Server::start(&version, ServerOptions::checksums(true));
+        let sql = "CREATE TABLE t (id int PRIMARY KEY, x text);
+            INSERT INTO t SELECT i, repeat('x', 100) FROM generate_series(1, 5000) i;
+            CREATE ROLE reader LOGIN; GRANT SELECT ON t TO reader";
+        server.execute(DB, sql).await;
+        server.execute(DB, "VACUUM (ANALYZE) t").await;
+        server.execute(DB, "CHECKPOINT").await;
+        let places = Places::of(&oracle::session(&server, DB).await, "public.t").await;
+        stopped(&server);
+        let at = Place::middle(places.blocks);
+        harm(&server, &places, Harm::BadPageHeader, at, ChecksumAfter::Stale);
+        log_statements(&server);
+        server.start_again();
+        let from = server.log().len();
+        let dumped = dump_as(PROGRAM, &server, ("reader", DB), &["-t", "t"]);
+        let keys = dumped.relation("t").lost_keys.as_ref();
+        assert!(keys.is_some_and(|keys| keys.rows > 10), "{keys:#?}");
+        let sent = statements(&server.log()[from..]);
+        let complaints: Vec<String> = sent.iter().filter_map(|sql| complaint(sql)).collect();
+        assert_eq!(complaints, Vec::<String>::new(), "{}", version.major);
+        for way in ["EXPLAIN SELECT", "COPY (SELECT"] {
+            let is_sent = |sql: &&String| sql.starts_with(way) && sql.contains("EXCEPT ALL");
+            assert_eq!(sent.iter().filter(is_sent).count(), 1, "{way}: {sent:#?}");
+        }
     }
 }
 

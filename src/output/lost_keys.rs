@@ -1,8 +1,8 @@
 //! `data/<stem>.lost-keys.csv`: what indexes know of the rows that were lost.
 //!
 //! CSV as COPY reads it: a header, every value in double quotes, NULL as
-//! nothing at all; in the encoding of the database. First the place of the row
-//! and whether it is certain that there was one, then the columns, and at last
+//! nothing at all; in the encoding of the database. First the place of the row,
+//! if it is known, and whether it is certain that there was one, then the columns, and at last
 //! a note that names columns whose value is not known (nothing stands there,
 //! either) and those that stand there as their bytes in hexadecimal.
 
@@ -26,8 +26,8 @@ pub enum Value {
 /// What is known of one lost row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LostKey {
-    pub block: u32,
-    pub offset: u16,
+    /// Its block and line pointer, where they are known.
+    pub at: Option<(u32, u16)>,
     /// Whether there was such a row for certain: else it may have been deleted,
     /// or its insertion rolled back.
     pub certain: bool,
@@ -55,7 +55,10 @@ pub fn csv(columns: &[BString], keys: &[LostKey]) -> Vec<u8> {
     for key in keys {
         let certain = if key.certain { 't' } else { 'f' };
         // Writing to a Vec cannot fail.
-        let _ = write!(out, "{},{},{certain}", key.block, key.offset);
+        let _ = match key.at {
+            Some((block, offset)) => write!(out, "{block},{offset},{certain}"),
+            None => write!(out, ",,{certain}"),
+        };
         for value in &key.values {
             out.push(b',');
             match value {
@@ -109,15 +112,15 @@ mod tests {
         let columns = ["id", "a \"b\"", "c", "d"].map(BString::from);
         let text = |t: &str| Value::Text(t.into());
         let keys = [
-            (7, true, vec![text("1"), text("x\"y,\n"), Value::Null, text("")]),
-            (8, false, vec![text("2"), Value::Unknown, Value::Raw(vec![0, 255]), text("d")]),
+            (Some((3, 7)), true, vec![text("1"), text("x\"y,\n"), Value::Null, text("")]),
+            (None, false, vec![text("2"), Value::Unknown, Value::Raw(vec![0, 255]), text("d")]),
         ]
-        .map(|(offset, certain, values)| LostKey { block: 3, offset, certain, values });
+        .map(|(at, certain, values)| LostKey { at, certain, values });
         assert_eq!(
             String::from_utf8(csv(&columns, &keys)).unwrap(),
             "block,offset,certain,\"id\",\"a \"\"b\"\"\",\"c\",\"d\",note\n\
              3,7,t,\"1\",\"x\"\"y,\n\",,\"\",\n\
-             3,8,f,\"2\",,\"\\x00ff\",\"d\",\"not known: a \"b\"; in hexadecimal: c\"\n"
+             ,,f,\"2\",,\"\\x00ff\",\"d\",\"not known: a \"b\"; in hexadecimal: c\"\n"
                 .replace("known: a \"b\"", "known: a \"\"b\"\"")
         );
     }

@@ -66,8 +66,8 @@ const FUNCTIONS: &[&str] = &[
 
 /// Words that stand before a parenthesis and are no functions.
 const SYNTAX: &[&str] = &[
-    "AND", "ANY", "ARRAY", "AS", "COALESCE", "COPY", "EXISTS", "FROM", "GREATEST", "I", "I.I",
-    "IN", "JOIN", "STDOUT",
+    "ALL", "AND", "ANY", "ARRAY", "AS", "COALESCE", "COPY", "EXISTS", "FROM", "GREATEST", "I",
+    "I.I", "IN", "JOIN", "STDOUT",
 ];
 
 fn pattern(text: &str) -> Regex {

@@ -213,7 +213,7 @@ pub struct LostKeys {
     pub certain: u64,
     /// How many more an index knows than are listed.
     pub omitted: u64,
-    /// What could not be looked at.
+    /// What could not be looked at, and how keys were had where not from files.
     pub notes: Vec<String>,
 }
 

@@ -41,6 +41,21 @@ impl Key<'_> {
         };
         self.slots.iter().map(text).collect()
     }
+
+    /// The places in some blocks that are not lost, as elements of an array.
+    pub(super) fn readable_of(&self, places: &Places, blocks: &[u32]) -> Option<String> {
+        let mut list = String::new();
+        for &block in blocks {
+            for offset in 1..=self.tuples_max {
+                if places.is_readable(Ctid::new(block, offset)) {
+                    let comma = if list.is_empty() { "" } else { "," };
+                    // Writing to a String cannot fail.
+                    let _ = write!(list, "{comma}\"({block},{offset})\"");
+                }
+            }
+        }
+        (!list.is_empty()).then_some(list)
+    }
 }
 
 /// Takes out rows of which another version was read, or was lost for certain.
@@ -93,22 +108,11 @@ pub(super) async fn take_out(
 
 /// Reads the keys of what is in some blocks, but for lost places.
 fn statement(key: &Key<'_>, places: &Places, blocks: &[u32]) -> Option<String> {
-    let mut list = String::new();
-    for &block in blocks {
-        for offset in 1..=key.tuples_max {
-            if places.is_readable(Ctid::new(block, offset)) {
-                let comma = if list.is_empty() { "" } else { "," };
-                // Writing to a String cannot fail.
-                let _ = write!(list, "{comma}\"({block},{offset})\"");
-            }
-        }
-    }
-    (!list.is_empty()).then(|| {
-        format!(
-            "COPY (SELECT {} FROM ONLY {} WHERE ctid = ANY ('{{{list}}}')) TO STDOUT (ENCODING {})",
-            key.columns.join(", "),
-            key.qualified,
-            crate::server::sql::literal(key.encoding)
-        )
-    })
+    let list = key.readable_of(places, blocks)?;
+    Some(format!(
+        "COPY (SELECT {} FROM ONLY {} WHERE ctid = ANY ('{{{list}}}')) TO STDOUT (ENCODING {})",
+        key.columns.join(", "),
+        key.qualified,
+        crate::server::sql::literal(key.encoding)
+    ))
 }

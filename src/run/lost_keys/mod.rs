@@ -4,7 +4,8 @@
 //! At the end of a run, of each relation with lost places, every b-tree is read
 //! from its file, once and whole, and never through the server's cache: nothing
 //! that is damaged is touched, and no page is written for it. So it is a matter
-//! of the disk's speed and of the right to read files.
+//! of the disk's speed and of the right to read files. Without that right the
+//! server is asked for keys by an index-only scan (`index_only.rs`).
 //!
 //! An index knows dead rows, too. Those of a block that was all-visible are all
 //! alive; of others it is not certain, and those are taken out of which another
@@ -12,6 +13,7 @@
 
 mod check;
 mod heap;
+mod index_only;
 mod places;
 mod scan;
 mod script;
@@ -23,6 +25,7 @@ use crate::output::lost_keys::{LostKey, csv, paths};
 use crate::output::manifest::{self, RelationStatus};
 use crate::output::{DumpDir, OutputError};
 use crate::server::catalog::{Index, indexes};
+use crate::server::fault::is_permission;
 use crate::server::inventory::Relation;
 use crate::server::pages::Fork;
 use crate::server::relation::readable;
@@ -47,6 +50,8 @@ struct Search<'a> {
     /// The columns that the indexes have: those of the primary key first.
     slots: Vec<i16>,
     notes: Vec<String>,
+    /// Whether the server may go down once more for what is asked of it.
+    crash_allowed: bool,
 }
 
 impl Run {
@@ -81,7 +86,8 @@ impl Run {
                 }
             };
             let own = all.iter().filter(|i| i.relation == oid).collect();
-            let named = match Search::new(&session, relation, own) {
+            let crash_allowed = self.generations.crashes().await < self.options.max_crashes;
+            let named = match Search::new(&session, relation, own, crash_allowed) {
                 Ok(search) => search.run(&session, places, path).await,
                 Err(why) => Err(why),
             };
@@ -163,6 +169,7 @@ impl<'a> Search<'a> {
         session: &Session,
         relation: &'a Relation,
         indexes: Vec<&'a Index>,
+        crash_allowed: bool,
     ) -> Result<Self, String> {
         let readable = readable(session, relation)?;
         let named = |attnum: &i16| name_of(relation, *attnum).is_some();
@@ -176,7 +183,7 @@ impl<'a> Search<'a> {
             true => vec!["it has no b-tree index that is valid".to_owned()],
             false => Vec::new(),
         };
-        Ok(Self { relation, readable, indexes, slots, notes })
+        Ok(Self { relation, readable, indexes, slots, notes, crash_allowed })
     }
 
     /// `path` is the file that was read: another has other rows.
@@ -194,6 +201,10 @@ impl<'a> Search<'a> {
             let Some(now) = now else { return Err("its file was replaced meanwhile".to_owned()) };
             let visibility = match self.look_at_heap(session, &now, &mut places).await {
                 Ok(visibility) => visibility,
+                Err(e) if is_permission(e.sqlstate()) => {
+                    session.leave_relation().await.map_err(|e| e.to_string())?;
+                    return self.by_index_only_scan(session, &places, &e).await;
+                }
                 Err(e) => {
                     self.notes.push(format!("its own files could not be looked at: {e}"));
                     session.leave_relation().await.map_err(|_| e.to_string())?;
@@ -205,8 +216,7 @@ impl<'a> Search<'a> {
         }
         let omitted = keys.omitted;
         let keys = keys.rows.into_iter().map(|(at, known)| LostKey {
-            block: at.block,
-            offset: at.offset,
+            at: Some((at.block, at.offset)),
             certain: known.certain,
             values: known.values,
         });

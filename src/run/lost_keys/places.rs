@@ -9,6 +9,19 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Behind the last block that there can be.
 const END: u32 = u32::MAX;
 
+/// So many stretches between lost places are named in one statement at most, and
+/// so many blocks tuple by tuple.
+const PARTS_MAX: usize = 500;
+const BY_TUPLE_MAX: usize = 100;
+
+/// A part of the heap that was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    Blocks(BlockRange),
+    /// A block of which tuples were read one by one.
+    Tuples(u32),
+}
+
 /// How a place was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Loss {
@@ -31,6 +44,10 @@ pub(super) struct Places {
     tuples: BTreeSet<Ctid>,
     /// Where an index points to, and the lost tuple that it leads to.
     roots: BTreeMap<Ctid, Ctid>,
+    /// Blocks of which rows are suspect.
+    suspect: Vec<BlockRange>,
+    /// The length of the heap when it was read.
+    end: u32,
 }
 
 impl Places {
@@ -58,7 +75,14 @@ impl Places {
             blocks.push((BlockRange::new(whole_from, e.end.block), false));
             tuples.extend(single(e));
         }
-        Self::new(blocks, &tuples)
+        let suspect = map.iter().flat_map(|m| m.extents()).filter(|e| e.status == Status::Suspect);
+        let touched =
+            |e: &Extent| BlockRange::new(e.start.block, e.end.block + u32::from(e.end.offset > 0));
+        Self {
+            suspect: suspect.map(touched).collect(),
+            end: u32::try_from(entry.blocks.total).unwrap_or(END),
+            ..Self::new(blocks, &tuples)
+        }
     }
 
     fn new(mut blocks: Vec<(BlockRange, bool)>, tuples: &[Ctid]) -> Self {
@@ -97,6 +121,35 @@ impl Places {
         let next = self.blocks.partition_point(|(range, _)| range.start <= block);
         let (range, silent) = self.blocks.get(next.checked_sub(1)?)?;
         range.contains(block).then_some(*silent)
+    }
+
+    /// What was read between lost places, in order. None: there is too much of it.
+    pub(super) fn parts_read(&self) -> Option<Vec<Part>> {
+        let lost = self.tuples_by_block().into_keys().map(|b| BlockRange::new(b, b + 1));
+        let by_tuple = lost.chain(self.suspect.iter().copied()).map(|range| (range, true));
+        let mut apart: Vec<(BlockRange, bool)> =
+            self.ranges().map(|range| (range, false)).chain(by_tuple).collect();
+        apart.sort_by_key(|(range, by_tuple)| (range.start, *by_tuple));
+        let (mut parts, mut tuples, mut at) = (Vec::new(), 0, 0);
+        for (range, by_tuple) in apart {
+            let range = BlockRange::new(range.start.max(at), range.end.min(self.end));
+            if range.is_empty() {
+                continue;
+            }
+            let before = BlockRange::new(at, range.start);
+            parts.extend(Some(Part::Blocks(before)).filter(|_| !before.is_empty()));
+            if by_tuple {
+                tuples += range.len() as usize;
+                if tuples > BY_TUPLE_MAX {
+                    return None;
+                }
+                parts.extend((range.start..range.end).map(Part::Tuples));
+            }
+            at = range.end;
+        }
+        let rest = BlockRange::new(at, self.end);
+        parts.extend(Some(Part::Blocks(rest)).filter(|_| at < self.end));
+        (parts.len() <= PARTS_MAX).then_some(parts)
     }
 
     /// The lost ranges of blocks.
@@ -162,6 +215,29 @@ mod tests {
         let readable = [at(2, 1), at(2, 3), at(5, 1), at(9, 1)].map(|at| places.is_readable(at));
         assert_eq!(readable, [true, false, false, true]);
         assert_eq!(places.ranges().count(), 3);
+    }
+
+    #[test]
+    fn what_was_read_is_what_lies_between() {
+        let blocks = [(5, 7), (12, 13), (20, END)];
+        let blocks = blocks.map(|(a, b)| (BlockRange::new(a, b), false)).to_vec();
+        let lost = Places::new(blocks, &[Ctid::new(2, 3)]);
+        let read = |places: Places| {
+            let parts = places.parts_read().unwrap().into_iter();
+            parts
+                .map(|part| match part {
+                    Part::Blocks(range) => format!("{}-{}", range.start, range.end),
+                    Part::Tuples(block) => block.to_string(),
+                })
+                .collect::<Vec<_>>()
+        };
+        let suspect = vec![BlockRange::new(2, 3), BlockRange::new(9, 11), BlockRange::new(12, 13)];
+        let places = Places { suspect, end: 15, ..lost.clone() };
+        assert_eq!(read(places), ["0-2", "2", "3-5", "7-9", "9", "10", "11-12", "13-15"]);
+        assert_eq!(read(Places { end: 30, ..lost.clone() }), ["0-2", "2", "3-5", "7-12", "13-20"]);
+        assert_eq!(read(lost.clone()), Vec::<String>::new());
+        let suspect = vec![BlockRange::new(0, 101)];
+        assert_eq!(Places { suspect, end: 200, ..lost }.parts_read(), None);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 /// Lost rows that are named for each relation: what is known of each is kept in
 /// memory, some hundred bytes.
-const KEYS_MAX: usize = 500_000;
+pub(super) const KEYS_MAX: usize = 500_000;
 
 /// A longer value, which an index can hold only compressed, is not unpacked.
 const VALUE_BYTES_MAX: usize = 1 << 20;

@@ -151,7 +151,7 @@ mod tests {
     }
 
     fn key(certain: bool, values: &[Value]) -> LostKey {
-        LostKey { block: 1, offset: 1, certain, values: values.to_vec() }
+        LostKey { at: Some((1, 1)), certain, values: values.to_vec() }
     }
 
     #[test]
