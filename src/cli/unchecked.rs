@@ -12,7 +12,8 @@ pub(super) struct UncheckedArgs {
     /// saved; their rows are suspect
     #[arg(long)]
     ignore_checksum_failure: bool,
-    /// Accepted, and not used: skipping a damaged page loses no more
+    /// Accepted, and not used: damaged pages are skipped anyway, and every
+    /// session of the server would get the zeros
     #[arg(long)]
     zero_damaged_pages: bool,
     /// Do so on a primary, too, where it changes evidence, not on a standby only

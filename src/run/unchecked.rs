@@ -20,7 +20,8 @@ const TO_NO_AVAIL: &str =
     "--ignore-checksum-failure has no effect: the server has no data checksums";
 
 const ZEROED: &str = "--zero-damaged-pages is not used: a page of zeros has no rows, all other \
-     pages are read anyway, and every session of the server would get the zeros without an error";
+     pages are read anyway (but for tables of which one index is damaged in its first page: drop \
+     that, on a copy), and every session of the server would get the zeros without an error";
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, Default)]

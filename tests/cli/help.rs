@@ -125,7 +125,8 @@ fn help_of_dump() {
                       Read pages whose checksums are wrong, too, after an image of each was
                       saved; their rows are suspect
                   --zero-damaged-pages
-                      Accepted, and not used: skipping a damaged page loses no more
+                      Accepted, and not used: damaged pages are skipped anyway, and every
+                      session of the server would get the zeros
                   --allow-on-primary
                       Do so on a primary, too, where it changes evidence, not on a standby
                       only

@@ -57,6 +57,42 @@ async fn zero_damaged_pages_is_said_to_be_of_no_use_and_changes_nothing() {
     crate::kit::dumped::check_same(&dumped, &plain, "zeros").await;
 }
 
+/// The one case in which zeroed pages give more: plain COPY is all there is, and
+/// ends at the first damaged page. Without the index nothing is missed.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_where_an_index_has_no_first_page_zeros_would_give_more() {
+    let server = Server::start(&Version::newest(), ServerOptions::checksums(true));
+    let sql = "CREATE TABLE t (i int PRIMARY KEY, x text);
+        INSERT INTO t SELECT i, repeat('x', 500) FROM generate_series(1, 1500) i";
+    server.execute(DB, sql).await;
+    server.execute(DB, "CHECKPOINT").await;
+    let client = oracle::session(&server, DB).await;
+    let table = Places::of(&client, "public.t").await;
+    let index = Places::of(&client, "public.t_pkey").await;
+    drop(client);
+    assert_eq!(server.stop(), Stop::Clean);
+    let copy = server.copy();
+    for server in [&server, &copy] {
+        let at = Place { block: 20, offset: 1 };
+        harm(server, &table, Harm::BadPageHeader, at, ChecksumAfter::Stale);
+        harm(server, &index, Harm::BadPageHeader, Place::first(), ChecksumAfter::Stale);
+        server.start_again();
+    }
+    let options = ["--zero-damaged-pages", "--allow-on-primary"];
+    let failed = dump(PROGRAM, &server, DB, &options);
+    let entry = failed.relation("t");
+    assert_eq!(entry.status, RelationStatus::Failed, "{}", failed.said);
+    let client = server.connect(DB).await;
+    client.batch_execute("SET zero_damaged_pages = on").await.expect("a superuser");
+    let zeroed = oracle::copy_out(&client, "COPY t TO STDOUT").await.expect("all other pages");
+    let zeroed = zeroed.iter().filter(|b| **b == b'\n').count() as u64;
+    assert!(entry.rows.clean + entry.rows.suspect < zeroed, "{zeroed}: {entry:#?}");
+    copy.execute(DB, "ALTER TABLE t DROP CONSTRAINT t_pkey").await;
+    let dumped = dump(PROGRAM, &copy, DB, &[]);
+    assert_eq!(dumped.relation("t").rows.clean, zeroed, "{}", dumped.said);
+    assert_eq!(dumped.relation("t").blocks.lost, 1, "{}", dumped.said);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn without_checksums_it_has_no_effect() {
     let options = ServerOptions::checksums(false);
@@ -116,7 +152,11 @@ async fn a_role_that_may_read_no_files_gets_no_images_and_everything_else() {
                     function pg_read_binary_file";
         let keys = "lost rows are not named: ERROR: permission denied for function \
                     pg_read_binary_file";
-        assert_eq!(dumped.manifest.warnings, [keys, told], "{}", dumped.said);
+        let warnings = &dumped.manifest.warnings;
+        let is_of_keys = |w: &&String| w.starts_with(keys);
+        assert!(warnings.iter().filter(is_of_keys).count() > 0, "{}", dumped.said);
+        let others: Vec<&String> = warnings.iter().filter(|w| !is_of_keys(w)).collect();
+        assert_eq!(others, [told], "{}", dumped.said);
         assert!(!dumped.dir.path().join("pages").exists());
     }
 }
