@@ -1,6 +1,7 @@
 //! Lost rows by name: what the files of a dump say of them is held against the
 //! rows as they were, and the statements are run on the undamaged copy.
 
+mod in_part;
 mod index_only;
 
 use crate::kit::dumped::{Dumped, dump, go_on};

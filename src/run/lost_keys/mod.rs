@@ -194,6 +194,11 @@ impl<'a> Search<'a> {
         path: Option<String>,
     ) -> Result<Named<'a>, String> {
         let mut keys = Keys::default();
+        if places.has_unlisted {
+            let note = "of the rows with lost columns only those in the list of lost places were \
+                        looked for";
+            self.notes.push(note.to_owned());
+        }
         if !self.slots.is_empty() {
             let sql = format!("SELECT pg_catalog.pg_relation_filepath({})", self.relation.oid);
             let now = session.value(&sql).await.map_err(|e| e.to_string())?;

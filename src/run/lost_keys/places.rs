@@ -48,6 +48,8 @@ pub(super) struct Places {
     suspect: Vec<BlockRange>,
     /// The length of the heap when it was read.
     end: u32,
+    /// Some tuples with lost columns are in no list.
+    pub has_unlisted: bool,
 }
 
 impl Places {
@@ -70,10 +72,17 @@ impl Places {
         }
         let is_lost =
             |e: &&Extent| matches!(e.status, Status::Lost | Status::Fenced | Status::Partial);
+        let mut in_part = false;
         for e in map.iter().flat_map(|m| m.extents()).filter(is_lost) {
             let whole_from = e.start.block + u32::from(e.start.offset > 0);
-            blocks.push((BlockRange::new(whole_from, e.end.block), false));
+            let whole = BlockRange::new(whole_from, e.end.block);
             tuples.extend(single(e));
+            if e.status == Status::Partial {
+                // Which rows of them is in the entry alone: the others were read.
+                in_part |= !whole.is_empty();
+            } else {
+                blocks.push((whole, false));
+            }
         }
         let suspect = map.iter().flat_map(|m| m.extents()).filter(|e| e.status == Status::Suspect);
         let touched =
@@ -81,6 +90,7 @@ impl Places {
         Self {
             suspect: suspect.map(touched).collect(),
             end: u32::try_from(entry.blocks.total).unwrap_or(END),
+            has_unlisted: in_part && entry.lost_omitted > 0,
             ..Self::new(blocks, &tuples)
         }
     }
