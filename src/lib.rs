@@ -5,6 +5,7 @@
 //! has the arrow of their dependencies.
 
 pub mod advice;
+pub mod archive;
 pub mod cli;
 pub mod dump;
 pub mod heap;
