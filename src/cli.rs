@@ -3,16 +3,18 @@
 //! Options are those that users of pg_dump, psql and pg_amcheck know: `-h` is
 //! the host, help is `--help` or `-?`.
 
+mod schema;
 mod unchecked;
 mod units;
 
 use crate::output::Codec;
-use crate::run::{CheckCounts, RunOptions, Unchecked};
+use crate::run::{CheckCounts, RunOptions, SchemaOptions, Unchecked};
 use crate::server::connect::{ConnectArgs, ConnectError, PasswordPrompt, Target};
 use crate::server::inventory::Selection;
 use crate::server::pattern::Pattern;
 use crate::server::session::Timeouts;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use schema::SchemaArgs;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -89,6 +91,8 @@ pub struct DumpArgs {
     reading: ReadingArgs,
     #[command(flatten)]
     unchecked: UncheckedArgs,
+    #[command(flatten)]
+    what: SchemaArgs,
     #[command(flatten)]
     pub showing: ShowingArgs,
     /// Directory to write to; it must not exist, or be empty
@@ -343,6 +347,7 @@ impl ReadingArgs {
             },
             fail_fast: self.fail_fast,
             unchecked: Unchecked::default(),
+            schema: SchemaOptions::default(),
             asked,
         })
     }
@@ -363,6 +368,7 @@ impl DumpArgs {
         options.asked.insert("compress".to_owned(), json!(self.compress.to_string()));
         options.asked.insert("min_free".to_owned(), json!(self.min_free));
         options.unchecked = self.unchecked.meant(&mut options.asked);
+        options.schema = self.what.meant(&mut options.asked);
         Ok((self.connection.target()?, options))
     }
 }

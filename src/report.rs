@@ -64,6 +64,9 @@ pub fn text(manifest: &Manifest, where_to: Option<&str>, verbose: bool) -> Strin
     if let Some(wal) = wal_meanwhile(manifest) {
         let _ = writeln!(out, "{wal}");
     }
+    for note in manifest.schema.iter().flat_map(|schema| &schema.notes) {
+        let _ = writeln!(out, "NOTE: {note}");
+    }
     for warning in &manifest.warnings {
         let _ = writeln!(out, "WARNING: {warning}");
     }

@@ -23,7 +23,7 @@ async fn a_role_with_two_connections_reads_everything_with_less_workers() {
         let options = ["-j4", "-U", "narrow"];
         let dir = tempfile::tempdir().unwrap();
         let out = Command::new(PROGRAM)
-            .args(["dump", "--no-sync", "-h"])
+            .args(["dump", "--no-schema", "--no-sync", "-h"])
             .arg(server.socket_dir())
             .args(["-p", &server.port().to_string(), DB, "-f"])
             .arg(dir.path())
@@ -142,7 +142,16 @@ async fn waiting_for_a_lock_is_not_hanging() {
     locker.batch_execute("BEGIN; LOCK TABLE t").await.unwrap();
     let dir = tempfile::tempdir().unwrap();
     let child = Command::new(PROGRAM)
-        .args(["dump", "--no-sync", "--lock-timeout", "0", "--read-timeout", "500ms", "-d"])
+        .args([
+            "dump",
+            "--no-schema",
+            "--no-sync",
+            "--lock-timeout",
+            "0",
+            "--read-timeout",
+            "500ms",
+            "-d",
+        ])
         .arg(server.conninfo(DB))
         .arg("-f")
         .arg(dir.path())
@@ -225,7 +234,7 @@ async fn a_full_disk_of_the_server_is_waited_for_and_is_no_damage() {
         let log = server.log().len();
         let dir = tempfile::tempdir().unwrap();
         let mut child = Command::new(PROGRAM);
-        child.args(["dump", "--no-sync", "-v", "-t", "t", "-Z", "none", "-d"]);
+        child.args(["dump", "--no-schema", "--no-sync", "-v", "-t", "t", "-Z", "none", "-d"]);
         let child = child.arg(server.conninfo(DB)).arg("-f").arg(dir.path());
         let child = child.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         if heals {

@@ -3,6 +3,7 @@
 //!
 //! `cargo test --test all damage::` runs those of `damage.rs`.
 
+mod archive;
 mod binary;
 mod catalogs;
 mod cli;

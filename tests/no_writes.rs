@@ -54,6 +54,10 @@ fn check_statements(server: &Server, at: &str) -> BTreeSet<String> {
     let split = ["-j2", "--max-crashes", "100", "--split-size", "64kB"];
     let dumped = dump(PROGRAM, server, DB, &split);
     assert_eq!(dumped.manifest.exit_code, 2, "{at}: {}", dumped.said);
+    // No such program: the schema is described by our own statements.
+    let described = ["-j2", "--max-crashes", "100", "--pg-dump", "/nowhere/pg_dump"];
+    let dumped = dump(PROGRAM, server, DB, &described);
+    assert_eq!(dumped.manifest.exit_code, 2, "{at}: {}", dumped.said);
     assert_eq!(verify(server, &["--max-crashes", "100"]), Some(2), "{at}");
     // Last, since bad pages are good ones for everybody from then on.
     let unchecked = [&split[..], &["--ignore-checksum-failure", "--allow-on-primary"]].concat();
@@ -355,7 +359,17 @@ async fn where_the_wal_may_not_be_asked_for_nothing_is_told_of_it() {
         for (role, told) in [("postgres", true), ("reader", false)] {
             let dir = tempfile::tempdir().expect("a temporary directory");
             let out = Command::new(PROGRAM)
-                .args(["dump", "-U", role, "-p", &server.port().to_string(), "-t", "t", "-h"])
+                .args([
+                    "dump",
+                    "--no-schema",
+                    "-U",
+                    role,
+                    "-p",
+                    &server.port().to_string(),
+                    "-t",
+                    "t",
+                    "-h",
+                ])
                 .arg(server.socket_dir())
                 .arg("-f")
                 .arg(dir.path())

@@ -28,7 +28,7 @@ async fn server() -> Server {
 /// The words of a dump into `dir`.
 fn words(server: &Server, dir: &Path, options: &[&str]) -> Vec<String> {
     let mut words = crate::binary::words("dump", server, DB);
-    words.extend(["-f".to_owned(), dir.display().to_string()]);
+    words.extend(["-f".to_owned(), dir.display().to_string(), "--no-schema".to_owned()]);
     words.extend(options.iter().map(|o| (*o).to_owned()));
     words
 }

@@ -24,7 +24,9 @@ async fn transaction_pooling_is_refused_and_leaves_no_setting_behind() {
             let folder = tempfile::tempdir().unwrap();
             let dir = folder.path().join("dump");
             let conninfo = pooler.conninfo(DB);
-            for command in [&["dump", "-f", dir.to_str().unwrap()][..], &["verify"], &["list"]] {
+            for command in
+                [&["dump", "--no-schema", "-f", dir.to_str().unwrap()][..], &["verify"], &["list"]]
+            {
                 let ran = run([command, &["-w", "-d", &conninfo]].concat());
                 let case = format!("{mode}, {command:?}: {}{}", ran.stderr, pooler.log());
                 assert_eq!((ran.code, ran.stderr.lines().count()), (1, 1), "{case}");
@@ -58,7 +60,17 @@ async fn session_pooling_is_as_good_as_none() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("dump");
     let conninfo = pooler.conninfo(DB);
-    let ran = run(["dump", "-w", "-d", &conninfo, "-f", dir.to_str().unwrap(), "-j3", "--no-sync"]);
+    let ran = run([
+        "dump",
+        "--no-schema",
+        "-w",
+        "-d",
+        &conninfo,
+        "-f",
+        dir.to_str().unwrap(),
+        "-j3",
+        "--no-sync",
+    ]);
     let dump = Dump::read(dump::case(&server, "session pooling"), ran, dir, Some(folder));
     dump.assert_clean();
     dump.assert_equals(&truth).await;

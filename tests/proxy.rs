@@ -36,8 +36,16 @@ fn words(proxy: &Proxy, user: &str, options: &[&str]) -> (TempDir, PathBuf, Vec<
     let folder = tempfile::tempdir().expect("a folder");
     let dir = folder.path().join("dump");
     let conninfo = proxy.conninfo(user, DB);
-    let mut words =
-        vec!["dump", "-w", "--no-sync", "-d", &conninfo, "-f", dir.to_str().expect("UTF-8")];
+    let mut words = vec![
+        "dump",
+        "--no-schema",
+        "-w",
+        "--no-sync",
+        "-d",
+        &conninfo,
+        "-f",
+        dir.to_str().expect("UTF-8"),
+    ];
     words.extend(options);
     let words = words.into_iter().map(str::to_owned).collect();
     (folder, dir, words)

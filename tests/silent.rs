@@ -162,6 +162,7 @@ async fn pages_of_zeros_are_found_by_the_visibility_map_or_by_an_index_and_named
             let out = std::process::Command::new(PROGRAM)
                 .args([
                     "dump",
+                    "--no-schema",
                     "-t",
                     "visible",
                     "--no-sync",

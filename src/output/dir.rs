@@ -119,6 +119,32 @@ impl DumpDir {
         }
     }
 
+    /// Makes a folder, unless it is there.
+    pub(super) fn make_folder(&self, relative: &str) -> Result<(), OutputError> {
+        make_folder(&self.path.join(relative))
+    }
+
+    /// An empty folder for what another program writes; `relative` has a parent,
+    /// which is made as well.
+    pub fn fresh_folder(&self, relative: &str) -> Result<PathBuf, OutputError> {
+        let path = self.path.join(relative);
+        make_folder(parent(&path))?;
+        self.remove_folder(relative)?;
+        make_folder(&path)?;
+        Ok(path)
+    }
+
+    /// Removes a folder with all that is in it, if it is there.
+    pub fn remove_folder(&self, relative: &str) -> Result<(), OutputError> {
+        let path = self.path.join(relative);
+        match fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(OutputError::io("remove directory", &path)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Files in a folder that are not finished.
     pub fn parts(&self, folder: &str) -> Result<Vec<String>, OutputError> {
         self.files(folder, ".part")

@@ -8,7 +8,9 @@
 
 use bstr::BString;
 use std::io::Write as _;
+use std::path::Path;
 
+use super::error::OutputError;
 use super::manifest::hex;
 
 /// What is known of one column of a lost row.
@@ -42,6 +44,23 @@ pub const SUFFIXES: [&str; 2] = [".lost-keys.csv", ".lost-keys.sql"];
 /// Where they are written, from the dump directory on.
 pub fn paths(stem: &str) -> [String; 2] {
     SUFFIXES.map(|suffix| format!("data/{stem}{suffix}"))
+}
+
+/// The values of a column in such a file, as far as they are known.
+pub fn column(path: &Path, name: &str) -> Result<Vec<String>, OutputError> {
+    let failed = |e: csv::Error| OutputError::io("read file", path)(e.into());
+    let mut reader = csv::Reader::from_path(path).map_err(failed)?;
+    let Some(at) = reader.byte_headers().map_err(failed)?.iter().position(|n| n == name.as_bytes())
+    else {
+        return Ok(Vec::new());
+    };
+    let mut values = Vec::new();
+    for record in reader.byte_records() {
+        let record = record.map_err(failed)?;
+        let value = record.get(at).and_then(|v| std::str::from_utf8(v).ok());
+        values.extend(value.filter(|v| !v.is_empty()).map(str::to_owned));
+    }
+    Ok(values)
 }
 
 /// The whole file.

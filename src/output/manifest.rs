@@ -11,8 +11,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 mod relation;
+mod schema;
 
 pub use relation::*;
+pub use schema::*;
 
 pub const FORMAT_VERSION: u32 = 1;
 
@@ -38,6 +40,9 @@ pub struct Manifest {
     pub warnings: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub catalogs: Vec<Catalog>,
+    /// What the dump has of the schema; none where nothing was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema: Option<Schema>,
     pub relations: Vec<Relation>,
     pub totals: Totals,
 }

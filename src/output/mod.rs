@@ -19,10 +19,13 @@ pub mod rows;
 pub mod error_log;
 mod fault_point;
 pub mod journal;
+pub mod large_objects;
 pub mod lost_keys;
 pub mod manifest;
 pub mod pages;
 mod redact;
+pub mod schema;
+pub mod toc;
 
 pub use codec::Codec;
 pub use dir::DumpDir;

@@ -71,8 +71,10 @@ impl Run {
         if system_indexes_ignored {
             self.warn(INDEXES_DAMAGED.to_owned());
         }
-        let damaged = system_indexes_ignored || !catalogs.is_empty();
-        let status = status_of(&relations, self.progress.stopped(), damaged);
+        let (schema, end) = self.write_archive(&relations).await?;
+        let damaged = system_indexes_ignored || !catalogs.is_empty() || end.is_damaged;
+        let stopped = self.progress.stopped() || end.is_failed;
+        let status = status_of(&relations, stopped, damaged);
         let manifest = Manifest {
             format_version: manifest::FORMAT_VERSION,
             tool: manifest::Tool {
@@ -107,6 +109,7 @@ impl Run {
             options: self.options.asked.clone(),
             warnings: locked(&self.warnings).clone(),
             catalogs,
+            schema,
             totals: manifest::Totals::of(&relations),
             relations,
         };

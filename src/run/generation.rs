@@ -5,6 +5,7 @@
 //! whoever notices first waits until connections are accepted again, and a new
 //! generation begins.
 
+mod client;
 mod current;
 mod ways;
 
@@ -15,6 +16,7 @@ use crate::server::connect::{HangUps, Target};
 use crate::server::fault::{Ended, Words, ended, wait_after};
 use crate::server::session::{OpenError, ServerFacts, Session, Snapshot, Timeouts};
 use crate::server::written::Written;
+pub(super) use client::Guest;
 use current::{ASKED_OF_SILENT, Current, described, hold, same_data, write_down};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};

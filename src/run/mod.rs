@@ -19,11 +19,13 @@ mod plan;
 mod queue;
 mod relation;
 mod resume;
+mod schema;
 mod sequences;
 mod silent;
 mod unchecked;
 
 pub use generation::ServerGone;
+pub use schema::SchemaOptions;
 pub use silent::CheckCounts;
 pub use unchecked::Unchecked;
 
@@ -47,7 +49,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 /// What is asked of a run.
 #[derive(Clone, Debug)]
@@ -77,6 +79,7 @@ pub struct RunOptions {
     pub fail_fast: bool,
     /// What is to be read although it is known to be bad.
     pub unchecked: Unchecked,
+    pub schema: SchemaOptions,
     /// What was typed, for the manifest.
     pub asked: BTreeMap<String, serde_json::Value>,
 }
@@ -119,6 +122,10 @@ pub(crate) struct Run {
     /// columns they feed.
     furthest: Mutex<HashMap<u32, (i64, i64)>>,
     warnings: Mutex<Vec<String>>,
+    /// The schema, once it was read.
+    schema: Mutex<Option<schema::Had>>,
+    /// The relations that the run is about.
+    selected: Mutex<Arc<Vec<Relation>>>,
     /// The relations that are read, as the catalogs described them.
     read: Mutex<Arc<HashMap<u32, Relation>>>,
     /// Their names in file names.
@@ -171,6 +178,8 @@ pub async fn run(
         entries: Mutex::default(),
         furthest: Mutex::default(),
         warnings: Mutex::default(),
+        schema: Mutex::default(),
+        selected: Mutex::default(),
         read: Mutex::default(),
         stems: Mutex::default(),
         started,
@@ -185,11 +194,17 @@ pub async fn run(
         run.warn(warning.clone());
     }
     let selected = run.select(inventory);
+    *locked(&run.selected) = Arc::new(selected.clone());
     let (first, missing) = run.prepare(first, selected).await?;
     // Its number was given before earlier runs were known.
     let (snapshot, data) = run.generations.now().await;
     let first = Numbered { snapshot, data, ..first };
+    let schema = run.begin_schema();
     if let Err(e) = run.read_all(first).await {
+        schema.inspect(JoinHandle::abort);
+        return run.finish_after(e, &missing).await;
+    }
+    if let Err(e) = run.end_schema(schema).await {
         return run.finish_after(e, &missing).await;
     }
     run.look_for_silent_loss().await;

@@ -35,6 +35,25 @@ impl Queue {
         locked(&self.jobs).push_back(job);
     }
 
+    /// Waits until no unlogged table is left to be read, but for one that was put
+    /// back.
+    pub(super) async fn no_perishables(&self) {
+        let mut perishable = self.perishable.subscribe();
+        loop {
+            {
+                let jobs = locked(&self.jobs);
+                let is_next = jobs.front().is_some_and(|job| job.relation.relation.unlogged);
+                if *perishable.borrow_and_update() == 0 && !is_next {
+                    return;
+                }
+            }
+            // The sender is ours: it is there as long as we are.
+            if perishable.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// The next one, as soon as it may be read.
     pub(super) async fn next(&self) -> Option<(Job, Option<Perishable<'_>>)> {
         let mut perishable = self.perishable.subscribe();

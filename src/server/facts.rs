@@ -1,5 +1,6 @@
 //! What a server says of itself.
 
+use super::connect::{ForClient, Target};
 use super::session::{ReadError, Session};
 
 /// `RELSEG_SIZE` where nobody chose another: 1 GB at 8 kB.
@@ -28,7 +29,24 @@ pub struct ServerFacts {
     pub hiding: Vec<String>,
 }
 
+/// What hides damage and would be on in a new session, turned off in the way of
+/// a connection's `options`.
+const AGAINST_HIDING: &str = "SELECT pg_catalog.string_agg('-c ' || name || '=off', ' ') \
+    FROM pg_catalog.pg_settings \
+    WHERE name IN ('zero_damaged_pages', 'ignore_checksum_failure') AND reset_val = 'on'";
+
 impl Session {
+    /// What a client program is given to see what this session sees, on the same
+    /// server.
+    pub async fn for_client(&self, target: &Target) -> ForClient {
+        // Others than superusers may not, and could not connect then.
+        let settings = match self.server().superuser {
+            true => self.wish(AGAINST_HIDING).await.ok().flatten().unwrap_or_default(),
+            false => String::new(),
+        };
+        target.for_client(&self.connected, &settings).await
+    }
+
     /// Asks for all of it. What may not be known is left out.
     pub(super) async fn facts(
         &self,

@@ -6,6 +6,7 @@ pub mod catalog;
 pub mod connect;
 mod copy;
 pub mod copy_text;
+pub mod ddl;
 mod error;
 mod facts;
 pub mod fault;

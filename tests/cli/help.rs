@@ -131,6 +131,12 @@ fn help_of_dump() {
                       Do so on a primary, too, where it changes evidence, not on a standby
                       only
 
+            Schema:
+                  --pg-dump <PATH>  Ask this pg_dump for the schema, and not the newest that
+                                    is found
+                  --no-schema       Leave the schema out; pg_restore cannot load the dump
+                                    then
+
             Output:
               -f, --file <DIR>
                       Directory to write to; it must not exist, or be empty

@@ -13,7 +13,8 @@ pub struct Dumped {
     pub said: String,
 }
 
-/// `pg_salvage dump -j2` of a database, with more options.
+/// `pg_salvage dump` of the rows of a database, with more options; with
+/// `--pg-dump` among them of its schema, too, which costs time.
 pub fn dump(program: &str, server: &Server, dbname: &str, options: &[&str]) -> Dumped {
     dump_as(program, server, ("postgres", dbname), options)
 }
@@ -30,6 +31,7 @@ pub fn dump_as(
     let out = Command::new(program)
         .args(["dump", "--no-sync", "-d"])
         .arg(conninfo)
+        .args((!options.contains(&"--pg-dump")).then_some("--no-schema"))
         .arg("-f")
         .arg(dir.path())
         .args(options)
@@ -53,7 +55,7 @@ pub fn go_on(
     options: &[&str],
 ) -> Dumped {
     let out = Command::new(program)
-        .args(["dump", "--no-sync", "--resume", "-d"])
+        .args(["dump", "--no-sync", "--no-schema", "--resume", "-d"])
         .arg(server.conninfo(dbname))
         .arg("-f")
         .arg(dumped.dir.path())
@@ -78,7 +80,7 @@ pub fn dump_with(
 ) -> Dumped {
     let dir = tempfile::tempdir().expect("it works");
     let mut child = Command::new(program)
-        .args(["dump", "--no-sync", "-Z", "zstd:15", "-d"])
+        .args(["dump", "--no-sync", "--no-schema", "-Z", "zstd:15", "-d"])
         .arg(server.conninfo(dbname))
         .arg("-f")
         .arg(dir.path())
@@ -167,7 +169,7 @@ impl Dumped {
 
 fn unfinished(dir: &Path) -> Vec<String> {
     let mut found = Vec::new();
-    for folder in ["", "data", "errors", "maps"] {
+    for folder in ["", "data", "errors", "maps", "schema", "blobs"] {
         for entry in std::fs::read_dir(dir.join(folder)).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             if name.ends_with(".part") {

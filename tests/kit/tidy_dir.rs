@@ -35,6 +35,17 @@ pub fn assert_tidy(dir: &Path, manifest: &Manifest, case: &str) {
         }
         listed.extend(relation.errors.iter().filter_map(|errors| errors.path.clone()));
     }
+    if let Some(schema) = &manifest.schema {
+        listed.extend(schema.files.iter().cloned());
+        if let Some(objects) = &schema.large_objects {
+            let folder = std::fs::read_dir(dir.join(&objects.folder)).into_iter().flatten();
+            let names = folder.map(|e| e.expect("an entry").file_name().into_string());
+            let names: Vec<String> = names.map(|name| name.expect("UTF-8")).collect();
+            assert_eq!(names.len() as u64, objects.count, "{case}: large objects: {names:?}");
+            assert!(names.iter().all(|n| n.starts_with("blob_") && n.contains(".dat")));
+            listed.extend(names.iter().map(|name| format!("{}/{name}", objects.folder)));
+        }
+    }
     let mut found = BTreeSet::new();
     walk(dir, dir, case, &mut found);
     assert_eq!(found, listed, "{case}: the files that are there, and those that are listed");

@@ -30,12 +30,14 @@ const NEVER: &str = r"\b(INTO|UPDATE|SHARE|INSERT|DELETE|MERGE|CALL|DO|NEXTVAL|S
 /// The functions that are called, all of `pg_catalog` (the search path has
 /// nothing else): none of them changes anything. `pg_export_snapshot` makes a small file that ends with its session.
 const FUNCTIONS: &[&str] = &[
+    "array_to_string",
     "count",
     "current_database",
     "current_setting",
     "decode",
     "encode",
     "format",
+    "format_type",
     "generate_series",
     "octet_length",
     "pg_backend_pid",
@@ -46,6 +48,16 @@ const FUNCTIONS: &[&str] = &[
     "pg_current_snapshot",
     "pg_current_wal_insert_lsn",
     "pg_export_snapshot",
+    "pg_get_constraintdef",
+    "pg_get_expr",
+    "pg_get_function_identity_arguments",
+    "pg_get_functiondef",
+    "pg_get_indexdef",
+    "pg_get_partkeydef",
+    "pg_get_ruledef",
+    "pg_get_triggerdef",
+    "pg_get_userbyid",
+    "pg_get_viewdef",
     "pg_is_in_recovery",
     "pg_last_wal_replay_lsn",
     "pg_ls_dir",
@@ -57,7 +69,10 @@ const FUNCTIONS: &[&str] = &[
     "pg_sequence_last_value",
     "pg_size_bytes",
     "pg_stat_get_activity",
+    "quote_ident",
+    "quote_literal",
     "repeat",
+    "string_agg",
     "sum",
     "to_char",
     "txid_current_snapshot",
@@ -67,7 +82,7 @@ const FUNCTIONS: &[&str] = &[
 /// Words that stand before a parenthesis and are no functions.
 const SYNTAX: &[&str] = &[
     "ALL", "AND", "ANY", "ARRAY", "AS", "COALESCE", "COPY", "EXISTS", "FROM", "GREATEST", "I",
-    "I.I", "IN", "JOIN", "STDOUT",
+    "I.I", "IN", "JOIN", "STDOUT", "THEN",
 ];
 
 fn pattern(text: &str) -> Regex {

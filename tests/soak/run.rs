@@ -87,7 +87,16 @@ impl Round<'_> {
         let jobs = if has(Fault::FewConnections) { 4 } else { 1 + random.below(4) };
         let way = Way::choose(self.base, faults, random).await;
         let mut command = Command::new(PROGRAM);
-        command.args(["dump", "-v", "--resume", "--split-size", self.split, "-Z", self.codec]);
+        command.args([
+            "dump",
+            "--no-schema",
+            "-v",
+            "--resume",
+            "--split-size",
+            self.split,
+            "-Z",
+            self.codec,
+        ]);
         command.args(["-d", &way.conninfo]).arg("-f").arg(dir).arg(format!("-j{jobs}"));
         command.args(self.limits(faults, random));
         if has(Fault::DieAtWrite) || has(Fault::LoseUnsynced) {

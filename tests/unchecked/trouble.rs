@@ -64,7 +64,11 @@ async fn a_run_that_is_gone_on_with_trusts_no_page_that_was_read_unchecked() {
     let hurt = hurt(&Version::newest(), options(), &HARMS[..3], true).await;
     let run = |dir: &std::path::Path, die: Option<u64>, more: &[&str]| {
         let mut command = Command::new(PROGRAM);
-        command.args(["dump", "-d"]).arg(hurt.server.conninfo(DB)).arg("-f").arg(dir);
+        command
+            .args(["dump", "--no-schema", "-d"])
+            .arg(hurt.server.conninfo(DB))
+            .arg("-f")
+            .arg(dir);
         command.args(["--split-size", "64kB"]).args(more);
         if let Some(n) = die {
             command.env("PG_SALVAGE_DIE_AT", n.to_string());

@@ -58,6 +58,23 @@ fn full() -> Manifest {
             to_its_end: true,
             lost: vec![Lost { first_block: Some(3), last_block: Some(3), ..lost("invalid page") }],
         }],
+        schema: Some(Schema {
+            source: SchemaSource::Own,
+            client: Some("18.4".into()),
+            reason: Some("no pg_dump was found".into()),
+            files: vec!["schema/pre-data.sql".into(), "toc.dat".into()],
+            lost: vec![LostObject {
+                kind: "FUNCTION".into(),
+                name: "public.f(integer)".into(),
+                message: "missing chunk number 0".into(),
+            }],
+            notes: vec!["comments are left out".into()],
+            large_objects: Some(ArchivedLargeObjects {
+                folder: "blobs".into(),
+                count: 2,
+                left_out: 1,
+            }),
+        }),
         totals: Totals::of(&relations),
         relations,
     }

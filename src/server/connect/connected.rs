@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use tokio_postgres::error::{DbError, Severity};
 use tokio_postgres::{AsyncMessage, CancelToken, Client, Connection, Error};
 
+use super::hosts::Host;
 use super::pooler;
 use super::stream::{AsIs, Encryption, Route, Stream};
 use super::tap::Copied;
@@ -100,6 +101,11 @@ impl Connected {
     /// Which host of a list it is: `on host "h", port 5432`.
     pub fn on(&self) -> String {
         self.cancel.route.host.on()
+    }
+
+    /// The host that it is on.
+    pub(super) fn host(&self) -> &Host {
+        &self.cancel.route.host
     }
 
     /// The process id that the server, or a pooler in between, has told.

@@ -7,6 +7,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 mod attempt;
+mod client;
 mod connected;
 mod conninfo;
 mod error;
@@ -26,6 +27,7 @@ mod tls;
 mod uri;
 
 pub use attempt::connect;
+pub use client::ForClient;
 pub use connected::{CancelHandle, Connected, Notice, Notices};
 pub use error::{ConnectError, ConnectErrorKind};
 pub use hangup::HangUps;

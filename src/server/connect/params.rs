@@ -56,6 +56,12 @@ impl Params {
         self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
+    /// All that was set, and is not empty.
+    pub(super) fn all(&self) -> Vec<(&'static str, String)> {
+        let set = self.0.iter().filter(|(_, value)| !value.is_empty());
+        set.map(|(name, value)| (*name, value.clone())).collect()
+    }
+
     /// The value, which may be empty. For choices, where libpq does not take an empty word for none.
     pub(super) fn choice(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)

@@ -38,6 +38,8 @@ pub(super) struct Settings {
     pub(super) channel_binding: ChannelBinding,
     pub(super) session_attrs: SessionAttrs,
     pub(super) load_balance: bool,
+    /// All that was asked for, as it was written.
+    pub(super) given: Vec<(&'static str, String)>,
 }
 
 impl Target {
@@ -79,6 +81,7 @@ impl Target {
             channel_binding: settings::channel_binding(&params)?,
             session_attrs: settings::session_attrs(&params)?,
             load_balance: settings::load_balance(&params)?,
+            given: params.all(),
             user,
         };
         let dbname = params.get("dbname").unwrap_or(&settings.user).to_string();
