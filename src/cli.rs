@@ -3,17 +3,21 @@
 //! Options are those that users of pg_dump, psql and pg_amcheck know: `-h` is
 //! the host, help is `--help` or `-?`.
 
+mod choosing;
+mod restore;
 mod schema;
 mod unchecked;
 mod units;
 
 use crate::output::Codec;
 use crate::run::{CheckCounts, RunOptions, SchemaOptions, Unchecked};
-use crate::server::connect::{ConnectArgs, ConnectError, PasswordPrompt, Target};
+use crate::server::connect::{ConnectError, Target};
 use crate::server::inventory::Selection;
-use crate::server::pattern::Pattern;
 use crate::server::session::Timeouts;
+use choosing::{ConnectionArgs, SelectionArgs};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use restore::EXAMPLES as RESTORE_EXAMPLES;
+pub use restore::RestoreArgs;
 use schema::SchemaArgs;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -69,6 +73,9 @@ pub enum Command {
     /// Read everything, keep nothing, report
     #[command(after_help = concat_help(VERIFY_EXAMPLES))]
     Verify(VerifyArgs),
+    /// Load a dump into a database, around the rows that it does not take
+    #[command(after_help = format!("{RESTORE_EXAMPLES}\n\n{}", restore::EXIT_CODES))]
+    Restore(RestoreArgs),
     /// What a dump would read, with sizes and risks
     #[command(after_help = concat_help(LIST_EXAMPLES))]
     List(ListArgs),
@@ -150,55 +157,6 @@ pub struct ReportArgs {
 }
 
 #[derive(Args, Debug)]
-#[command(next_help_heading = "Connection")]
-struct ConnectionArgs {
-    /// Server host or socket directory
-    #[arg(short = 'h', long, value_name = "HOSTNAME")]
-    host: Option<String>,
-    /// Server port
-    #[arg(short, long, value_name = "PORT")]
-    port: Option<String>,
-    /// User to connect as
-    #[arg(short = 'U', long, value_name = "USERNAME")]
-    username: Option<String>,
-    /// Database: a name, a connection string or a URI
-    #[arg(short, long, value_name = "DBNAME")]
-    dbname: Option<String>,
-    /// The same, as pg_dump takes it
-    #[arg(value_name = "DBNAME", conflicts_with = "dbname")]
-    database: Option<String>,
-    /// Never ask for a password
-    #[arg(short = 'w', long, conflicts_with = "password")]
-    no_password: bool,
-    /// Ask for a password before connecting
-    #[arg(short = 'W', long)]
-    password: bool,
-}
-
-#[derive(Args, Debug)]
-#[command(next_help_heading = "Selection")]
-struct SelectionArgs {
-    /// Only schemas that match the pattern
-    #[arg(short = 'n', long, value_name = "PATTERN")]
-    schema: Vec<String>,
-    /// No schemas that match the pattern
-    #[arg(short = 'N', long, value_name = "PATTERN")]
-    exclude_schema: Vec<String>,
-    /// Only tables, views, sequences that match the pattern
-    #[arg(short = 't', long, value_name = "PATTERN")]
-    table: Vec<String>,
-    /// None that match the pattern
-    #[arg(short = 'T', long, value_name = "PATTERN")]
-    exclude_table: Vec<String>,
-    /// Large objects too, although schemas or tables were chosen
-    #[arg(short = 'b', long)]
-    large_objects: bool,
-    /// Every pattern of -n and -t must match something
-    #[arg(long)]
-    strict_names: bool,
-}
-
-#[derive(Args, Debug)]
 #[command(next_help_heading = "Reading")]
 struct ReadingArgs {
     /// Read with so many connections
@@ -269,40 +227,6 @@ pub enum UsageError {
     Pattern(String),
     #[error(transparent)]
     Connect(#[from] ConnectError),
-}
-
-impl ConnectionArgs {
-    fn target(&self) -> Result<Target, UsageError> {
-        let args = ConnectArgs {
-            host: self.host.clone(),
-            port: self.port.clone(),
-            user: self.username.clone(),
-            dbname: self.dbname.clone().or_else(|| self.database.clone()),
-            password: match (self.no_password, self.password) {
-                (true, _) => PasswordPrompt::Never,
-                (_, true) => PasswordPrompt::Force,
-                _ => PasswordPrompt::Auto,
-            },
-        };
-        Ok(Target::resolve(&args, &|name| std::env::var(name).ok())?)
-    }
-}
-
-impl SelectionArgs {
-    fn selection(&self) -> Result<Selection, UsageError> {
-        type Parse = fn(&str) -> Result<Pattern, crate::server::pattern::PatternError>;
-        let all = |patterns: &[String], parse: Parse| {
-            let parsed = patterns.iter().map(|p| parse(p));
-            parsed.collect::<Result<Vec<_>, _>>().map_err(|e| UsageError::Pattern(e.to_string()))
-        };
-        Ok(Selection {
-            schemas: all(&self.schema, Pattern::parse_schema)?,
-            not_schemas: all(&self.exclude_schema, Pattern::parse_schema)?,
-            tables: all(&self.table, Pattern::parse)?,
-            not_tables: all(&self.exclude_table, Pattern::parse)?,
-            large_objects: self.large_objects,
-        })
-    }
 }
 
 impl ReadingArgs {

@@ -14,6 +14,7 @@ pub mod output;
 pub mod page;
 pub mod progress;
 pub mod report;
+pub mod restore;
 pub mod run;
 pub mod server;
 pub mod show;

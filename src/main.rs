@@ -6,6 +6,7 @@ use pg_salvage::cli::{Cli, Command, ShowingArgs};
 use pg_salvage::output::journal::JOURNAL;
 use pg_salvage::output::manifest::Manifest;
 use pg_salvage::progress::Progress;
+use pg_salvage::restore::{self, Outcome};
 use pg_salvage::run::{RunOptions, run};
 use pg_salvage::server::connect::Target;
 use pg_salvage::server::session::Timeouts;
@@ -58,6 +59,10 @@ async fn command(command: Command) -> Result<u8, Failure> {
             let (target, options) = args.meant()?;
             read(target, options, &args.showing, args.progress()).await
         }
+        Command::Restore(args) => {
+            let (target, options) = args.meant()?;
+            restore(target, options, &args.showing, args.progress()).await
+        }
         Command::List(args) => {
             Shown::begin(&args.showing, false);
             let (target, selection) = args.meant()?;
@@ -79,6 +84,33 @@ async fn command(command: Command) -> Result<u8, Failure> {
             let dir = args.dir.display().to_string();
             print(&report::text(&manifest, Some(&dir), args.showing.verbose > 0));
             Ok(manifest.exit_code)
+        }
+    }
+}
+
+async fn restore(
+    target: Target,
+    options: restore::RestoreOptions,
+    showing: &ShowingArgs,
+    show_progress: bool,
+) -> Result<u8, Failure> {
+    let shown = Shown::begin(showing, show_progress);
+    let progress = Arc::new(Progress::default());
+    let follower = tokio::spawn(shown.clone().follow(progress.clone(), show_progress));
+    let interrupts = tokio::spawn(interrupts(progress.clone()));
+    let folder = options.folder().display().to_string();
+    let result = restore::restore(target, options, progress).await;
+    follower.abort();
+    interrupts.abort();
+    shown.end();
+    match result? {
+        Outcome::Plan(text) => {
+            print(&text);
+            Ok(0)
+        }
+        Outcome::Restored(restored) => {
+            print(&restore::text(&restored, &folder, showing.verbose > 0));
+            Ok(restored.exit_code)
         }
     }
 }
@@ -120,7 +152,7 @@ async fn interrupts(progress: Arc<Progress>) {
         if again {
             std::process::exit(i32::from(EXIT_INCOMPLETE));
         }
-        tracing::warn!("stopping after the reads that are under way; once more to leave at once");
+        tracing::warn!("stopping after what is under way; once more to leave at once");
         progress.stop();
     }
 }

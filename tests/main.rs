@@ -29,6 +29,7 @@ mod pages;
 mod pooler;
 mod proxy;
 mod random;
+mod restore;
 mod resume;
 mod salvage;
 mod silent;

@@ -20,7 +20,8 @@ const ARROW: &[(&str, &[&str])] = &[
     ("dump", &["heap", "output", "page", "progress", "server"]),
     ("run", &["advice", "archive", "dump", "heap", "output", "page", "progress", "server"]),
     ("list", &["report", "run", "server"]),
-    ("cli", &["output", "run", "server"]),
+    ("restore", &["archive", "output", "progress", "report", "server"]),
+    ("cli", &["output", "restore", "run", "server"]),
     ("show", &["cli", "progress", "report"]),
 ];
 

@@ -15,7 +15,7 @@ use async_compression::tokio::bufread::{GzipDecoder, Lz4Decoder, ZstdDecoder};
 use async_compression::tokio::write::{GzipEncoder, Lz4Encoder, ZstdEncoder};
 use async_compression::zstd::CParameter;
 use futures::FutureExt;
-use tokio::io::{AsyncBufRead, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 
 use super::codec::{Codec, Method};
 use super::error::OutputError;
@@ -97,8 +97,16 @@ fn at_once(writing: impl Future<Output = io::Result<()>>) -> io::Result<()> {
 /// compressed.
 pub async fn open_rows(path: &Path) -> Result<Box<dyn AsyncBufRead + Send + Unpin>, OutputError> {
     let file = tokio::fs::File::open(path).await.map_err(OutputError::io("open file", path))?;
+    Ok(unpacked(path, file))
+}
+
+/// What a file of this name holds, unpacked.
+pub(super) fn unpacked(
+    path: &Path,
+    file: impl AsyncRead + Send + Unpin + 'static,
+) -> Box<dyn AsyncBufRead + Send + Unpin> {
     let file = BufReader::with_capacity(READ_BYTES, file);
-    Ok(match path.extension().and_then(OsStr::to_str) {
+    match path.extension().and_then(OsStr::to_str) {
         Some("zst") => {
             let mut decoder = ZstdDecoder::new(file);
             decoder.multiple_members(true);
@@ -115,5 +123,5 @@ pub async fn open_rows(path: &Path) -> Result<Box<dyn AsyncBufRead + Send + Unpi
             Box::new(BufReader::with_capacity(READ_BYTES, decoder))
         }
         _ => Box::new(file),
-    })
+    }
 }

@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::dir::{DumpDir, sync_directory};
@@ -259,7 +260,7 @@ impl Journal {
     }
 }
 
-fn line(record: &Record) -> io::Result<Vec<u8>> {
+pub(super) fn line(record: &impl Serialize) -> io::Result<Vec<u8>> {
     let json = serde_json::to_vec(record)?;
     let mut line = format!("{:08x} ", crc32fast::hash(&json)).into_bytes();
     line.extend_from_slice(&json);
@@ -269,7 +270,10 @@ fn line(record: &Record) -> io::Result<Vec<u8>> {
 
 /// Reads records up to the first line that is none. Returns where that begins,
 /// and whether it is the last and has no end.
-fn read(file: &File, each: &mut impl FnMut(Record)) -> io::Result<(u64, bool)> {
+pub(super) fn read<R: DeserializeOwned>(
+    file: &File,
+    each: &mut impl FnMut(R),
+) -> io::Result<(u64, bool)> {
     let mut reader = BufReader::new(file);
     let mut line = Vec::new();
     let mut whole = 0;
@@ -284,7 +288,7 @@ fn read(file: &File, each: &mut impl FnMut(Record)) -> io::Result<(u64, bool)> {
     }
 }
 
-fn parse(line: &[u8]) -> Option<Record> {
+fn parse<R: DeserializeOwned>(line: &[u8]) -> Option<R> {
     let line = line.strip_suffix(b"\n")?;
     let (crc, json) = line.split_at_checked("01234567 ".len())?;
     let crc = std::str::from_utf8(crc).ok()?.strip_suffix(' ')?;

@@ -27,9 +27,19 @@ mod redact;
 pub mod schema;
 pub mod toc;
 
+mod binary_rows;
+pub mod rejects;
+pub mod restore_dir;
+pub mod restored;
+mod row_reader;
+
+pub use binary_rows::BinaryRows;
 pub use codec::Codec;
 pub use dir::DumpDir;
 pub use error::OutputError;
 pub use frame::open_rows;
 pub use pages::PageFiles;
+pub use rejects::{Rejected, Rejects};
+pub use restore_dir::RestoreDir;
+pub use row_reader::{RowReader, Rows};
 pub use rows::{Mark, Piece, RowWriter};

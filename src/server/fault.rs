@@ -4,60 +4,16 @@
 //! decide first. Of the words only paths, numbers and identifiers are used,
 //! which no translation touches.
 
+use super::restoring::Meaning;
+pub use super::words::Words;
 use crate::heap::{BlockNumber, Place};
 use std::time::Duration;
 use tokio_postgres::Error;
-use tokio_postgres::error::{DbError, Severity};
+use tokio_postgres::error::Severity;
 
 /// OIDs, and so names of files, below this are given out by initdb
 /// (`access/transam.h`).
 pub const FIRST_NORMAL_OID: u32 = 16_384;
-
-/// What the server (or, without a SQLSTATE, the connection) said.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Words {
-    pub severity: String,
-    /// Five characters; empty when it was not the server who spoke.
-    pub sqlstate: String,
-    pub message: String,
-    pub detail: Option<String>,
-    pub hint: Option<String>,
-    pub context: Option<String>,
-    pub routine: Option<String>,
-    pub file: Option<String>,
-    pub line: Option<u32>,
-}
-
-impl Words {
-    /// Of an error of the client library: the server's words, or the causes
-    /// down to the last.
-    pub fn of(error: &Error) -> Self {
-        match error.as_db_error() {
-            Some(db) => Self::of_server(db),
-            None => Self { message: super::words::words(error), ..Self::default() },
-        }
-    }
-
-    fn of_server(db: &DbError) -> Self {
-        Self {
-            severity: db.severity().to_owned(),
-            sqlstate: db.code().code().to_owned(),
-            message: db.message().to_owned(),
-            detail: db.detail().map(str::to_owned),
-            hint: db.hint().map(str::to_owned),
-            context: db.where_().map(str::to_owned),
-            routine: db.routine().map(str::to_owned),
-            file: db.file().map(str::to_owned),
-            line: db.line(),
-        }
-    }
-
-    /// On one line, for people.
-    pub fn one_line(&self) -> String {
-        let message = self.message.split_whitespace().collect::<Vec<_>>().join(" ");
-        if self.severity.is_empty() { message } else { format!("{}: {message}", self.severity) }
-    }
-}
 
 /// When in a statement it failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -267,6 +223,43 @@ pub fn is_out_of_memory(sqlstate: &str) -> bool {
 /// A lock was not had in time.
 pub fn is_lock_timeout(sqlstate: &str) -> bool {
     sqlstate == "55P03"
+}
+
+/// Whether the server has ended the session with these words, or nobody spoke.
+pub fn is_fatal(words: &Words) -> bool {
+    words.sqlstate.is_empty() || matches!(words.severity.as_str(), "FATAL" | "PANIC")
+}
+
+/// What it means that the target of a restore has refused rows. `in_rows`: the
+/// words name one of them.
+pub fn refusal(words: &Words, in_rows: bool) -> Meaning {
+    let code = words.sqlstate.as_str();
+    match (code.get(..2).unwrap_or(""), code) {
+        _ if is_fatal(words) => Meaning::SessionLost,
+        ("53" | "57" | "40", _) | (_, "55P03") => Meaning::Environment,
+        ("0A" | "25" | "26" | "28" | "3F" | "42" | "55", _) if !in_rows => Meaning::Relation,
+        _ => Meaning::Row,
+    }
+}
+
+/// Two rows have a key that only one may have.
+pub fn is_duplicate_key(sqlstate: &str) -> bool {
+    sqlstate == "23505"
+}
+
+/// A row refers to one that is not there.
+pub fn is_orphan(sqlstate: &str) -> bool {
+    sqlstate == "23503"
+}
+
+/// What was to be made is there.
+pub fn is_there_already(sqlstate: &str) -> bool {
+    matches!(sqlstate, "42P06" | "42P07" | "42701" | "42710" | "42723" | "42P16")
+}
+
+/// An argument of a function means nothing.
+pub fn is_invalid_value(sqlstate: &str) -> bool {
+    sqlstate == "22023"
 }
 
 /// Where the words say that the damage is.

@@ -15,6 +15,7 @@ pub mod life;
 pub mod pages;
 pub mod pattern;
 pub mod relation;
+pub mod restoring;
 pub mod session;
 mod silence;
 pub mod sql;

@@ -7,6 +7,52 @@ use std::io;
 
 use tokio_postgres::error::DbError;
 
+/// What the server (or, without a SQLSTATE, the connection) said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Words {
+    pub severity: String,
+    /// Five characters; empty when it was not the server who spoke.
+    pub sqlstate: String,
+    pub message: String,
+    pub detail: Option<String>,
+    pub hint: Option<String>,
+    pub context: Option<String>,
+    pub routine: Option<String>,
+    pub file: Option<String>,
+    pub line: Option<u32>,
+}
+
+impl Words {
+    /// Of an error of the client library: the server's words, or the causes
+    /// down to the last.
+    pub fn of(error: &tokio_postgres::Error) -> Self {
+        match error.as_db_error() {
+            Some(db) => Self::of_server(db),
+            None => Self { message: words(error), ..Self::default() },
+        }
+    }
+
+    fn of_server(db: &DbError) -> Self {
+        Self {
+            severity: db.severity().to_owned(),
+            sqlstate: db.code().code().to_owned(),
+            message: db.message().to_owned(),
+            detail: db.detail().map(str::to_owned),
+            hint: db.hint().map(str::to_owned),
+            context: db.where_().map(str::to_owned),
+            routine: db.routine().map(str::to_owned),
+            file: db.file().map(str::to_owned),
+            line: db.line(),
+        }
+    }
+
+    /// On one line, for people.
+    pub fn one_line(&self) -> String {
+        let message = self.message.split_whitespace().collect::<Vec<_>>().join(" ");
+        if self.severity.is_empty() { message } else { format!("{}: {message}", self.severity) }
+    }
+}
+
 /// The error in one line: the server's own `SEVERITY: message`, or what happened to the connection.
 pub fn words(error: &tokio_postgres::Error) -> String {
     if let Some(said) = error.as_db_error() {

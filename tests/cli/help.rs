@@ -4,7 +4,7 @@ use crate::binary::run;
 use expect_test::{Expect, expect};
 
 /// `--help`, `-?` and `help` all say the same.
-fn assert_help(command: &[&str], expected: &Expect) {
+pub(super) fn assert_help(command: &[&str], expected: &Expect) {
     let printed = |words: Vec<&str>| {
         let ran = run(&words);
         assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{words:?}");
@@ -27,11 +27,12 @@ fn help() {
             Usage: pg_salvage <COMMAND>
 
             Commands:
-              dump    Read every table into its own compressed file, damage or not
-              verify  Read everything, keep nothing, report
-              list    What a dump would read, with sizes and risks
-              report  Print the report of a dump again
-              help    Print this message or the help of the given subcommand(s)
+              dump     Read every table into its own compressed file, damage or not
+              verify   Read everything, keep nothing, report
+              restore  Load a dump into a database, around the rows that it does not take
+              list     What a dump would read, with sizes and risks
+              report   Print the report of a dump again
+              help     Print this message or the help of the given subcommand(s)
 
             Options:
               -?, --help     Print help

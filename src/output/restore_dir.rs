@@ -1,0 +1,187 @@
+//! The folder of a restore: `restore.json`, the rejected rows, and the journal
+//! that `--resume` reads.
+//!
+//! What a restore has done is what the target has committed. So a record is
+//! written before each commit, with the transaction's number: whatever ended the
+//! restore then, the target can be asked what became of that transaction. The
+//! lines are those of the journal of a dump: a CRC-32, a space, and JSON.
+
+use super::OutputError;
+use super::dir::{parent, sync_directory, write_part};
+use super::fault_point::{fault_point, torn_write};
+use super::journal::{line, read};
+use super::restored::{NotMade, Relation};
+use jiff::Timestamp;
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+pub const JOURNAL: &str = "restore.journal";
+pub const REPORT: &str = "restore.json";
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "record", rename_all = "snake_case")]
+pub enum Record {
+    /// A run begins, the first or one that goes on.
+    Run(Run),
+    /// This transaction is about to be committed; if it is, that has been done.
+    Commit { xid: String, step: Box<Step> },
+    /// It is committed.
+    Done { step: Box<Step> },
+}
+
+/// Which dump goes where.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    pub started: Timestamp,
+    /// When the dump was begun, and how many relations it has: enough to know it
+    /// again.
+    pub dump: (Timestamp, usize),
+    pub database: String,
+    pub database_oid: u32,
+    /// None where the role may not ask for it.
+    pub system_identifier: Option<String>,
+    /// What was asked that decides what is loaded.
+    pub asked: std::collections::BTreeMap<String, serde_json::Value>,
+}
+
+/// One thing that is done as a whole or not at all.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "step", rename_all = "snake_case")]
+pub enum Step {
+    /// Entries of `toc.dat` were made, or could not be.
+    Entries {
+        made: Vec<i32>,
+        not_made: Vec<NotMade>,
+        not_valid: Vec<NotMade>,
+        moved: Option<Moved>,
+    },
+    /// A relation was loaded.
+    Relation { relation: Box<Relation>, rejects_len: u64, rejects: u64 },
+}
+
+/// Rows that were in the way of a unique index, and are in the rejects.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moved {
+    pub oid: u32,
+    pub rows: u64,
+    /// The file of rejects.
+    pub file: String,
+    pub rejects_len: u64,
+    pub rejects: u64,
+}
+
+/// The folder of a restore, ours as long as this value lives.
+pub struct RestoreDir {
+    path: PathBuf,
+    sync: bool,
+    journal: File,
+    len: Mutex<u64>,
+    _lock: File,
+}
+
+impl RestoreDir {
+    /// Makes the folder, or takes an empty one; or, to go on, that of an earlier
+    /// run, with the records that it has left.
+    pub fn open(path: &Path, resume: bool, sync: bool) -> Result<(Self, Vec<Record>), OutputError> {
+        let is_new = make(path)?;
+        let opened = Self::take(path, resume, sync);
+        if opened.is_err() && is_new {
+            // What stopped us is the better error.
+            let _ = fs::remove_dir(path);
+        }
+        opened
+    }
+
+    fn take(path: &Path, resume: bool, sync: bool) -> Result<(Self, Vec<Record>), OutputError> {
+        let lock = File::open(path).map_err(OutputError::io("open directory", path))?;
+        // Some network file systems have no locks: no reason not to restore.
+        let locked = flock(&lock, FlockOperation::NonBlockingLockExclusive);
+        if locked == Err(Errno::WOULDBLOCK) {
+            return Err(OutputError::InUse { path: path.to_owned() });
+        }
+        let at = path.join(JOURNAL);
+        if !resume {
+            refuse_unless_empty(path)?;
+        }
+        let failed = |doing| OutputError::io(doing, &at);
+        let journal = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&at)
+            .map_err(failed("open file"))?;
+        let mut records = Vec::new();
+        let (len, _) =
+            read(&journal, &mut |record| records.push(record)).map_err(failed("read file"))?;
+        journal.set_len(len).map_err(failed("truncate file"))?;
+        if sync {
+            sync_directory(path)?;
+        }
+        let path = path.to_owned();
+        Ok((Self { path, sync, journal, len: Mutex::new(len), _lock: lock }, records))
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes a record. With `sync` it is durable then.
+    pub fn append(&self, record: &Record, sync: bool) -> Result<(), OutputError> {
+        let at = self.path.join(JOURNAL);
+        let line = line(record).map_err(OutputError::io("write file", &at))?;
+        let mut len = self.len.lock().unwrap_or_else(PoisonError::into_inner);
+        let write = |bytes: &[u8]| self.journal.write_all_at(bytes, *len);
+        torn_write("restore journal", &line, write)
+            .and_then(|()| write(&line))
+            .map_err(OutputError::io("write file", &at))?;
+        *len += line.len() as u64;
+        if self.sync && sync {
+            self.journal.sync_data().map_err(OutputError::io("sync file", &at))?;
+        }
+        // The target has not committed yet, or has.
+        fault_point("restore journal is written");
+        Ok(())
+    }
+
+    /// Writes the report.
+    pub fn report(&self, json: &str) -> Result<(), OutputError> {
+        let (path, part) = (self.path.join(REPORT), self.path.join(format!("{REPORT}.part")));
+        write_part(&part, json.as_bytes(), self.sync)?;
+        fs::rename(&part, &path).map_err(OutputError::io("rename file", &path))
+    }
+}
+
+/// Makes the folder. False: there is one already.
+fn make(path: &Path) -> Result<bool, OutputError> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => match path.is_dir() {
+            true => Ok(false),
+            false => Err(OutputError::NotADirectory { path: path.to_owned() }),
+        },
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let (path, parent) = (path.to_owned(), parent(path).to_owned());
+            Err(OutputError::ParentMissing { path, parent })
+        }
+        Err(e) => Err(OutputError::io("create directory", path)(e)),
+    }
+}
+
+fn refuse_unless_empty(path: &Path) -> Result<(), OutputError> {
+    let failed = || OutputError::io("read directory", path);
+    let Some(entry) = fs::read_dir(path).map_err(failed())?.next() else { return Ok(()) };
+    let found = entry.map_err(failed())?.file_name().to_string_lossy().into_owned();
+    let path = path.to_owned();
+    match path.join(JOURNAL).is_file() {
+        true => Err(OutputError::HasRun { path }),
+        false => Err(OutputError::NotEmpty { path, found }),
+    }
+}

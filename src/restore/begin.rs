@@ -1,0 +1,227 @@
+//! Before anything is written: whether the target can be what it is to be, and
+//! what an earlier run has done.
+
+use super::earlier::{Earlier, earlier};
+use super::plan::Plan;
+use super::shared::{Results, Shared};
+use super::{Checking, RestoreError, RestoreOptions, create, open_folder, text};
+use crate::output::manifest::{RelationKind, RunStatus};
+use crate::output::restore_dir::{Record, Run};
+use crate::output::restored::TargetServer;
+use crate::progress::Progress;
+use crate::server::connect::Target;
+use crate::server::restoring::TargetSession;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex};
+
+/// So many names are listed in a complaint.
+const NAMED_MAX: usize = 3;
+
+pub(super) struct Begun {
+    pub shared: Shared,
+    pub target_server: TargetServer,
+}
+
+/// Makes the database if asked to, looks at what is in it, and opens the folder.
+pub(super) async fn begin(
+    target: Target,
+    options: RestoreOptions,
+    plan: Plan,
+    progress: Arc<Progress>,
+) -> Result<Begun, RestoreError> {
+    let mut warnings = said_first(&plan, &options);
+    if options.create && options.checking != Checking::Only {
+        warnings.extend(create::database(&target, &plan, options.resume).await?);
+    }
+    let session = TargetSession::open(&target).await?;
+    let target_server = server(&session, &target).await?;
+    if session.value("SELECT pg_catalog.pg_is_in_recovery()").await?.as_deref() == Some("t") {
+        return Err(RestoreError::Usage(
+            "the target is a standby: nothing can be written to it".to_owned(),
+        ));
+    }
+    let only_check = options.checking == Checking::Only;
+    if !options.resume || only_check {
+        look_at_relations(&session, &plan, &options).await?;
+    }
+    let options_of_folder =
+        RestoreOptions { resume: options.resume || only_check, ..options.clone() };
+    let (dir, records) = open_folder(&options_of_folder)?;
+    let earlier = earlier(records, &session).await?;
+    let run = this_run(&session, &target, &plan, &options).await?;
+    let (started, resumed) = earlier.times(run.started);
+    if !only_check {
+        earlier.check(&run, &options)?;
+        dir.append(&Record::Run(run), true)?;
+    }
+    let results = Mutex::new(Results::of(Earlier { runs: Vec::new(), steps: earlier.steps }));
+    progress.blocks.store(plan.rows(options.include), Relaxed);
+    progress.relations.store(plan.tables.len() as u64, Relaxed);
+    let tablespaces = tablespaces(&session).await?;
+    let shared =
+        Shared { target, options, plan, dir, progress, started, resumed, tablespaces, results };
+    warnings.into_iter().for_each(|w| shared.warn(w));
+    Ok(Begun { shared, target_server })
+}
+
+async fn tablespaces(session: &TargetSession) -> Result<BTreeSet<String>, RestoreError> {
+    let rows = session.rows("SELECT spcname FROM pg_catalog.pg_tablespace").await?;
+    Ok(rows.into_iter().flatten().flatten().collect())
+}
+
+async fn server(session: &TargetSession, target: &Target) -> Result<TargetServer, RestoreError> {
+    let encoding = session.value("SHOW server_encoding").await?.unwrap_or_default();
+    let database = target.dbname().to_owned();
+    Ok(TargetServer { version_num: session.version(), database, encoding })
+}
+
+async fn this_run(
+    session: &TargetSession,
+    target: &Target,
+    plan: &Plan,
+    options: &RestoreOptions,
+) -> Result<Run, RestoreError> {
+    let oid =
+        "SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()";
+    let oid = session.value(oid).await?.and_then(|oid| oid.parse().ok()).unwrap_or(0);
+    let system = "SELECT system_identifier FROM pg_catalog.pg_control_system()";
+    let system_identifier = match session.value(system).await {
+        Err(refusal) if refusal.is_lost() => return Err(refusal.into()),
+        other => other.ok().flatten(),
+    };
+    Ok(Run {
+        started: jiff::Timestamp::now(),
+        dump: (plan.manifest.started, plan.manifest.relations.len()),
+        database: target.dbname().to_owned(),
+        database_oid: oid,
+        system_identifier,
+        asked: options.asked.clone(),
+    })
+}
+
+/// What is known before anything is done.
+fn said_first(plan: &Plan, options: &RestoreOptions) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if plan.manifest.status == RunStatus::Incomplete {
+        warnings.push(
+            "the dump is incomplete: what it has is restored (pg_salvage dump --resume goes on \
+             with it)"
+                .to_owned(),
+        );
+    }
+    let wants_schema = options.sections.pre_data || options.sections.post_data;
+    if wants_schema && plan.archive.is_none() {
+        warnings.push(format!(
+            "the dump has no schema (there is no \"{}\"): rows are loaded into the tables that are \
+             there",
+            super::plan::TOC
+        ));
+    }
+    if options.include.suspect {
+        let with: Vec<String> = plan
+            .tables
+            .iter()
+            .filter(|t| t.relation.rows.suspect > 0)
+            .map(|t| format!("\"{}.{}\"", t.relation.schema, t.relation.name))
+            .collect();
+        if !with.is_empty() {
+            warnings.push(format!(
+                "SUSPECT ROWS are loaded, for which nobody vouches, into {}",
+                with.join(", ")
+            ));
+        }
+    }
+    if !options.sections.pre_data && !options.disable_triggers && options.checking != Checking::Only
+    {
+        tracing::info!(
+            "triggers of the target fire for each row (--disable-triggers: they do not)"
+        );
+    }
+    warnings
+}
+
+/// Which relations of the dump are in the target, by schema and name.
+async fn there(session: &TargetSession, plan: &Plan) -> Result<Vec<String>, RestoreError> {
+    let sql = "SELECT n.nspname, c.relname FROM pg_catalog.pg_class c \
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+        WHERE c.relkind IN ('r', 'p', 'm', 'v', 'S', 'f')";
+    let mut found = BTreeSet::new();
+    for row in session.rows(sql).await? {
+        if let [Some(schema), Some(name)] = row.as_slice() {
+            found.insert((schema.clone(), name.clone()));
+        }
+    }
+    let is_there = |r: &&crate::output::manifest::Relation| {
+        !matches!(r.kind, RelationKind::LargeObjects | RelationKind::LargeObjectMetadata)
+            && plan.is_chosen(r)
+            && found.contains(&(r.schema.clone(), r.name.clone()))
+    };
+    let relations = plan.manifest.relations.iter().filter(is_there);
+    Ok(relations.map(|r| format!("\"{}.{}\"", r.schema, r.name)).collect())
+}
+
+/// Tables are made where there are none, or filled where they are: anything else
+/// is a mistake.
+async fn look_at_relations(
+    session: &TargetSession,
+    plan: &Plan,
+    options: &RestoreOptions,
+) -> Result<(), RestoreError> {
+    let there = there(session, plan).await?;
+    let database = session.value("SELECT pg_catalog.current_database()").await?.unwrap_or_default();
+    let makes =
+        options.sections.pre_data && plan.archive.is_some() && options.checking != Checking::Only;
+    if makes && !there.is_empty() {
+        let more = there.len().saturating_sub(NAMED_MAX);
+        let mut named = there[..there.len().min(NAMED_MAX)].join(", ");
+        if more > 0 {
+            named.push_str(&format!(" and {more} more"));
+        }
+        return Err(RestoreError::Usage(format!(
+            "database \"{database}\" has {named} already: restore into an empty one (--create \
+             makes it), or give --data-only to load rows into the tables that are there"
+        )));
+    }
+    if !makes && there.is_empty() && !plan.tables.is_empty() {
+        return Err(RestoreError::Usage(format!(
+            "database \"{database}\" has no table of the dump: is it the right one?"
+        )));
+    }
+    Ok(())
+}
+
+/// What would be done. Nothing is written, here or there.
+pub(super) async fn dry_run(
+    target: &Target,
+    options: &RestoreOptions,
+    plan: &Plan,
+) -> Result<String, RestoreError> {
+    let mut rows_there = BTreeMap::new();
+    if !options.create {
+        let session = TargetSession::open(target).await?;
+        session.execute("BEGIN READ ONLY").await?;
+        look_at_relations(&session, plan, options).await?;
+        if !options.sections.pre_data || plan.archive.is_none() {
+            for table in &plan.tables {
+                let sql = format!("SELECT EXISTS (SELECT FROM ONLY {})", table.qualified);
+                session.save().await?;
+                match session.value(&sql).await {
+                    Ok(has_rows) => {
+                        session.keep().await?;
+                        rows_there
+                            .insert(table.relation.oid, Some(has_rows.as_deref() == Some("t")));
+                    }
+                    Err(refusal) if refusal.is_lost() => return Err(refusal.into()),
+                    Err(_) => {
+                        session.undo().await?;
+                        rows_there.insert(table.relation.oid, None);
+                    }
+                }
+            }
+        }
+        session.rollback().await?;
+    }
+    let warnings = said_first(plan, options);
+    Ok(text::dry_run(target.dbname(), options, plan, &rows_there, &warnings))
+}

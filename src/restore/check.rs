@@ -1,0 +1,213 @@
+//! The proof: whether the target has the rows that it should have, and no others.
+//!
+//! Of each row's text a hash is taken, and the hashes of a relation are added up,
+//! so the order of rows does not matter, and two equal rows count twice. What
+//! should be there is what the files have that were loaded (or the database that
+//! was dumped, with `--source`), less what is in the rejects. Nothing is kept in
+//! memory but the sums.
+
+use super::plan::Table;
+use super::shared::Shared;
+use super::{RestoreError, count};
+use crate::output::manifest::RowClass;
+use crate::output::rejects::read_rejects;
+use crate::output::restored::Check;
+use crate::output::{OutputError, RowReader};
+use crate::server::connect::Target;
+use crate::server::restoring::{Refusal, TargetSession, sql};
+use sha2::{Digest, Sha256};
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::task::JoinSet;
+
+/// How many rows, and the sum of their hashes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Sum {
+    rows: u64,
+    hash: u128,
+}
+
+impl Sum {
+    fn add(&mut self, row: &[u8]) {
+        self.rows += 1;
+        self.hash = self.hash.wrapping_add(hash(row));
+    }
+
+    fn take_out(&mut self, row: &[u8]) {
+        self.rows = self.rows.saturating_sub(1);
+        self.hash = self.hash.wrapping_sub(hash(row));
+    }
+
+    /// Whole rows, each with its newline.
+    fn add_all(&mut self, text: &[u8]) {
+        let mut begin = 0;
+        for end in memchr::memchr_iter(b'\n', text) {
+            self.add(&text[begin..end]);
+            begin = end + 1;
+        }
+    }
+}
+
+fn hash(row: &[u8]) -> u128 {
+    let digest = Sha256::digest(row);
+    digest.first_chunk::<16>().map_or(0, |bytes| u128::from_be_bytes(*bytes))
+}
+
+pub(super) async fn check_all(shared: &Arc<Shared>) -> Result<(), RestoreError> {
+    shared.progress.blocks.fetch_add(shared.plan.rows(shared.options.include), Relaxed);
+    let queue = Arc::new(Mutex::new(VecDeque::from(shared.plan.tables.clone())));
+    let mut workers = JoinSet::new();
+    for _ in 0..shared.options.jobs {
+        workers.spawn(work(shared.clone(), queue.clone()));
+    }
+    while let Some(worker) = workers.join_next().await {
+        match worker {
+            Ok(worked) => worked?,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+async fn work(shared: Arc<Shared>, queue: Arc<Mutex<VecDeque<Table>>>) -> Result<(), RestoreError> {
+    let session = shared.session_again().await?;
+    read_only(&session).await?;
+    let source = match &shared.options.source {
+        Some(target) => Some(source(target).await?),
+        None => None,
+    };
+    loop {
+        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        let Some(table) = next else { return Ok(()) };
+        if shared.progress.stopped() {
+            shared.results().incomplete = true;
+            return Ok(());
+        }
+        let checked = match check(&shared, &session, source.as_ref(), &table).await {
+            Ok(checked) => checked,
+            Err(Problem::Refused(refusal)) if refusal.is_lost() => return Err(refusal.into()),
+            Err(Problem::Refused(refusal)) => failed(&refusal.words.one_line()),
+            Err(Problem::Output(error)) => failed(&error.to_string()),
+        };
+        shared.results().checks.insert(table.relation.oid, checked);
+    }
+}
+
+async fn source(target: &Target) -> Result<TargetSession, RestoreError> {
+    let session = TargetSession::open(target).await?;
+    read_only(&session).await?;
+    Ok(session)
+}
+
+async fn read_only(session: &TargetSession) -> Result<(), Refusal> {
+    session.execute("SET default_transaction_read_only TO on").await
+}
+
+enum Problem {
+    Refused(Refusal),
+    Output(OutputError),
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<OutputError> for Problem {
+    fn from(error: OutputError) -> Self {
+        Self::Output(error)
+    }
+}
+
+fn failed(why: &str) -> Check {
+    let nothing = String::new();
+    Check {
+        equal: false,
+        expected: 0,
+        found: 0,
+        expected_hash: nothing.clone(),
+        found_hash: nothing,
+        failed: Some(why.to_owned()),
+    }
+}
+
+async fn check(
+    shared: &Shared,
+    session: &TargetSession,
+    source: Option<&TargetSession>,
+    table: &Table,
+) -> Result<Check, Problem> {
+    let mut expected = match source {
+        Some(source) => in_database(shared, source, table).await?,
+        None => in_files(shared, table).await?,
+    };
+    let is_long = |f: &crate::output::manifest::FileEntry| f.class == RowClass::Oversize;
+    if table.relation.files.iter().any(is_long) {
+        return Ok(failed("it has rows that are too long to be compared as text"));
+    }
+    let (len, _) = shared.rejects_of(table.relation.oid);
+    if len > 0 && source.is_none() {
+        let path = shared.dir.path().join(format!("{}.csv", table.stem));
+        read_rejects(&path, |class, row| {
+            // What was cut off was in no file as a whole.
+            if class != "torn" {
+                expected.take_out(row);
+            }
+        })?;
+    }
+    let found = in_database(shared, session, table).await?;
+    count(&shared.progress, found.rows, 0);
+    Ok(Check {
+        equal: expected == found,
+        expected: expected.rows,
+        found: found.rows,
+        expected_hash: format!("{:032x}", expected.hash),
+        found_hash: format!("{:032x}", found.hash),
+        failed: None,
+    })
+}
+
+async fn in_files(shared: &Shared, table: &Table) -> Result<Sum, OutputError> {
+    let mut sum = Sum::default();
+    for file in table.included(shared.options.include) {
+        let mut reader = RowReader::open(&shared.options.dir.join(&file.path)).await?;
+        while let Some(rows) = reader.next().await {
+            sum.add_all(&rows.text);
+        }
+    }
+    Ok(sum)
+}
+
+async fn in_database(
+    shared: &Shared,
+    session: &TargetSession,
+    table: &Table,
+) -> Result<Sum, Refusal> {
+    let mut sum = Sum::default();
+    let copy = sql::copy_out(&table.qualified, &table.columns, shared.plan.encoding());
+    session.copy_out(&copy, |rows| sum.add_all(rows)).await?;
+    Ok(sum)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_order_of_rows_does_not_matter_and_how_often_one_is_there_does() {
+        let of = |text: &[u8]| {
+            let mut sum = Sum::default();
+            sum.add_all(text);
+            sum
+        };
+        assert_eq!(of(b"a\nb\n\nb\n"), of(b"\nb\nb\na\n"));
+        assert_ne!(of(b"a\na\n"), of(b"b\nb\n"));
+        assert_ne!(of(b"a\nb\n"), of(b"a\nb\nb\n"));
+        let mut less = of(b"a\nb\nb\n");
+        less.take_out(b"b");
+        assert_eq!(less, of(b"b\na\n"));
+    }
+}

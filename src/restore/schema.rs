@@ -1,0 +1,299 @@
+//! The schema, by the entries of `toc.dat`: each as `pg_restore` would restore
+//! it, but that one which is refused ends nothing else.
+//!
+//! Statements are the dump's own. What is added is what `pg_restore` adds: the
+//! tablespace and the access method to make a table with, and the owner.
+
+use super::RestoreError;
+use super::shared::{CommitError, Shared};
+use crate::archive::{Entry, Section};
+use crate::output::restore_dir::Step;
+use crate::output::restored::NotMade;
+use crate::server::fault;
+use crate::server::restoring::{Refusal, TargetSession};
+use crate::server::sql::{ident, literal};
+use bstr::ByteSlice;
+
+/// So many entries are made in one transaction: each may hold locks to its end,
+/// and a server has some thousands of them.
+const ENTRIES_PER_TRANSACTION: usize = 100;
+
+/// These say something of the session or the database, or are dealt with apart.
+const APART: &[&str] = &[
+    "ENCODING",
+    "STDSTRINGS",
+    "SEARCHPATH",
+    "DATABASE",
+    "DATABASE PROPERTIES",
+    "TABLE DATA",
+    "SEQUENCE SET",
+    "BLOBS",
+    "BLOB",
+    "BLOB METADATA",
+    "BLOB COMMENTS",
+];
+
+/// These are restored after everything else: a right that is taken away must not
+/// be in the way, and a trigger on events not fire.
+const RIGHTS: &[&str] = &["ACL", "ACL LANGUAGE", "DEFAULT ACL"];
+const LAST: &[&str] = &["EVENT TRIGGER", "MATERIALIZED VIEW DATA"];
+
+/// What can have an owner of its own.
+const OWNED: &[&str] = &[
+    "AGGREGATE",
+    "COLLATION",
+    "CONVERSION",
+    "DOMAIN",
+    "EVENT TRIGGER",
+    "FOREIGN DATA WRAPPER",
+    "FOREIGN TABLE",
+    "FUNCTION",
+    "MATERIALIZED VIEW",
+    "OPERATOR",
+    "OPERATOR CLASS",
+    "OPERATOR FAMILY",
+    "PROCEDURAL LANGUAGE",
+    "PROCEDURE",
+    "PUBLICATION",
+    "SCHEMA",
+    "SEQUENCE",
+    "SERVER",
+    "STATISTICS",
+    "SUBSCRIPTION",
+    "TABLE",
+    "TEXT SEARCH CONFIGURATION",
+    "TEXT SEARCH DICTIONARY",
+    "TYPE",
+    "VIEW",
+];
+
+/// When an entry is restored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum When {
+    PreData,
+    PostData,
+    Rights,
+    Last,
+    Never,
+}
+
+/// The entries of one step, in order.
+pub(super) fn entries(shared: &Shared, when: When) -> Vec<Entry> {
+    let mut section = Section::PreData;
+    let mut taken = Vec::new();
+    for entry in shared.plan.entries() {
+        // What has no section goes with what stands before it.
+        if entry.section != Section::None {
+            section = entry.section;
+        }
+        let is_refresh = entry.desc == "MATERIALIZED VIEW DATA";
+        let asked = shared.options.sections;
+        let is_wanted = if is_refresh { asked.data } else { asked.has(section) };
+        if is_wanted && when_of(entry, section) == when && is_allowed(shared, entry) {
+            taken.push(entry.clone());
+        }
+    }
+    taken
+}
+
+fn when_of(entry: &Entry, section: Section) -> When {
+    let is = |list: &[&str]| list.iter().any(|desc| entry.desc == *desc);
+    let of_event_trigger = matches!(entry.desc.as_slice(), b"COMMENT" | b"SECURITY LABEL")
+        && entry.tag.starts_with(b"EVENT TRIGGER ");
+    let of_database = matches!(entry.desc.as_slice(), b"COMMENT" | b"SECURITY LABEL" | b"ACL")
+        && entry.tag.starts_with(b"DATABASE ");
+    match section {
+        _ if is(APART) || of_database => When::Never,
+        _ if is(LAST) || of_event_trigger => When::Last,
+        _ if is(RIGHTS) => When::Rights,
+        Section::PostData => When::PostData,
+        // Comments on large objects.
+        Section::Data => When::Rights,
+        _ => When::PreData,
+    }
+}
+
+fn is_allowed(shared: &Shared, entry: &Entry) -> bool {
+    let is_right = RIGHTS.iter().any(|desc| entry.desc == *desc);
+    !is_right || shared.options.privileges
+}
+
+pub(super) async fn pre_data(shared: &Shared) -> Result<(), RestoreError> {
+    in_groups(shared, entries(shared, When::PreData)).await
+}
+
+/// Rights, then what comes after everything.
+pub(super) async fn last(shared: &Shared) -> Result<(), RestoreError> {
+    in_groups(shared, entries(shared, When::Rights)).await?;
+    in_groups(shared, entries(shared, When::Last)).await
+}
+
+/// Makes entries one after the other, some in each transaction.
+async fn in_groups(shared: &Shared, mut entries: Vec<Entry>) -> Result<(), RestoreError> {
+    entries.retain(|e| !shared.results().entries.contains(&e.dump_id));
+    if entries.is_empty() {
+        return Ok(());
+    }
+    let mut session = shared.session_again().await?;
+    for group in entries.chunks(ENTRIES_PER_TRANSACTION) {
+        if shared.progress.stopped() {
+            return Ok(());
+        }
+        match make_group(shared, &session, group).await {
+            Ok(()) => {}
+            // The target went away: once more, with a new session.
+            Err(CommitError::Refused(refusal)) if refusal.is_lost() => {
+                tracing::warn!("{refusal}");
+                session = shared.session_again().await?;
+                make_group(shared, &session, group).await.map_err(fatal)?;
+            }
+            Err(error) => return Err(fatal(error)),
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn fatal(error: CommitError) -> RestoreError {
+    match error {
+        CommitError::Refused(refusal) => refusal.into(),
+        CommitError::Fatal(error) => error,
+    }
+}
+
+async fn make_group(
+    shared: &Shared,
+    session: &TargetSession,
+    group: &[Entry],
+) -> Result<(), CommitError> {
+    let xid = session.begin().await?;
+    let (mut made, mut not_made) = (Vec::new(), Vec::new());
+    for entry in group {
+        session.save().await?;
+        match make(shared, session, entry).await {
+            Ok(owner) => {
+                session.keep().await?;
+                made.push(entry.dump_id);
+                not_made.extend(owner);
+            }
+            Err(refusal) if refusal.is_lost() => return Err(refusal.into()),
+            Err(refusal) => {
+                session.undo().await?;
+                if is_made_already(shared, entry, &refusal) {
+                    made.push(entry.dump_id);
+                } else {
+                    not_made.push(refused(entry, &refusal));
+                }
+            }
+        }
+    }
+    let step = Step::Entries { made, not_made, not_valid: Vec::new(), moved: None };
+    shared.commit(session, xid, step).await
+}
+
+/// Every database has a schema "public"; and an earlier run whose journal was
+/// not durable may have made more.
+pub(super) fn is_made_already(shared: &Shared, entry: &Entry, refusal: &Refusal) -> bool {
+    let is_public = entry.desc == "SCHEMA" && entry.tag == "public";
+    (is_public || !shared.resumed.is_empty()) && fault::is_there_already(&refusal.words.sqlstate)
+}
+
+/// What could not be made, for the report.
+pub(super) fn report(entry: &Entry, refusal: &Refusal) -> NotMade {
+    NotMade {
+        dump_id: entry.dump_id,
+        desc: entry.desc.to_string(),
+        schema: entry.namespace.as_ref().map(ToString::to_string).unwrap_or_default(),
+        tag: entry.tag.to_string(),
+        sqlstate: refusal.words.sqlstate.clone(),
+        message: refusal.words.message.clone(),
+        keys: refusal.words.detail.iter().cloned().collect(),
+        rows: None,
+    }
+}
+
+/// The same, and it is logged.
+pub(super) fn refused(entry: &Entry, refusal: &Refusal) -> NotMade {
+    tracing::warn!(
+        "{} \"{}\" could not be made: {}",
+        entry.desc.to_str_lossy().to_lowercase(),
+        entry.tag,
+        refusal.words.one_line()
+    );
+    report(entry, refusal)
+}
+
+/// Sends what makes one entry, in the transaction that there is. Returns why it
+/// has not its owner, where it could not be given one.
+pub(super) async fn make(
+    shared: &Shared,
+    session: &TargetSession,
+    entry: &Entry,
+) -> Result<Option<NotMade>, Refusal> {
+    let mut before = String::new();
+    if let Some(tablespace) = entry.tablespace.as_ref().map(ToString::to_string) {
+        let is_there = tablespace.is_empty() || shared.tablespaces.contains(&tablespace);
+        if !is_there {
+            let tag = &entry.tag;
+            shared.warn(format!(
+                "there is no tablespace \"{tablespace}\": \"{tag}\" is made in the default one"
+            ));
+        }
+        let name = if is_there { tablespace.as_str() } else { "" };
+        before.push_str(&format!("SET LOCAL default_tablespace TO {}; ", literal(name)));
+    }
+    if let Some(method) = entry.table_am.as_ref().filter(|m| !m.is_empty())
+        && session.version() >= 120_000
+    {
+        let method = literal(&method.to_string());
+        before.push_str(&format!("SET LOCAL default_table_access_method TO {method}; "));
+    }
+    if !before.is_empty() {
+        session.execute(&before).await?;
+    }
+    let encoding = shared.plan.schema_encoding();
+    session.execute_bytes(entry.definition(), encoding).await?;
+    let Some(sql) = owner(entry).filter(|_| shared.options.owners) else { return Ok(None) };
+    session.execute("SAVEPOINT owner").await?;
+    match session.execute_bytes(&sql, encoding).await {
+        Ok(()) => Ok(None),
+        Err(refusal) if refusal.is_lost() => Err(refusal),
+        Err(refusal) => {
+            session.execute("ROLLBACK TO SAVEPOINT owner").await?;
+            tracing::warn!("the owner of \"{}\" could not be set: {refusal}", entry.tag);
+            let mut owner = report(entry, &refusal);
+            owner.desc = format!("OWNER OF {}", owner.desc);
+            Ok(Some(owner))
+        }
+    }
+}
+
+/// `ALTER ... OWNER TO`, by the statement that would drop it.
+fn owner(entry: &Entry) -> Option<Vec<u8>> {
+    let owner = entry.owner.as_ref().filter(|o| !o.is_empty())?;
+    if !OWNED.iter().any(|desc| entry.desc == *desc) {
+        return None;
+    }
+    let drop = entry.drop_stmt.as_ref()?.trim();
+    let what = drop.strip_prefix(b"DROP ")?.strip_suffix(b";")?;
+    let what = what.strip_prefix(b"IF EXISTS ").unwrap_or(what);
+    let owner = owner.to_str().map(ident).ok()?;
+    Some([b"ALTER ", what, b" OWNER TO ", owner.as_bytes()].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_owner_is_set_of_what_can_have_one() {
+        let mut entry = Entry::new(7, "TABLE", "t", Section::PreData);
+        assert_eq!(owner(&entry), None);
+        entry.owner = Some("it's \"me\"".into());
+        assert_eq!(owner(&entry), None);
+        entry.drop_stmt = Some("DROP TABLE public.\"T\";\n".into());
+        let sql = owner(&entry).unwrap();
+        assert_eq!(sql.as_bstr(), "ALTER TABLE public.\"T\" OWNER TO \"it's \"\"me\"\"\"");
+        entry.desc = "INDEX".into();
+        assert_eq!(owner(&entry), None);
+    }
+}
