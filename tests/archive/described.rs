@@ -13,7 +13,7 @@ use pg_salvage::output::manifest::{RunStatus, SchemaSource};
 const SHAPES: [(&str, &str); 6] = [
     (
         "columns",
-        "SELECT concat_ws(' ', a.attrelid::regclass, a.attname, format_type(a.atttypid, a.atttypmod),
+        "SELECT concat_ws(' ', a.attrelid::regclass, a.attname, format_type(a.atttypid, a.atttypmod), a.attcollation,
              a.attnotnull, a.attidentity, a.attgenerated, pg_get_expr(d.adbin, d.adrelid), c.relkind,
              c.relpersistence, pg_get_partkeydef(c.oid), pg_get_expr(c.relpartbound, c.oid), c.reloptions)
          FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid

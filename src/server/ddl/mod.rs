@@ -26,7 +26,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 /// What is not described, for people.
 pub const LEFT_OUT: &str = "left out of the schema: comments, privileges, row security, operators, \
     aggregates, casts, collations, text search, foreign servers and tables, publications, \
-    subscriptions, event triggers, extended statistics, base types, and settings of columns";
+    subscriptions, event triggers, extended statistics, base types, canonical functions and operator \
+    classes of ranges, and settings of columns";
 
 /// Single objects are then found without a look at the others.
 const BY_INDEXES: &str =

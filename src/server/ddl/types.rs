@@ -22,7 +22,11 @@ impl Ddl<'_> {
                  pg_catalog.quote_literal(e.enumlabel), ', ' ORDER BY e.enumsortorder) \
                  FROM pg_catalog.pg_enum e WHERE e.enumtypid = x.oid) \
                  WHEN 'c' THEN (SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname) || ' ' || \
-                 pg_catalog.format_type(a.atttypid, a.atttypmod), ', ' ORDER BY a.attnum) \
+                 pg_catalog.format_type(a.atttypid, a.atttypmod) || COALESCE((SELECT ' COLLATE ' || \
+                 pg_catalog.quote_ident(o.nspname) || '.' || pg_catalog.quote_ident(l.collname) \
+                 FROM pg_catalog.pg_collation l, pg_catalog.pg_namespace o, pg_catalog.pg_type t \
+                 WHERE t.oid = a.atttypid AND l.oid = a.attcollation AND o.oid = l.collnamespace \
+                 AND a.attcollation <> t.typcollation), ''), ', ' ORDER BY a.attnum) \
                  FROM pg_catalog.pg_attribute a WHERE a.attrelid = x.typrelid AND a.attnum > 0 \
                  AND NOT a.attisdropped) \
                  WHEN 'r' THEN (SELECT 'SUBTYPE = ' || pg_catalog.format_type(r.rngsubtype, NULL) || \
