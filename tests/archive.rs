@@ -2,6 +2,7 @@
 //! `pg_restore` makes of it.
 
 mod described;
+mod process;
 mod restored;
 mod toc;
 
