@@ -44,7 +44,7 @@ fn what_a_page_of_zeros_in_a_catalog_described_is_missed() {
 /// Where the user's relations are.
 #[test]
 fn the_last_block_of_each_catalog_costs_what_it_describes_on_every_version() {
-    for version in Version::between(14, 18) {
+    for version in Version::some(14, 18) {
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         runtime.block_on(async {
             let base = Base::new(&version).await;
@@ -60,7 +60,7 @@ fn the_last_block_of_each_catalog_costs_what_it_describes_on_every_version() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_healthy_database_has_no_damaged_catalogs() {
-    for version in Version::between(14, 18) {
+    for version in Version::some(14, 18) {
         let base = Base::new(&version).await;
         base.server.start_again();
         let dumped = base.dump(&base.server);

@@ -44,7 +44,7 @@ fn without_numbers(words: &str) -> String {
 
 const OBSERVED_HEAD: &str = "# What servers say about each harm
 
-Made by `PG_SALVAGE_OBSERVED=docs/harm-observed.md cargo test --test all kit_harm::`.
+Made by `PG_SALVAGE_WIDE=1 PG_SALVAGE_OBSERVED=docs/harm-observed.md cargo test --test all kit_harm::`.
 A victim has 1,500 rows in 31 blocks of 49; the harm is in block 15, its tuple is the second there (the first row with a TOAST value for `ToastPointer`), and in the middle of the TOAST table for TOAST harms.
 `checksum`: the cluster has none, or the harmed page's is stale, or fits again.
 `fresh` tables were never vacuumed; the pages of the others are all-visible.
@@ -100,7 +100,7 @@ async fn check_victim(ward: &Ward, plan: Plan, each: Harm, harmed: &Harmed) {
 }
 
 async fn check_all(plan: Plan) {
-    for version in Version::all() {
+    for version in Version::some(13, 18) {
         let ward = Ward::open(&version, plan).await;
         for (each, harmed) in &ward.harmed {
             check_victim(&ward, plan, *each, harmed).await;
@@ -142,7 +142,7 @@ async fn harms_at_the_first_and_the_last_block() {
 
 #[tokio::test]
 async fn a_harmed_sequence_cannot_be_read() {
-    for version in Version::all() {
+    for version in Version::some(13, 18) {
         let server = Server::start(&version, ServerOptions::default());
         let create = "CREATE SEQUENCE magic; CREATE SEQUENCE header; SELECT nextval('magic')";
         server.execute("postgres", create).await;

@@ -151,7 +151,7 @@ async fn a_tuple_that_takes_the_server_down_behind_other_damage_costs_nothing_bu
 
 #[tokio::test]
 async fn a_list_of_tids_is_read_by_a_tid_scan() {
-    for version in Version::between(10, 13) {
+    for version in Version::some(10, 13) {
         let server = Server::start(&version, ServerOptions::default());
         let client = server.connect(DB).await;
         let sql = "CREATE TABLE t AS SELECT i FROM generate_series(1, 100000) i; ANALYZE t;

@@ -154,7 +154,7 @@ fn assert_same_files(before: &BTreeMap<String, Vec<u8>>, after: &BTreeMap<String
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_a_standby_rows_of_bad_pages_are_suspect_and_no_file_changes() {
-    for version in Version::between(14, 18) {
+    for version in Version::some(14, 18) {
         let hurt = hurt(&version, options(), &HARMS, true).await;
         let before = hurt.files();
         for options in [&["-j1", UNCHECKED][..], &["-j3", "--split-size", "64kB", UNCHECKED]] {

@@ -13,13 +13,6 @@ pub struct Version {
 }
 
 impl Version {
-    /// Every major version found from 13 on, newest first. The older ones, which
-    /// nobody maintains, are asked for by their numbers, where a test is to spend
-    /// time on them.
-    pub fn all() -> Vec<Version> {
-        Version::between(13, u32::MAX)
-    }
-
     /// Every major version found, newest first. Where two places have the same
     /// major, the one fetched for the tests is taken.
     ///
@@ -49,9 +42,9 @@ impl Version {
         Version::found().remove(0)
     }
 
-    /// The oldest of [`Version::all`].
+    /// The oldest found from 13 on: those before nobody maintains.
     pub fn oldest() -> Version {
-        Version::all().pop().expect("run tests/kit/fetch-servers first")
+        Version::between(13, u32::MAX).pop().expect("run tests/kit/fetch-servers first")
     }
 
     /// The server of this major version; fails where there is none.
@@ -65,6 +58,17 @@ impl Version {
     pub fn between(oldest: u32, newest: u32) -> Vec<Version> {
         let mut versions = Version::found();
         versions.retain(|version| (oldest..=newest).contains(&version.major));
+        versions
+    }
+
+    /// Of the majors between the two: the newest, the oldest, and Debian's. With
+    /// `PG_SALVAGE_WIDE` set all of them are given.
+    pub fn some(oldest: u32, newest: u32) -> Vec<Version> {
+        let mut versions = Version::between(oldest, newest);
+        let ends = versions.first().zip(versions.last()).map(|(a, b)| (a.major, b.major));
+        if let (Some((first, last)), None) = (ends, std::env::var_os("PG_SALVAGE_WIDE")) {
+            versions.retain(|v| [first, 15, last].contains(&v.major));
+        }
         versions
     }
 

@@ -107,7 +107,7 @@ async fn without_checksums_it_has_no_effect() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_without_the_right_is_told_what_would_give_it() {
-    for version in Version::between(14, 18) {
+    for version in Version::some(14, 18) {
         let hurt = hurt(&version, options(), &HARMS, false).await;
         let server = &hurt.server;
         let role = "CREATE ROLE reader LOGIN; GRANT pg_read_all_data TO reader";

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 
 /// Does this for every version with checksums off and on, several at a time.
 fn on_every_version(test: impl AsyncFn(&Version, bool) + Sync) {
-    let cases = Version::between(10, 18).into_iter().flat_map(|v| [(v.clone(), false), (v, true)]);
+    let cases = Version::some(10, 18).into_iter().flat_map(|v| [(v.clone(), false), (v, true)]);
     let queue = Mutex::new(cases.collect::<Vec<_>>());
     let worker = || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
