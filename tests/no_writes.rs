@@ -2,6 +2,7 @@
 //! verify could, whatever is damaged; on a copy in standby mode no byte of any
 //! file changes; and what a primary wrote meanwhile is told.
 
+mod files;
 mod statements;
 
 use crate::kit::dumped::{Dumped, dump, dump_as, dump_with};
@@ -9,14 +10,13 @@ use crate::kit::{
     ChecksumAfter, Harm, Place, Places, Plan, Server, ServerOptions, Stop, Version, Ward,
 };
 use crate::kit::{harm, oracle, sample};
+use files::{by_the_server, changed, files};
 use pg_salvage::output::manifest::Wal;
 use regex::Regex;
-use sha2::{Digest, Sha256};
 use statements::{complaint, statements, without_names};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::path::Path;
 use std::process::Command;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_pg_salvage");
@@ -202,43 +202,6 @@ async fn who_may_not_read_files_sends_no_statement_that_writes_either() {
             assert_eq!(sent.iter().filter(is_sent).count(), 1, "{way}: {sent:#?}");
         }
     }
-}
-
-/// Every file of a data directory, by the sum of its bytes.
-fn files(server: &Server) -> BTreeMap<String, Vec<u8>> {
-    fn walk(folder: &Path, root: &Path, found: &mut BTreeMap<String, Vec<u8>>) {
-        for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
-            let path = entry.path();
-            if path.is_dir() {
-                walk(&path, root, found);
-                continue;
-            }
-            let name = path.strip_prefix(root).expect("inside").display().to_string();
-            found.insert(name, Sha256::digest(std::fs::read(&path).expect("a file")).to_vec());
-        }
-    }
-    let mut found = BTreeMap::new();
-    walk(&server.data_dir(), &server.data_dir(), &mut found);
-    found
-}
-
-/// Files that are not the same, or not in both.
-fn changed(
-    before: &BTreeMap<String, Vec<u8>>,
-    after: &BTreeMap<String, Vec<u8>>,
-) -> BTreeSet<String> {
-    let names = before.keys().chain(after.keys());
-    names.filter(|name| before.get(*name) != after.get(*name)).cloned().collect()
-}
-
-/// What changes with every start and stop of a server, read or not.
-fn by_the_server(name: &str) -> bool {
-    // The state of the server and its time.
-    name == "global/pg_control"
-        // Statistics are written when it stops.
-        || name.starts_with("pg_stat/")
-        // The first session makes a cache of descriptions of the catalogs.
-        || name.ends_with("pg_internal.init")
 }
 
 /// Rows without hint bits among them: on a primary, reading sets those.
