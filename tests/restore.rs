@@ -2,6 +2,7 @@
 
 mod again;
 mod damaged;
+mod wards;
 mod way_back;
 
 use crate::kit::{Server, ServerOptions, Version, sample};

@@ -6,6 +6,7 @@ use super::{Checking, RestoreOptions};
 use crate::output::manifest::RelationKind;
 use crate::output::restored::{NotMade, Relation, RelationStatus, Restored, Status};
 use crate::report::grouped;
+use crate::server::words::one_line;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -47,7 +48,7 @@ pub fn text(restored: &Restored, folder: &str, verbose: bool) -> String {
     );
     let _ = writeln!(
         out,
-        "{} things made, {} could not be; {} foreign keys do not hold",
+        "{} entries of the schema made, {} could not be; {} foreign keys do not hold",
         grouped(restored.made),
         grouped(restored.not_made.len() as u64),
         grouped(restored.not_valid.len() as u64)
@@ -79,7 +80,7 @@ fn table(relations: &[&Relation]) -> String {
             grouped(r.files.iter().filter(|f| f.included).map(of).sum())
         };
         [
-            format!("{}.{}", r.schema, r.name).escape_debug().to_string(),
+            one_line(&format!("{}.{}", r.schema, r.name)),
             sum(|f| f.rows),
             sum(|f| f.loaded),
             sum(|f| f.rejected),
@@ -171,18 +172,18 @@ fn things(out: &mut String, what: &str, list: &[NotMade]) {
             true => thing.tag.clone(),
             false => format!("{}.{}", thing.schema, thing.tag),
         };
-        let name = name.escape_debug();
+        let name = one_line(&name);
         let _ = writeln!(
             out,
             "\n{} \"{name}\" {what}: {}",
             thing.desc.to_lowercase(),
-            thing.message.escape_debug()
+            one_line(&thing.message)
         );
         if let Some(rows) = thing.rows {
             let _ = writeln!(out, "  {} rows are in the way", grouped(rows));
         }
         for key in thing.keys.iter().take(KEYS_SHOWN_MAX) {
-            let _ = writeln!(out, "  {}", key.escape_debug());
+            let _ = writeln!(out, "  {}", one_line(key));
         }
         if thing.keys.len() > KEYS_SHOWN_MAX {
             let _ = writeln!(out, "  and more: restore.json");
