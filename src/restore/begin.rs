@@ -6,7 +6,7 @@ use super::plan::Plan;
 use super::shared::{Results, Shared};
 use super::{Checking, RestoreError, RestoreOptions, create, open_folder, text};
 use crate::output::manifest::{RelationKind, RunStatus};
-use crate::output::restore_dir::{Record, Run};
+use crate::output::restore_dir::{JOURNAL, Record, Run};
 use crate::output::restored::TargetServer;
 use crate::progress::Progress;
 use crate::server::connect::Target;
@@ -42,13 +42,18 @@ pub(super) async fn begin(
         ));
     }
     let only_check = options.checking == Checking::Only;
-    if !options.resume || only_check {
+    let goes_on = options.resume && options.folder().join(JOURNAL).is_file();
+    if !goes_on || only_check {
         look_at_relations(&session, &plan, &options).await?;
     }
     let options_of_folder =
         RestoreOptions { resume: options.resume || only_check, ..options.clone() };
     let (dir, records) = open_folder(&options_of_folder)?;
     let earlier = earlier(records, &session).await?;
+    // It was ended before it had begun.
+    if goes_on && earlier.runs.is_empty() {
+        look_at_relations(&session, &plan, &options).await?;
+    }
     let run = this_run(&session, &target, &plan, &options).await?;
     let (started, resumed) = earlier.times(run.started);
     if !only_check {

@@ -5,7 +5,7 @@
 //! hold a lock on their table, so of one table only one is made at a time; what
 //! is neither (foreign keys and triggers lock two) is made while nothing else is.
 
-use super::schema::{self, When, entries, fatal, is_made_already, refused};
+use super::schema::{self, When, entries, fatal, is_for_now, is_made_already, refused};
 use super::shared::{CommitError, Shared};
 use super::{RestoreError, foreign_keys, keys};
 use crate::archive::Entry;
@@ -140,15 +140,33 @@ async fn one(
                     Err(error) => return (None, Err(error.into())),
                 };
             }
-            Err(CommitError::Refused(refusal)) if refusal.is_lost() => {
-                // Tried again by a later run.
-                shared.results().not_made.push(refused(entry, &refusal));
-                shared.results().incomplete = true;
-                return (None, Ok(()));
+            Err(CommitError::Refused(refusal)) => {
+                let ended = give_up(shared, &session, entry, &refusal).await;
+                return ((!refusal.is_lost()).then_some(session), ended);
             }
             Err(error) => return (None, Err(fatal(error))),
         }
     }
+}
+
+/// What could not be made for now is tried again by a later run.
+async fn give_up(
+    shared: &Shared,
+    session: &TargetSession,
+    entry: &Entry,
+    refusal: &Refusal,
+) -> Result<(), RestoreError> {
+    if !refusal.is_lost() {
+        session.rollback().await?;
+    }
+    if is_for_now(refusal) {
+        let not_made = refused(entry, refusal);
+        let mut results = shared.results();
+        results.not_made.push(not_made);
+        results.incomplete = true;
+        return Ok(());
+    }
+    Ok(shared.done(not_made(entry, refusal))?)
 }
 
 /// In one transaction: the entry, or, if rows are in its way, what can be had of
@@ -158,7 +176,7 @@ async fn make(shared: &Shared, session: &TargetSession, entry: &Entry) -> Result
     session.save().await?;
     let step = match schema::make(shared, session, entry).await {
         Ok(owner) => made(entry, owner),
-        Err(refusal) if refusal.is_lost() => return Err(refusal.into()),
+        Err(refusal) if is_for_now(&refusal) => return Err(refusal.into()),
         Err(refusal) => {
             session.undo().await?;
             go_around(shared, session, entry, refusal).await?

@@ -10,7 +10,7 @@ use crate::archive::{Entry, Section};
 use crate::output::restore_dir::Step;
 use crate::output::restored::NotMade;
 use crate::server::fault;
-use crate::server::restoring::{Refusal, TargetSession};
+use crate::server::restoring::{Meaning, Refusal, TargetSession};
 use crate::server::sql::{ident, literal};
 use bstr::ByteSlice;
 
@@ -175,7 +175,8 @@ async fn make_group(
                 made.push(entry.dump_id);
                 not_made.extend(owner);
             }
-            Err(refusal) if refusal.is_lost() => return Err(refusal.into()),
+            // It may be better later, and a run that goes on tries again.
+            Err(refusal) if is_for_now(&refusal) => return Err(refusal.into()),
             Err(refusal) => {
                 session.undo().await?;
                 if is_made_already(shared, entry, &refusal) {
@@ -188,6 +189,11 @@ async fn make_group(
     }
     let step = Step::Entries { made, not_made, not_valid: Vec::new(), moved: None };
     shared.commit(session, xid, step).await
+}
+
+/// Whether a refusal is no word about what was to be made.
+pub(super) fn is_for_now(refusal: &Refusal) -> bool {
+    matches!(refusal.meaning(""), Meaning::SessionLost | Meaning::Environment)
 }
 
 /// Every database has a schema "public"; and an earlier run whose journal was

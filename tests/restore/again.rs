@@ -230,6 +230,7 @@ async fn what_cannot_be_restored_is_said_in_one_line() {
     let dir = dumped.dir.as_path();
     refused("nowhere", dir, &[], "database \"nowhere\" does not exist");
     refused("shop", dir, &[], "has \"public.apart\", \"public.goods\", ");
+    refused("shop", dir, &["--resume"], "has \"public.apart\", \"public.goods\", ");
     refused("shop", dir, &["--create"], "exists already");
     refused("empty", dir, &["--data-only"], "has no table of the dump");
     refused("empty", dir, &["-t", "nothing"], "no relation of the dump matches");
