@@ -4,7 +4,7 @@
 use super::RestoreError;
 use super::shared::Shared;
 use crate::output::manifest::{Relation, RelationKind};
-use crate::output::restored::{NotMade, RelationStatus};
+use crate::output::restored::{self, NotMade, RelationStatus};
 use crate::server::restoring::sql::{qualified, setval};
 use crate::server::restoring::{Refusal, TargetSession};
 use crate::server::sql::literal;
@@ -28,10 +28,12 @@ pub(super) async fn set_all(shared: &Shared) -> Result<(), RestoreError> {
     let session = shared.session_again().await?;
     for relation in sequences {
         let Some(sequence) = &relation.sequence else {
-            shared.warn(format!(
-                "sequence \"{}.{}\" could not be read, and is not set",
-                relation.schema, relation.name
-            ));
+            let why = "could not be read, and is not set";
+            shared.warn(format!("sequence \"{}.{}\" {why}", relation.schema, relation.name));
+            let mut report = plan.untouched(relation, &shared.options);
+            report.status = RelationStatus::NotLoaded;
+            report.reason = Some(why.to_owned());
+            note(shared, report);
             continue;
         };
         let name = qualified(&relation.schema, &relation.name);
@@ -48,10 +50,16 @@ pub(super) async fn set_all(shared: &Shared) -> Result<(), RestoreError> {
                 not_set(shared, relation, &refusal);
             }
         }
-        let loaded = super::shared::Loaded { relation: report, rejects_len: 0, rejects: 0 };
-        shared.results().relations.insert(relation.oid, loaded);
+        note(shared, report);
     }
     Ok(())
+}
+
+/// What became of a sequence, for the report.
+fn note(shared: &Shared, relation: restored::Relation) {
+    let oid = relation.oid;
+    let loaded = super::shared::Loaded { relation, rejects_len: 0, rejects: 0 };
+    shared.results().relations.insert(oid, loaded);
 }
 
 /// Sets one. False: it is further. Where rows are added to tables that are there,

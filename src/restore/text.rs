@@ -219,7 +219,9 @@ fn next(out: &mut String, restored: &Restored, folder: &str) {
                 .to_owned(),
         );
     }
-    let not_loaded = restored.relations.iter().any(|r| r.status == RelationStatus::NotLoaded);
+    let not_loaded =
+        |r: &Relation| r.status == RelationStatus::NotLoaded && r.kind != RelationKind::Sequence;
+    let not_loaded = restored.relations.iter().any(not_loaded);
     if not_loaded && restored.status != Status::Incomplete {
         steps.push(
             "Mend what kept tables from being loaded (above), and load them with --data-only -t."
