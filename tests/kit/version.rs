@@ -12,6 +12,11 @@ pub struct Version {
     pub home: PathBuf,
 }
 
+/// Whether all is to be tried that takes its time (`PG_SALVAGE_WIDE`).
+pub fn is_wide() -> bool {
+    std::env::var_os("PG_SALVAGE_WIDE").is_some()
+}
+
 impl Version {
     /// Every major version found, newest first. Where two places have the same
     /// major, the one fetched for the tests is taken.
@@ -66,7 +71,7 @@ impl Version {
     pub fn some(oldest: u32, newest: u32) -> Vec<Version> {
         let mut versions = Version::between(oldest, newest);
         let ends = versions.first().zip(versions.last()).map(|(a, b)| (a.major, b.major));
-        if let (Some((first, last)), None) = (ends, std::env::var_os("PG_SALVAGE_WIDE")) {
+        if let (Some((first, last)), false) = (ends, is_wide()) {
             versions.retain(|v| [first, 15, last].contains(&v.major));
         }
         versions

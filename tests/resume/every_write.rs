@@ -1,7 +1,9 @@
 //! The program is ended at each of its writes, syncs, renames and removals, one
-//! after the other, as by kill -9 and as by a loss of power.
+//! after the other (or at one in five, unless all is to be tried), as by kill -9
+//! and as by a loss of power.
 
 use super::*;
+use crate::kit::version::is_wide;
 
 const HARMS: [(&str, Harm); 3] = [
     ("tuple", Harm::CompressedGarbage),
@@ -19,8 +21,7 @@ async fn ended_at_any_write_a_run_is_gone_on_with() {
     let out = run(&server, whole.path(), &["-j3"], &[]);
     assert_eq!(out.status.code(), Some(2), "{}", said(&out));
     let whole = Dumped::read(whole, said(&out));
-    // With `PG_SALVAGE_WIDE` set at all of them.
-    let every = if std::env::var_os("PG_SALVAGE_WIDE").is_some() { 1 } else { 5 };
+    let every = if is_wide() { 1 } else { 5 };
     for (how, jobs) in [("kill", "-j1"), ("power", "-j3")] {
         let mut ended = 0;
         // Each run is ended twice at places that go through all of them.
