@@ -88,22 +88,32 @@ async fn command(command: Command) -> Result<u8, Failure> {
     }
 }
 
+/// Shows how the work goes on, and stops it on Ctrl-C.
+async fn shown<T>(
+    showing: &ShowingArgs,
+    show_progress: bool,
+    work: impl AsyncFnOnce(Arc<Progress>) -> T,
+) -> T {
+    let shown = Shown::begin(showing, show_progress);
+    let progress = Arc::new(Progress::default());
+    let follower = tokio::spawn(shown.clone().follow(progress.clone(), show_progress));
+    let interrupts = tokio::spawn(interrupts(progress.clone()));
+    let result = work(progress).await;
+    follower.abort();
+    interrupts.abort();
+    shown.end();
+    result
+}
+
 async fn restore(
     target: Target,
     options: restore::RestoreOptions,
     showing: &ShowingArgs,
     show_progress: bool,
 ) -> Result<u8, Failure> {
-    let shown = Shown::begin(showing, show_progress);
-    let progress = Arc::new(Progress::default());
-    let follower = tokio::spawn(shown.clone().follow(progress.clone(), show_progress));
-    let interrupts = tokio::spawn(interrupts(progress.clone()));
     let folder = options.folder().display().to_string();
-    let result = restore::restore(target, options, progress).await;
-    follower.abort();
-    interrupts.abort();
-    shown.end();
-    match result? {
+    let work = |progress| restore::restore(target, options, progress);
+    match shown(showing, show_progress, work).await? {
         Outcome::Plan(text) => {
             print(&text);
             Ok(0)
@@ -122,16 +132,8 @@ async fn read(
     showing: &ShowingArgs,
     show_progress: bool,
 ) -> Result<u8, Failure> {
-    let shown = Shown::begin(showing, show_progress);
-    let progress = Arc::new(Progress::default());
-    let follower = tokio::spawn(shown.clone().follow(progress.clone(), show_progress));
-    let interrupts = tokio::spawn(interrupts(progress.clone()));
     let dir = options.dir.as_ref().map(|d| d.display().to_string());
-    let result = run(target, options, progress).await;
-    follower.abort();
-    interrupts.abort();
-    shown.end();
-    let manifest = result?;
+    let manifest = shown(showing, show_progress, |progress| run(target, options, progress)).await?;
     print(&report::text(&manifest, dir.as_deref(), showing.verbose > 0));
     Ok(manifest.exit_code)
 }

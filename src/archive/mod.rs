@@ -134,6 +134,35 @@ pub struct Entry {
     pub file: Option<BString>,
 }
 
+/// Kinds of objects that have an owner of their own.
+const OWNED: &[&str] = &[
+    "AGGREGATE",
+    "COLLATION",
+    "CONVERSION",
+    "DOMAIN",
+    "EVENT TRIGGER",
+    "FOREIGN DATA WRAPPER",
+    "FOREIGN TABLE",
+    "FUNCTION",
+    "MATERIALIZED VIEW",
+    "OPERATOR",
+    "OPERATOR CLASS",
+    "OPERATOR FAMILY",
+    "PROCEDURAL LANGUAGE",
+    "PROCEDURE",
+    "PUBLICATION",
+    "SCHEMA",
+    "SEQUENCE",
+    "SERVER",
+    "STATISTICS",
+    "SUBSCRIPTION",
+    "TABLE",
+    "TEXT SEARCH CONFIGURATION",
+    "TEXT SEARCH DICTIONARY",
+    "TYPE",
+    "VIEW",
+];
+
 impl Entry {
     /// An entry that says nothing yet but what it is.
     pub fn new(dump_id: i32, desc: &str, tag: impl Into<BString>, section: Section) -> Self {
@@ -157,6 +186,11 @@ impl Entry {
             dependencies: Vec::new(),
             file: None,
         }
+    }
+
+    /// Whether it is of a kind that has an owner of its own.
+    pub fn is_owned(&self) -> bool {
+        OWNED.iter().any(|desc| self.desc == *desc)
     }
 
     /// Its statements, if it has any.

@@ -107,23 +107,23 @@ pub(super) async fn weigh(
     let size = |field: &Option<String>| field.as_ref().and_then(|f| f.parse::<i64>().ok());
     let sizes: Vec<i64> = row.iter().map(|field| size(field).unwrap_or(0)).collect();
     let page = u64::from(server.block_size);
-    let mut weight = Weight::Not;
+    let (mut is_long, mut is_sure) = (false, true);
     for (i, &size) in sizes.iter().enumerate().filter(|(_, s)| s.unsigned_abs() > page) {
         let in_toast = match tells {
             true => Some(size < 0),
             false => at.doctor.lies_in_toast(at, ctid, first + i, size.unsigned_abs()).await?,
         };
-        let fits = async || at.doctor.toast_bytes(at).await.map(|b| size.unsigned_abs() <= b);
-        weight = match (in_toast, weight) {
-            (Some(true), Weight::Possible) => Weight::Possible,
-            (Some(true), _) => Weight::Known(Vec::new()),
-            (None, _) if fits().await? => Weight::Possible,
+        is_long = true;
+        match in_toast {
+            Some(true) => {}
+            None if size.unsigned_abs() <= at.doctor.toast_bytes(at).await? => is_sure = false,
             _ => return Ok(Weight::Not),
-        };
+        }
     }
-    Ok(match weight {
-        Weight::Known(_) => Weight::Known(sizes.iter().map(|s| s.unsigned_abs()).collect()),
-        other => other,
+    Ok(match (is_long, is_sure) {
+        (false, _) => Weight::Not,
+        (true, false) => Weight::Possible,
+        (true, true) => Weight::Known(sizes.iter().map(|s| s.unsigned_abs()).collect()),
     })
 }
 

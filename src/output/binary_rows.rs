@@ -2,9 +2,9 @@
 //! gigabyte, so none is ever whole in memory.
 
 use super::OutputError;
-use super::frame::unpacked;
+use super::binary::HEADER;
 use super::manifest::FileEntry;
-use super::row_reader::{Hashing, Seen, complaint};
+use super::row_reader::{Seen, complaint, open};
 use bytes::{BufMut, Bytes, BytesMut};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,9 +14,9 @@ use tokio::io::{AsyncBufRead, AsyncReadExt};
 /// So much of a value is given at a time.
 const PIECE_BYTES: usize = 256 * 1024;
 
-/// Signature, flags, and the length of an extension, which is passed over.
-const HEADER_BYTES: usize = 19;
-const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
+/// Of the header; flags follow, which are passed over, and the length of an
+/// extension, of which there is to be none.
+const SIGNATURE: &[u8] = HEADER.split_at(11).0;
 
 pub struct BinaryRows {
     path: PathBuf,
@@ -34,9 +34,7 @@ pub struct BinaryRows {
 
 impl BinaryRows {
     pub async fn open(path: &Path) -> Result<Self, OutputError> {
-        let file = tokio::fs::File::open(path).await.map_err(OutputError::io("open file", path))?;
-        let seen = Arc::<Mutex<Seen>>::default();
-        let unpacked = unpacked(path, Hashing { file, seen: seen.clone() });
+        let (unpacked, seen) = open(path).await?;
         let (fields, left, head) = (0, 0, None);
         let path = path.to_owned();
         let mut rows = Self { path, unpacked, seen, fields, left, head, rows: 0, broken: None };
@@ -45,9 +43,9 @@ impl BinaryRows {
     }
 
     async fn header(&mut self) -> io::Result<()> {
-        let mut header = [0; HEADER_BYTES];
+        let mut header = [0; HEADER.len()];
         self.unpacked.read_exact(&mut header).await?;
-        if !header.starts_with(SIGNATURE) || header[HEADER_BYTES - 4..] != [0; 4] {
+        if !header.starts_with(SIGNATURE) || header[HEADER.len() - 4..] != [0; 4] {
             return Err(io::Error::other("it is not in COPY's binary format"));
         }
         Ok(())

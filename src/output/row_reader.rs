@@ -44,11 +44,18 @@ pub(super) struct Seen {
     bytes: u64,
 }
 
+/// What a file holds, unpacked, and where it is noted what lies on disk.
+type Opened = (Box<dyn AsyncBufRead + Send + Unpin>, Arc<Mutex<Seen>>);
+
+pub(super) async fn open(path: &Path) -> Result<Opened, OutputError> {
+    let file = tokio::fs::File::open(path).await.map_err(OutputError::io("open file", path))?;
+    let seen = Arc::<Mutex<Seen>>::default();
+    Ok((unpacked(path, Hashing { file, seen: seen.clone() }), seen))
+}
+
 impl RowReader {
     pub async fn open(path: &Path) -> Result<Self, OutputError> {
-        let file = tokio::fs::File::open(path).await.map_err(OutputError::io("open file", path))?;
-        let seen = Arc::<Mutex<Seen>>::default();
-        let unpacked = unpacked(path, Hashing { file, seen: seen.clone() });
+        let (unpacked, seen) = open(path).await?;
         let rest = BytesMut::new();
         Ok(Self {
             path: path.to_owned(),
@@ -144,7 +151,7 @@ pub(super) fn complaint(
 }
 
 /// Hashes what is read through it.
-pub(super) struct Hashing {
+struct Hashing {
     pub(super) file: tokio::fs::File,
     pub(super) seen: Arc<Mutex<Seen>>,
 }

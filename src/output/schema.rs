@@ -27,35 +27,6 @@ SET client_min_messages = warning;
 SET row_security = off;
 ";
 
-/// Objects that are owned by somebody.
-const OWNED: [&str; 25] = [
-    "AGGREGATE",
-    "COLLATION",
-    "CONVERSION",
-    "DOMAIN",
-    "EVENT TRIGGER",
-    "FOREIGN DATA WRAPPER",
-    "FOREIGN TABLE",
-    "FUNCTION",
-    "MATERIALIZED VIEW",
-    "OPERATOR",
-    "OPERATOR CLASS",
-    "OPERATOR FAMILY",
-    "PROCEDURAL LANGUAGE",
-    "PROCEDURE",
-    "PUBLICATION",
-    "SCHEMA",
-    "SEQUENCE",
-    "SERVER",
-    "STATISTICS",
-    "SUBSCRIPTION",
-    "TABLE",
-    "TEXT SEARCH CONFIGURATION",
-    "TEXT SEARCH DICTIONARY",
-    "TYPE",
-    "VIEW",
-];
-
 /// Writes all of it; returns the names of the files.
 pub async fn write(dir: &DumpDir, schema: &Archive) -> Result<Vec<String>, OutputError> {
     let files = [
@@ -161,7 +132,7 @@ fn owner(out: &mut Vec<u8>, entry: &Entry) {
     let owner = entry.owner.as_ref().filter(|owner| !owner.is_empty());
     let drop = entry.drop_stmt.as_ref().and_then(|drop| drop.strip_prefix(b"DROP "));
     let (Some(owner), Some(object)) = (owner, drop) else { return };
-    if !OWNED.iter().any(|desc| entry.desc == *desc) {
+    if !entry.is_owned() {
         return;
     }
     let object = object.trim_end_with(|c| c == '\n' || c == ';');

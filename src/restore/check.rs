@@ -7,7 +7,7 @@
 //! memory but the sums.
 
 use super::plan::Table;
-use super::shared::Shared;
+use super::shared::{Problem, Shared};
 use super::{RestoreError, count};
 use crate::output::manifest::RowClass;
 use crate::output::rejects::read_rejects;
@@ -103,23 +103,6 @@ async fn source(target: &Target) -> Result<TargetSession, RestoreError> {
 
 async fn read_only(session: &TargetSession) -> Result<(), Refusal> {
     session.execute("SET default_transaction_read_only TO on").await
-}
-
-enum Problem {
-    Refused(Refusal),
-    Output(OutputError),
-}
-
-impl From<Refusal> for Problem {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
-    }
-}
-
-impl From<OutputError> for Problem {
-    fn from(error: OutputError) -> Self {
-        Self::Output(error)
-    }
 }
 
 fn failed(why: &str) -> Check {

@@ -10,7 +10,7 @@
 use super::load::take_up;
 use super::plan::Table;
 use super::post::{made, not_made};
-use super::shared::{CommitError, Shared};
+use super::shared::{CommitError, Problem, Shared};
 use super::{RestoreError, load, schema};
 use crate::archive::Entry;
 use crate::output::manifest::RelationKind;
@@ -81,17 +81,6 @@ fn of_stop(stop: load::Stop) -> CommitError {
     }
 }
 
-enum Problem {
-    Refused(Refusal),
-    Output(OutputError),
-}
-
-impl From<Refusal> for Problem {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
-    }
-}
-
 async fn move_away(
     shared: &Shared,
     session: &TargetSession,
@@ -102,8 +91,7 @@ async fn move_away(
     let key = key(session, table, on_twin).await?;
     session.execute(&sql::find_duplicates(&table.qualified, &key)).await?;
     let (len, count) = shared.rejects_of(table.relation.oid);
-    let mut rejects =
-        Rejects::take_up(shared.dir.path(), &table.stem, len, count).map_err(Problem::Output)?;
+    let mut rejects = Rejects::take_up(shared.dir.path(), &table.stem, len, count)?;
     let before = rejects.count();
     let copy = sql::copy_duplicates(&table.qualified, &table.columns, shared.plan.encoding());
     let mut failed = None;
@@ -120,7 +108,7 @@ async fn move_away(
         return Err(Problem::Output(error));
     }
     session.execute(&sql::delete_duplicates(&table.qualified)).await?;
-    let rejects_len = rejects.sync().map_err(Problem::Output)?;
+    let rejects_len = rejects.sync()?;
     Ok(Moved {
         oid: table.relation.oid,
         rows: rejects.count() - before,

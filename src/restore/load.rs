@@ -224,11 +224,7 @@ impl Loader<'_> {
         file.read += batch.rows;
         let (rows, bytes) = (batch.rows, batch.bytes as u64);
         match self.end(copy, batch.rows).await {
-            Ok(took) => {
-                self.session.keep().await.map_err(stop)?;
-                file.loaded += took.loaded;
-                file.skipped += took.skipped;
-            }
+            Ok(took) => self.keep(&took, file).await?,
             Err(refusal) => {
                 let refusal = self.undo(refusal).await?;
                 self.divide(batch, first_line, refusal, file).await?;
@@ -258,6 +254,14 @@ impl Loader<'_> {
         }
         self.session.execute(&format!("TRUNCATE {}", sql::NEW)).await?;
         Ok(Took { loaded, skipped })
+    }
+
+    /// Keeps what was taken.
+    pub(super) async fn keep(&self, took: &Took, file: &mut restored::File) -> Result<(), Stop> {
+        self.session.keep().await.map_err(stop)?;
+        file.loaded += took.loaded;
+        file.skipped += took.skipped;
+        Ok(())
     }
 
     /// Takes back a batch whose rows were refused; what was refused for another
@@ -294,11 +298,7 @@ impl Loader<'_> {
             let mut copy = self.session.copy_in(&self.copy).await.map_err(stop)?;
             copy.send(text.clone()).await.map_err(stop)?;
             match self.end(copy, part.len() as u64).await {
-                Ok(took) => {
-                    self.session.keep().await.map_err(stop)?;
-                    file.loaded += took.loaded;
-                    file.skipped += took.skipped;
-                }
+                Ok(took) => self.keep(&took, file).await?,
                 Err(refusal) => {
                     let refusal = self.undo(refusal).await?;
                     match part.len() {

@@ -38,35 +38,6 @@ const APART: &[&str] = &[
 const RIGHTS: &[&str] = &["ACL", "ACL LANGUAGE", "DEFAULT ACL"];
 const LAST: &[&str] = &["EVENT TRIGGER", "MATERIALIZED VIEW DATA"];
 
-/// What can have an owner of its own.
-const OWNED: &[&str] = &[
-    "AGGREGATE",
-    "COLLATION",
-    "CONVERSION",
-    "DOMAIN",
-    "EVENT TRIGGER",
-    "FOREIGN DATA WRAPPER",
-    "FOREIGN TABLE",
-    "FUNCTION",
-    "MATERIALIZED VIEW",
-    "OPERATOR",
-    "OPERATOR CLASS",
-    "OPERATOR FAMILY",
-    "PROCEDURAL LANGUAGE",
-    "PROCEDURE",
-    "PUBLICATION",
-    "SCHEMA",
-    "SEQUENCE",
-    "SERVER",
-    "STATISTICS",
-    "SUBSCRIPTION",
-    "TABLE",
-    "TEXT SEARCH CONFIGURATION",
-    "TEXT SEARCH DICTIONARY",
-    "TYPE",
-    "VIEW",
-];
-
 /// When an entry is restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum When {
@@ -276,7 +247,7 @@ pub(super) async fn make(
 /// `ALTER ... OWNER TO`, by the statement that would drop it.
 fn owner(entry: &Entry) -> Option<Vec<u8>> {
     let owner = entry.owner.as_ref().filter(|o| !o.is_empty())?;
-    if !OWNED.iter().any(|desc| entry.desc == *desc) {
+    if !entry.is_owned() {
         return None;
     }
     let drop = entry.drop_stmt.as_ref()?.trim();

@@ -195,3 +195,22 @@ impl From<OpenError> for CommitError {
         Self::Fatal(error.into())
     }
 }
+
+/// Why something about one relation did not work: the server would not, or a
+/// file.
+pub(super) enum Problem {
+    Refused(Refusal),
+    Output(OutputError),
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<OutputError> for Problem {
+    fn from(error: OutputError) -> Self {
+        Self::Output(error)
+    }
+}

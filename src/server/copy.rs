@@ -51,17 +51,22 @@ impl Session {
             }
         }
         copy.check(rows)?;
-        let (header, row) = (BINARY_HEADER, BINARY_HEADER + FIELD_HEADER);
-        let len = came.get(header + 2..row).and_then(|b| b.try_into().ok()).map(i32::from_be_bytes);
-        match len.map(usize::try_from) {
-            Some(Err(_)) => Ok(None),
-            Some(Ok(len)) if came.len() >= row + len => Ok(Some(came.slice(row..row + len))),
-            _ => {
-                let message = "the row did not come in binary form".to_owned();
-                let words = Words { message, ..Words::default() };
-                Err(ReadError::Miscounted { words: words.into() })
-            }
-        }
+        only_field(&came).map(|field| field.map(|bytes| came.slice_ref(bytes))).ok_or_else(|| {
+            let message = "the row did not come in binary form".to_owned();
+            let words = Words { message, ..Words::default() };
+            ReadError::Miscounted { words: words.into() }
+        })
+    }
+}
+
+/// The only field of the only row; none if it is not there, and within that none
+/// if it is NULL.
+fn only_field(copy: &[u8]) -> Option<Option<&[u8]>> {
+    let row = copy.get(BINARY_HEADER..)?;
+    let length = row.get(2..FIELD_HEADER)?.try_into().ok().map(i32::from_be_bytes)?;
+    match usize::try_from(length) {
+        Ok(length) => row.get(FIELD_HEADER..)?.get(..length).map(Some),
+        Err(_) => Some(None),
     }
 }
 
@@ -107,4 +112,18 @@ impl CopyRows<'_> {
 /// Whether it is no error of the server or of the connection.
 fn is_unexpected(error: &tokio_postgres::Error) -> bool {
     error.as_db_error().is_none() && !error.is_closed()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_field_of_a_binary_copy_is_cut_out() {
+        let copy = |row: &[u8]| [b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0", row, b"\xff\xff"].concat();
+        assert_eq!(only_field(&copy(b"\0\x01\0\0\0\x03abc")), Some(Some(&b"abc"[..])));
+        assert_eq!(only_field(&copy(b"\0\x01\xff\xff\xff\xff")), Some(None));
+        assert_eq!(only_field(&copy(b"\0\x01\0\0\0\x09abc")), None);
+        assert_eq!(only_field(b"PG"), None);
+    }
 }

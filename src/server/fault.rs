@@ -129,11 +129,6 @@ pub fn is_refusal(words: &Words) -> bool {
     matches!(meaning(words, Phase::Start, None), Fault::Environment | Fault::Pointless)
 }
 
-/// What was asked may not be done by this role.
-pub fn is_not_permitted(sqlstate: &str) -> bool {
-    sqlstate == "42501"
-}
-
 /// What the server said of the end of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {

@@ -307,8 +307,9 @@ fn tid_array(tuples: &[Ctid]) -> String {
     format!("{{{}}}", tuples.join(","))
 }
 
-/// Settings that decide what comes out, or how it is read, on every server.
-const PINNED: &[(&str, &str)] = &[
+/// Settings that decide how values and names are written, and what a row is: a
+/// dump is read as it was written, so both have these.
+pub(super) const AS_DUMPED: &[(&str, &str)] = &[
     ("search_path", ""),
     ("standard_conforming_strings", "on"),
     ("DateStyle", "ISO, MDY"),
@@ -322,6 +323,10 @@ const PINNED: &[(&str, &str)] = &[
     ("row_security", "off"),
     ("synchronize_seqscans", "off"),
     ("idle_in_transaction_session_timeout", "0"),
+];
+
+/// Settings that decide how it is read, on every server.
+const PINNED: &[(&str, &str)] = &[
     ("max_parallel_workers_per_gather", "0"),
     ("jit", "off"),
     // Only sequential and TID scans: whatever is planned, it goes by the heap.
@@ -349,7 +354,9 @@ pub fn pin(version: u32, statement_timeout_ms: u64, lock_timeout_ms: u64) -> Str
     let mut sql = format!(
         "SET statement_timeout TO {statement_timeout_ms}; SET lock_timeout TO {lock_timeout_ms}"
     );
-    for (name, value) in since.chain(PINNED.iter().copied()).chain([(debug, "off")]) {
+    for (name, value) in
+        since.chain(AS_DUMPED.iter().chain(PINNED).copied()).chain([(debug, "off")])
+    {
         if name == "jit" && version < 110_000 {
             continue;
         }

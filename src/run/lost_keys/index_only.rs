@@ -10,13 +10,13 @@
 
 use super::places::{Part, Places};
 use super::scan::KEYS_MAX;
-use super::{Named, Search, check, name_of};
+use super::{Named, Search, check};
 use crate::heap::Ctid;
 use crate::output::lost_keys::{LostKey, Value};
 use crate::server::catalog::Index;
 use crate::server::copy_text::fields;
 use crate::server::session::{ReadError, Session};
-use crate::server::sql::{ident, literal};
+use crate::server::sql::literal;
 use bstr::ByteSlice;
 
 /// It is worth it where so many of ten pages are all-visible: else the heap is
@@ -118,16 +118,7 @@ impl<'a> Search<'a> {
         index: &Index,
         places: &Places,
     ) -> Result<Result<Missing, String>, ReadError> {
-        let columns = index.columns[..index.keys].iter();
-        let columns =
-            columns.filter_map(|&c| name_of(self.relation, c)).map(|n| ident(&n.to_string()));
-        let key = check::Key {
-            qualified: &self.readable.qualified,
-            columns: columns.collect(),
-            slots: self.slots_of(index),
-            tuples_max: self.readable.tuples_max,
-            encoding: &self.readable.encoding,
-        };
+        let key = self.key_of(index);
         let Some(parts) = places.parts_read() else {
             return Ok(Err("the damage is in too many places".to_owned()));
         };

@@ -290,16 +290,7 @@ impl<'a> Search<'a> {
         keys: &mut Keys,
     ) {
         let Some(index) = self.identity().map(|i| self.indexes[i]) else { return };
-        let columns = index.columns[..index.keys].iter();
-        let columns =
-            columns.filter_map(|&c| name_of(self.relation, c)).map(|n| ident(&n.to_string()));
-        let key = check::Key {
-            qualified: &self.readable.qualified,
-            columns: columns.collect(),
-            slots: self.slots_of(index),
-            tuples_max: self.readable.tuples_max,
-            encoding: &self.readable.encoding,
-        };
+        let key = self.key_of(index);
         let note = match check::take_out(session, &key, places, keys).await {
             Ok(0) => return,
             Ok(blocks) => {
@@ -308,6 +299,20 @@ impl<'a> Search<'a> {
             Err(e) => format!("where rows may have moved to could not be looked at: {e}"),
         };
         self.notes.push(note);
+    }
+
+    /// What to ask the server for, to have the key of an index.
+    fn key_of(&self, index: &Index) -> check::Key<'_> {
+        let columns = index.columns[..index.keys].iter();
+        let columns =
+            columns.filter_map(|&c| name_of(self.relation, c)).map(|n| ident(&n.to_string()));
+        check::Key {
+            qualified: &self.readable.qualified,
+            columns: columns.collect(),
+            slots: self.slots_of(index),
+            tuples_max: self.readable.tuples_max,
+            encoding: &self.readable.encoding,
+        }
     }
 
     /// The index by which rows are told apart, and looked for.

@@ -1,26 +1,14 @@
 //! The SQL that a restore sends, but for the statements of the dump. Pure.
 
-use crate::server::sql::{ident, literal};
+use crate::server::sql::{AS_DUMPED, ident, literal};
 use std::fmt::Write as _;
 
-/// Settings of a session that loads, on every server. Values are read as a dump
-/// writes them.
+/// Settings of a session that loads, on every server, beside those that a dump
+/// has, too.
 const PINNED: &[(&str, &str)] = &[
     ("statement_timeout", "0"),
     ("lock_timeout", "0"),
-    ("idle_in_transaction_session_timeout", "0"),
-    ("search_path", ""),
-    ("standard_conforming_strings", "on"),
-    ("DateStyle", "ISO, MDY"),
-    ("IntervalStyle", "postgres"),
-    ("TimeZone", "UTC"),
-    ("extra_float_digits", "3"),
-    ("bytea_output", "hex"),
-    ("xmloption", "content"),
     ("check_function_bodies", "off"),
-    ("quote_all_identifiers", "off"),
-    ("row_security", "off"),
-    ("synchronize_seqscans", "off"),
     ("client_min_messages", "warning"),
     ("default_transaction_isolation", "read committed"),
     ("default_transaction_read_only", "off"),
@@ -37,7 +25,7 @@ pub const PINNED_IF_POSSIBLE: &[&str] = &["SET lc_messages TO 'C'"];
 pub fn pin(version: u32) -> String {
     let since = PINNED_SINCE.iter().filter(|(v, _, _)| version >= *v).map(|(_, n, s)| (*n, *s));
     let mut sql = String::new();
-    for (name, value) in PINNED.iter().copied().chain(since) {
+    for (name, value) in PINNED.iter().chain(AS_DUMPED).copied().chain(since) {
         let _ = write!(sql, "SET {name} TO {}; ", literal(value));
     }
     sql
