@@ -36,33 +36,63 @@ impl Session {
 const BINARY_HEADER: usize = 19;
 /// Number of fields, and the length of the only one.
 const FIELD_HEADER: usize = 6;
+/// What comes in place of the number of fields when there are no more rows.
+const BINARY_END: &[u8] = &(-1_i16).to_be_bytes();
+
+/// The only field of each row of a binary COPY.
+pub struct BinaryFields<'a> {
+    copy: CopyRows<'a>,
+    rows: u64,
+    begun: bool,
+}
 
 impl Session {
     /// The only field of the only row of a binary COPY; `None` for NULL. A row
     /// that does not come is an error.
     pub async fn binary_field(&self, sql: &str) -> Result<Option<Bytes>, ReadError> {
-        let mut copy = self.copy(sql).await?;
-        let (mut rows, mut came) = (0, Bytes::new());
-        while let Some(bytes) = copy.next().await? {
-            // The server sends the header with the row, and the end by itself.
-            if came.is_empty() {
-                came = bytes;
-                rows += u64::from(came.len() > BINARY_HEADER + 2);
-            }
-        }
-        copy.check(rows)?;
-        only_field(&came).map(|field| field.map(|bytes| came.slice_ref(bytes))).ok_or_else(|| {
-            let message = "the row did not come in binary form".to_owned();
-            let words = Words { message, ..Words::default() };
-            ReadError::Miscounted { words: words.into() }
-        })
+        let mut fields = self.binary_fields(sql).await?;
+        let only = fields.next().await?;
+        while fields.next().await?.is_some() {}
+        only.ok_or_else(no_row)
+    }
+
+    /// Begins a binary COPY of one column.
+    pub async fn binary_fields(&self, sql: &str) -> Result<BinaryFields<'_>, ReadError> {
+        Ok(BinaryFields { copy: self.copy(sql).await?, rows: 0, begun: false })
     }
 }
 
-/// The only field of the only row; none if it is not there, and within that none
-/// if it is NULL.
-fn only_field(copy: &[u8]) -> Option<Option<&[u8]>> {
-    let row = copy.get(BINARY_HEADER..)?;
+impl BinaryFields<'_> {
+    /// The field of the next row, and `None` within it for NULL; `None` at the
+    /// end, when as many rows have come as the server has sent.
+    pub async fn next(&mut self) -> Result<Option<Option<Bytes>>, ReadError> {
+        while let Some(message) = self.copy.next().await? {
+            // The server sends the header with the first row or, where there is
+            // none, with the end.
+            let header = if self.begun { 0 } else { BINARY_HEADER };
+            self.begun = true;
+            let row = message.get(header..).ok_or_else(no_row)?;
+            if row == BINARY_END {
+                continue;
+            }
+            self.rows += 1;
+            let field = only_field(row).ok_or_else(no_row)?;
+            return Ok(Some(field.map(|bytes| message.slice_ref(bytes))));
+        }
+        self.copy.check(self.rows)?;
+        Ok(None)
+    }
+}
+
+fn no_row() -> ReadError {
+    let message = "the row did not come in binary form".to_owned();
+    let words = Words { message, ..Words::default() };
+    ReadError::Miscounted { words: words.into() }
+}
+
+/// The only field of a row; none if it is not there, and within that none if it
+/// is NULL.
+fn only_field(row: &[u8]) -> Option<Option<&[u8]>> {
     let length = row.get(2..FIELD_HEADER)?.try_into().ok().map(i32::from_be_bytes)?;
     match usize::try_from(length) {
         Ok(length) => row.get(FIELD_HEADER..)?.get(..length).map(Some),
@@ -120,10 +150,9 @@ mod tests {
 
     #[test]
     fn the_field_of_a_binary_copy_is_cut_out() {
-        let copy = |row: &[u8]| [b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0", row, b"\xff\xff"].concat();
-        assert_eq!(only_field(&copy(b"\0\x01\0\0\0\x03abc")), Some(Some(&b"abc"[..])));
-        assert_eq!(only_field(&copy(b"\0\x01\xff\xff\xff\xff")), Some(None));
-        assert_eq!(only_field(&copy(b"\0\x01\0\0\0\x09abc")), None);
-        assert_eq!(only_field(b"PG"), None);
+        assert_eq!(only_field(b"\0\x01\0\0\0\x03abc"), Some(Some(&b"abc"[..])));
+        assert_eq!(only_field(b"\0\x01\xff\xff\xff\xff"), Some(None));
+        assert_eq!(only_field(b"\0\x01\0\0\0\x09abc"), None);
+        assert_eq!(only_field(b"\0\x01\0"), None);
     }
 }

@@ -5,12 +5,15 @@
 //! is not seen. It needs a superuser, or pg_read_server_files and the right to
 //! call it.
 
+use super::copy::BinaryFields;
 use super::session::{ReadError, Session};
 use super::sql::literal;
 use crate::heap::BlockNumber;
+use bytes::Bytes;
 
-/// So much is read at once: a round trip costs little beside it.
-const PIECE_BYTES: u32 = 1 << 20;
+/// So much comes at once: a row costs the server little beside it, and it is
+/// about what fits into the caches of a processor.
+const PIECE_BYTES: u32 = 256 << 10;
 
 /// So much the server looks at for one answer: less than a second's work.
 const PIECE_THERE_BYTES: u32 = 64 << 20;
@@ -27,14 +30,33 @@ impl<'a> Fork<'a> {
         Self { session, path: path.into() }
     }
 
-    /// How many blocks are best read at once.
-    pub fn piece(&self) -> u32 {
-        (PIECE_BYTES / self.block_size()).max(1)
-    }
-
     /// How many blocks there can be in a piece that the server looks at itself.
     pub fn piece_there(&self) -> u32 {
-        (PIECE_THERE_BYTES / self.block_size()).max(1)
+        self.blocks_in(PIECE_THERE_BYTES)
+    }
+
+    /// How many blocks come at once.
+    pub fn piece(&self) -> u32 {
+        self.blocks_in(PIECE_BYTES)
+    }
+
+    fn blocks_in(&self, bytes: u32) -> u32 {
+        (bytes / self.block_size()).max(1)
+    }
+
+    /// Reads blocks of one segment, in pieces. Returns how many they are.
+    fn statement(&self, first: BlockNumber, count: u32) -> (String, u32) {
+        let (path, within, count) = self.place(first, count);
+        let size = u64::from(self.block_size());
+        let (begin, end) = (u64::from(within) * size, u64::from(within + count) * size);
+        let piece = u64::from(self.piece()) * size;
+        let sql = format!(
+            "COPY (SELECT pg_catalog.pg_read_binary_file({}, n, LEAST({piece}, {end} - n), true) \
+             FROM pg_catalog.generate_series({begin}::bigint, {end} - 1, {piece}) n) \
+             TO STDOUT (FORMAT binary)",
+            literal(&path)
+        );
+        (sql, count)
     }
 
     /// Some blocks: fewer at the end of the file or of a segment, and none
@@ -50,6 +72,11 @@ impl<'a> Fork<'a> {
             bytes(count)
         );
         Ok(self.session.binary_field(&sql).await?.unwrap_or_default().to_vec())
+    }
+
+    /// All of some blocks, in order, piece after piece.
+    pub fn pieces(&self, first: BlockNumber, count: u32) -> Pieces<'_> {
+        Pieces { fork: self, next: first, end: first.saturating_add(count), coming: None }
     }
 
     /// Those of some blocks whose pages are all zeros: the server looks itself,
@@ -82,6 +109,43 @@ impl<'a> Fork<'a> {
 
     fn block_size(&self) -> u32 {
         self.session.server().block_size.max(1)
+    }
+}
+
+/// Blocks of a fork, in one statement for each segment: the server reads on while
+/// the last piece is looked at. Until the end has come, or this was dropped, the
+/// session can do nothing else.
+pub struct Pieces<'a> {
+    fork: &'a Fork<'a>,
+    next: BlockNumber,
+    end: BlockNumber,
+    /// The block that the next field begins with, and the fields.
+    coming: Option<(BlockNumber, BinaryFields<'a>)>,
+}
+
+impl<'a> Pieces<'a> {
+    /// The next blocks, and the number of the first of them; at the end of the
+    /// file or of a segment the last may be cut off. `None` behind the last.
+    pub async fn next(&mut self) -> Result<Option<(BlockNumber, Bytes)>, ReadError> {
+        loop {
+            while let Some((first, fields)) = &mut self.coming {
+                let Some(field) = fields.next().await? else {
+                    self.coming = None;
+                    break;
+                };
+                let at = *first;
+                *first = first.saturating_add(self.fork.piece());
+                if let Some(bytes) = field.filter(|bytes| !bytes.is_empty()) {
+                    return Ok(Some((at, bytes)));
+                }
+            }
+            if self.next >= self.end {
+                return Ok(None);
+            }
+            let (sql, count) = self.fork.statement(self.next, self.end - self.next);
+            self.coming = Some((self.next, self.fork.session.binary_fields(&sql).await?));
+            self.next += count;
+        }
     }
 }
 

@@ -82,7 +82,7 @@ const FUNCTIONS: &[&str] = &[
 /// Words that stand before a parenthesis and are no functions.
 const SYNTAX: &[&str] = &[
     "ALL", "AND", "ANY", "ARRAY", "AS", "COALESCE", "COPY", "EXISTS", "FROM", "GREATEST", "I",
-    "I.I", "IN", "JOIN", "STDOUT", "THEN",
+    "I.I", "IN", "JOIN", "LEAST", "STDOUT", "THEN",
 ];
 
 fn pattern(text: &str) -> Regex {

@@ -375,7 +375,9 @@ async fn read_index(
     if size > INDEX_BYTES_MAX {
         return Ok(Some(format!("it was not read: {size} bytes are more than {INDEX_BYTES_MAX}")));
     }
-    let read = scan(&Fork::new(session, path), wanted, keys).await?;
+    let blocks = u32::try_from(size / u64::from(session.server().block_size.max(1)));
+    let file = Fork::new(session, path);
+    let read = scan(&file, blocks.unwrap_or(u32::MAX), wanted, keys).await?;
     Ok(match (read.blocks, read.damaged) {
         (0, _) => Some("its file is missing or empty".to_owned()),
         (_, 0) => None,

@@ -26,7 +26,11 @@ const VALUE_BYTES_MAX: usize = 1 << 20;
 const TORN_PATIENCE: Duration = Duration::from_millis(100);
 
 /// Damaged pages of an index that are read again, one by one.
-const TORN_MAX: u64 = 100;
+const TORN_MAX: usize = 100;
+
+/// So many blocks are looked for behind the end, time and again, since entries
+/// move there when pages are split.
+const ADDED_BLOCKS: u32 = 1024;
 
 /// Entries of one key may go on over the edge of a page: so many pages are gone
 /// to for all keys of a relation.
@@ -106,37 +110,46 @@ pub(super) fn stored(index: &Index, relation: &Relation, slots: &[i16]) -> Vec<S
     stored.collect()
 }
 
-/// Reads a whole index.
+/// Reads a whole index: so many blocks as it has, and what was added meanwhile.
 pub(super) async fn scan(
     file: &Fork<'_>,
+    blocks: u32,
     wanted: &Wanted<'_>,
     keys: &mut Keys,
 ) -> Result<Read, ReadError> {
     let mut read = Read::default();
-    let mut edges = Vec::new();
+    let (mut edges, mut torn) = (Vec::new(), Vec::new());
     let (mut omitted, omitted_before) = (0, keys.omitted);
+    let mut count = blocks.max(ADDED_BLOCKS);
     loop {
-        let bytes = file.read(read.blocks, file.piece()).await?;
-        let pages = bytes.chunks_exact(wanted.block_size);
-        if pages.len() == 0 {
-            break;
-        }
-        for page in pages {
-            let block = read.blocks;
-            read.blocks += 1;
-            if wanted.is_sound(page, block) {
-                omitted += page_of(page, wanted, keys, &mut edges);
-                continue;
-            }
-            read.damaged += 1;
-            if read.damaged <= TORN_MAX {
-                tokio::time::sleep(TORN_PATIENCE).await;
-                let again = file.read(block, 1).await?;
-                if wanted.is_sound(&again, block) {
-                    omitted += page_of(&again, wanted, keys, &mut edges);
-                    read.damaged -= 1;
+        let begun = read.blocks;
+        let mut pieces = file.pieces(begun, count);
+        while let Some((first, bytes)) = pieces.next().await? {
+            for (block, page) in (first..).zip(bytes.chunks_exact(wanted.block_size)) {
+                read.blocks = block + 1;
+                if wanted.is_sound(page, block) {
+                    omitted += page_of(page, wanted, keys, &mut edges);
+                    continue;
+                }
+                read.damaged += 1;
+                if torn.len() < TORN_MAX {
+                    torn.push(block);
                 }
             }
+        }
+        if read.blocks == begun {
+            break;
+        }
+        count = ADDED_BLOCKS;
+    }
+    if !torn.is_empty() {
+        tokio::time::sleep(TORN_PATIENCE).await;
+    }
+    for block in torn {
+        let again = file.read(block, 1).await?;
+        if wanted.is_sound(&again, block) {
+            omitted += page_of(&again, wanted, keys, &mut edges);
+            read.damaged -= 1;
         }
     }
     // Each index knows the same rows, so they are not counted twice.

@@ -147,17 +147,11 @@ impl Pointed {
         wanted: &Wanted<'_>,
     ) -> Result<(), ReadError> {
         let number = self.indexes.len();
-        let block_size = session.server().block_size.max(1);
+        let block_size = session.server().block_size.max(1) as usize;
         let fork = Fork::new(session, index.path.as_str());
-        let mut first = 0;
-        while first < index.blocks {
-            let bytes = fork.read(first, fork.piece().min(index.blocks - first)).await?;
-            let pages = bytes.chunks_exact(block_size as usize);
-            first += match u32::try_from(pages.len()) {
-                // Somebody has truncated it.
-                Ok(0) | Err(_) => break,
-                Ok(pages) => pages,
-            };
+        let mut pieces = fork.pieces(0, index.blocks);
+        while let Some((_, bytes)) = pieces.next().await? {
+            let pages = bytes.chunks_exact(block_size);
             for page in pages.filter(|page| is_settled(Page::new(page), wanted.redo)) {
                 let items = btree::leaf_items(page).into_iter().flatten();
                 for item in items.filter(|item| !item.dead && wanted.makes_sense(item)) {
