@@ -2,8 +2,11 @@
 //! had, and nothing else is.
 
 use crate::kit::dumped::{Dumped, dump};
+use crate::kit::places::{read_page, write_page};
 use crate::kit::sample::VICTIM_COLUMNS;
-use crate::kit::{ChecksumAfter, Harm, Plan, Version, Ward};
+use crate::kit::{
+    ChecksumAfter, Harm, Places, Plan, Server, ServerOptions, Stop, Version, Ward, oracle,
+};
 use pg_salvage::output::manifest::{Relation, RelationStatus, RowClass};
 use std::collections::BTreeMap;
 
@@ -122,4 +125,42 @@ fn columns_beside_a_value_that_is_lost_are_had() {
 #[test]
 fn columns_are_had_where_checksums_fit() {
     columns_are_had(Plan { sum: ChecksumAfter::Recomputed, ..Plan::new(true) });
+}
+
+/// A row of which no column can be trusted, beside a value of it in TOAST that
+/// is whole: it is its page that is damaged.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_beside_one_without_a_column_left_are_suspect() {
+    for version in Version::two() {
+        let server = Server::start(&version, ServerOptions::checksums(false));
+        let create = "CREATE TABLE v (payload text, raw bytea);
+            ALTER TABLE v ALTER raw SET STORAGE EXTERNAL;
+            INSERT INTO v SELECT repeat(md5(i::text), 200), decode(repeat(md5(i::text), 150), 'hex')
+            FROM generate_series(1, 200) i";
+        server.execute("postgres", create).await;
+        let client = oracle::session(&server, "postgres").await;
+        let columns = oracle::columns(&client, "public.v").await;
+        let rows = oracle::rows(&client, "public.v", &columns).await;
+        let places = Places::of(&client, "public.v").await;
+        drop(client);
+        assert!(places.blocks > 2, "{places:?}");
+        assert_eq!(server.stop(), Stop::Clean);
+        let mut page = read_page(&server, &places.main, 1);
+        let tuple = page.tuple(3);
+        // Compressed in the tuple itself: behind both of its headers.
+        page.bytes[tuple.data + 8..tuple.data + 60].fill(0xFF);
+        write_page(&server, &places.main, &page);
+        server.start_again();
+        let dumped = dump(PROGRAM, &server, "postgres", &["-j1"]);
+        let relation = dumped.relation("v");
+        let (suspect, clean): (Vec<_>, Vec<_>) = rows.iter().partition(|r| r.block == 1);
+        let suspect = suspect.iter().filter(|r| r.offset != 3).map(|r| &r.line);
+        let at = format!("{}: {relation:#?}", version.major);
+        assert!(dumped.lines(relation, RowClass::Suspect).await.iter().eq(suspect), "{at}");
+        let clean = clean.iter().map(|r| &r.line);
+        assert!(dumped.lines(relation, RowClass::Clean).await.iter().eq(clean), "{at}");
+        assert_eq!((relation.lost.len(), relation.lost[0].cause.as_str()), (1, "tuple"), "{at}");
+        let images = std::fs::read_dir(dumped.dir.path().join("pages")).expect("images").count();
+        assert_eq!(images, 1, "{at}");
+    }
 }

@@ -206,3 +206,41 @@ async fn without_the_right_to_look_the_other_columns_are_had_all_the_same() {
         assert!(clean_rows(&dumped, "m").await.iter().eq(rows.iter().map(|r| &r.line)));
     }
 }
+
+/// The file of a table may be behind what the server has in memory, with another
+/// row at the same place: its value is not that of the row that is there now.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_row_gets_the_value_of_another_that_was_at_its_place() {
+    for version in Version::two() {
+        let options = ServerOptions::checksums(true)
+            .set("bgwriter_lru_maxpages", "0")
+            .set("checkpoint_timeout", "1h")
+            .set("autovacuum", "off");
+        let server = Server::start(&version, options);
+        let create = "CREATE TABLE v (id int, n int, b bytea);
+            ALTER TABLE v ALTER b SET STORAGE EXTERNAL;
+            INSERT INTO v SELECT i, 0, decode(repeat(md5(i::text), 150), 'hex') FROM generate_series(1, 5) i";
+        server.execute(DB, create).await;
+        server.execute(DB, "UPDATE v SET n = 1 WHERE id = 1").await;
+        let (places, rows) = rows_of(&server, "public.v").await;
+        stopped(&server);
+        zero(&server, places.toast_index.as_deref().expect("an index"), 1);
+        server.start_again();
+        // The first row moves on, and the second comes to where it was: in memory.
+        server.execute(DB, "UPDATE v SET n = 2 WHERE id = 1").await;
+        server.execute(DB, "VACUUM (INDEX_CLEANUP OFF, PROCESS_TOAST OFF) v").await;
+        server.execute(DB, "UPDATE v SET n = 2 WHERE id = 2").await;
+        let client = server.connect(DB).await;
+        let at = client.query_one("SELECT ctid::text FROM v WHERE id = 2", &[]).await;
+        assert_eq!(at.expect("a row").get::<_, String>(0), "(0,6)");
+        let dumped = dump(PROGRAM, &server, DB, &["-j1"]);
+        let relation = dumped.relation("v");
+        // The others are as they are in the file, and are put together.
+        let others = rows.iter().filter(|r| (3..=5).contains(&r.offset)).map(|r| &r.line);
+        assert!(clean_rows(&dumped, "v").await.iter().eq(others), "{relation:#?}");
+        let lost = [&b"1\t2\t\\N"[..], b"2\t2\t\\N"];
+        let mut partial = dumped.lines(relation, RowClass::Partial).await;
+        partial.sort_unstable();
+        assert_eq!(partial, lost, "{}", version.major);
+    }
+}

@@ -46,12 +46,21 @@ impl Apart {
         !self.never.is_empty() || !self.stored.is_empty()
     }
 
-    /// A value of the column was lost to what is stored elsewhere. Whether the
-    /// column is read apart from now on.
-    pub(super) fn failed(&mut self, column: usize) -> bool {
+    /// A value of the column was lost to what is stored elsewhere. Whether
+    /// columns are read apart from now on that were not before: with it all of
+    /// which values may be stored elsewhere, for the rows of many blocks are
+    /// held in memory then.
+    pub(super) fn failed(&mut self, column: usize, toastable: impl Iterator<Item = usize>) -> bool {
         let failures = self.failures.entry(column).or_default();
         *failures += 1;
-        *failures >= FAILURES_MAX && self.stored.insert(column)
+        *failures >= FAILURES_MAX && self.hold(column, toastable)
+    }
+
+    fn hold(&mut self, column: usize, toastable: impl Iterator<Item = usize>) -> bool {
+        let before = self.stored.len();
+        self.stored.extend(toastable.chain([column]));
+        self.stored.retain(|c| !self.never.contains(c));
+        self.stored.len() > before
     }
 
     /// Whether no value of the column can be read at all, in any tuple: then a
@@ -65,8 +74,10 @@ impl Apart {
     }
 
     /// No value of the column can be read. Whether that is news.
-    pub(super) fn never(&mut self, column: usize) -> bool {
-        self.never.insert(column)
+    pub(super) fn never(&mut self, column: usize, toastable: impl Iterator<Item = usize>) -> bool {
+        let is_news = self.never.insert(column);
+        self.hold(column, toastable);
+        is_news
     }
 }
 

@@ -20,7 +20,9 @@ pub(super) enum Had {
     Complete,
     /// Some of them. Where the damage is.
     Partial(Place),
-    Nothing,
+    /// None; whether the tuple itself is damaged, and not only what is stored
+    /// elsewhere of it.
+    Nothing { in_tuple: bool },
 }
 
 /// A read of some columns that did not succeed.
@@ -35,7 +37,7 @@ pub(super) enum NotRead {
 /// Whether that is so.
 pub(super) async fn read_without(at: &Reading<'_>, stretch: &mut Stretch, column: usize) -> bool {
     let Some(words) = Apart::is_unreadable(at, column).await else { return false };
-    if stretch.apart.never(column) {
+    if stretch.apart.never(column, at.doctor.toastable()) {
         let cause = if is_of_type(&words) { Cause::MissingLibrary } else { Cause::Catalog };
         stretch.findings.whole_column(at, &LostColumn::new(column, cause, words));
         stretch.salvage.read_apart();
@@ -60,7 +62,7 @@ pub(super) async fn read_columns(
     // Can the tuple be seen at all?
     match fields(at, &at.readable.columns_of(ctid, 0..0)).await {
         Ok(Some(_)) => {}
-        Ok(None) | Err(NotRead::Damage { .. }) => return Ok(Ok(Had::Nothing)),
+        Ok(None) | Err(NotRead::Damage { .. }) => return Ok(Ok(Had::Nothing { in_tuple: true })),
         Err(NotRead::Interrupted(error, phase)) => return Ok(Err((error, phase))),
     }
     while let Some(read) = search.next_read() {
@@ -72,7 +74,7 @@ pub(super) async fn read_columns(
                 }
                 search.complete();
             }
-            Ok(_) => return Ok(Ok(Had::Nothing)),
+            Ok(_) => return Ok(Ok(Had::Nothing { in_tuple: true })),
             Err(NotRead::Interrupted(error, phase)) => return Ok(Err((error, phase))),
             Err(NotRead::Damage { words, place, phase }) => {
                 let cause = cause_of(at, (ctid, columns.clone()), place, &words).await;
@@ -84,7 +86,7 @@ pub(super) async fn read_columns(
                 match at.doctor.instead_of(at, ctid, LostColumn::new(column, cause, words)).await {
                     Err(interrupted) => return Ok(Err(interrupted)),
                     Ok(Ok(field)) => {
-                        count_failure(stretch, column);
+                        count_failure(at, stretch, column);
                         had[column] = Some(field);
                         search.complete();
                     }
@@ -124,17 +126,17 @@ pub(super) fn take_in(
         stretch.lanes.hold(ctid.block, &row)?;
         return Ok(Had::Complete);
     }
+    let in_tuple = lost.iter().any(|l| l.cause == Cause::Tuple);
+    for row in lost.iter().flat_map(|column| &column.chunks) {
+        stretch.lanes.hold_aside(RowClass::ToastChunks, ctid.block, row)?;
+    }
     if had.iter().all(Option::is_none) {
-        return Ok(Had::Nothing);
+        return Ok(Had::Nothing { in_tuple });
     }
     stretch.lanes.hold_aside(RowClass::Partial, ctid.block, &line(had))?;
-    let in_tuple = lost.iter().any(|l| l.cause == Cause::Tuple);
     for column in &lost {
-        for row in &column.chunks {
-            stretch.lanes.hold_aside(RowClass::ToastChunks, ctid.block, row)?;
-        }
         if column.cause == Cause::StoredElsewhere {
-            count_failure(stretch, column.column);
+            count_failure(at, stretch, column.column);
         }
         stretch.findings.column(at, ctid, column);
     }
@@ -143,8 +145,8 @@ pub(super) fn take_in(
 
 /// A value that is stored elsewhere could not be read. After some, the column is
 /// read apart.
-fn count_failure(stretch: &mut Stretch, column: usize) {
-    if stretch.apart.failed(column) {
+fn count_failure(at: &Reading<'_>, stretch: &mut Stretch, column: usize) {
+    if stretch.apart.failed(column, at.doctor.toastable()) {
         stretch.salvage.read_apart();
     }
 }

@@ -9,6 +9,7 @@
 //! TOAST.
 
 use super::columns::{NotRead, fields, line, not_read};
+use super::toast::TELLS_OF_TOAST;
 use super::{Reading, Stretch};
 use crate::heap::Ctid;
 use crate::output::OutputError;
@@ -19,9 +20,6 @@ use std::sync::atomic::Ordering::Relaxed;
 
 type Interrupted = (ReadError, Phase);
 
-/// `pg_column_toast_chunk_id` is there since this version.
-const TELLS_OF_TOAST: u32 = 170_000;
-
 /// What a tuple is for which the server cannot make the text.
 pub(super) enum Oversize {
     /// It was had in binary form, and is held back.
@@ -31,6 +29,8 @@ pub(super) enum Oversize {
     TooLarge(Words),
     /// It is not long, but damaged.
     No,
+    /// It is long, and a value of it is damaged.
+    Damaged,
 }
 
 /// What is known of how long the columns of a tuple are.
@@ -74,6 +74,7 @@ pub(super) async fn read_oversize(
     let Err((error, phase)) = had else { return Ok(Ok(Oversize::Had)) };
     stretch.lanes.rollback_held(&mark)?;
     Ok(match not_read(at, error, phase).await {
+        NotRead::Damage { place: Some(_), .. } => Ok(Oversize::Damaged),
         NotRead::Damage { words: said, .. } => {
             Ok(too_large(&format!("in binary form: {}", said.one_line())))
         }

@@ -148,7 +148,7 @@ async fn too_large(
             }
             Ok(Oversize::TooLarge(why)) => words = why,
             Ok(Oversize::No) if is_out_of_memory(&words.sqlstate) => {}
-            Ok(Oversize::No) => {
+            Ok(Oversize::No | Oversize::Damaged) => {
                 return damage(at, stretch, failed, Place::Unknown, waits).await;
             }
             Err((error, phase)) => {
@@ -209,10 +209,15 @@ async fn damage(
     }
     let (ctid, all) = (Ctid::new(block, first), 0..at.readable.columns.len());
     let place = refined(at, ctid, all, place, failed.error.words()).await;
-    let outcome = match read_columns(at, stretch, ctid).await? {
-        Ok(Had::Nothing) => return note(at, stretch, &failed, place).await.map(|()| None),
-        Ok(Had::Partial(place)) => Outcome::Partial { place },
-        Ok(Had::Complete) => Outcome::Complete,
+    let (outcome, place) = match read_columns(at, stretch, ctid).await? {
+        Ok(Had::Nothing { in_tuple }) => {
+            // One of its columns is stored elsewhere, but that is not what failed.
+            let elsewhere = place == Place::Elsewhere && !in_tuple;
+            let place = if elsewhere || place != Place::Elsewhere { place } else { Place::Unknown };
+            return note(at, stretch, &failed, place).await.map(|()| None);
+        }
+        Ok(Had::Partial(place)) => (Outcome::Partial { place }, place),
+        Ok(Had::Complete) => (Outcome::Complete, place),
         Err((error, phase)) => {
             let failed = Failed { last: None, error, phase, ..failed };
             return Box::pin(react(at, stretch, failed, waits)).await;

@@ -183,10 +183,12 @@ impl Readable {
         self.select_these(true, columns, &condition, "")
     }
 
-    /// Of a TOAST relation: number and data of the chunks at these places.
-    pub fn chunks_at(&self, tuples: &[Ctid]) -> String {
+    /// Of a TOAST relation: number and data of the chunks of a value that are at
+    /// these places.
+    pub fn chunks_at(&self, value_id: u32, tuples: &[Ctid]) -> String {
         let columns = ["chunk_seq", "chunk_data"].map(str::to_owned);
-        let condition = format!(" WHERE ctid = ANY ('{}')", tid_array(tuples));
+        let condition =
+            format!(" WHERE ctid = ANY ('{}') AND chunk_id = {value_id}", tid_array(tuples));
         self.select_these(false, &columns, &condition, "")
     }
 
@@ -282,6 +284,23 @@ impl Readable {
         let column = self.columns.get(column).map_or("NULL", String::as_str);
         format!(
             "COPY (SELECT {column} FROM ONLY {} WHERE ctid = '{at}') TO STDOUT (FORMAT binary)",
+            self.qualified
+        )
+    }
+
+    /// What the server has in memory of a value, without asking for it: the xmin
+    /// of its tuple, its stored size and, since 17, the OID of its TOAST value.
+    /// Past the statistics.
+    pub fn stored_as(&self, at: Ctid, column: usize, tells: bool) -> String {
+        let column = self.columns.get(column).map_or("NULL", String::as_str);
+        let value = match tells {
+            true => format!(", pg_catalog.pg_column_toast_chunk_id({column}) AS value"),
+            false => String::new(),
+        };
+        format!(
+            "SELECT s.* FROM (SELECT 1) one LEFT JOIN \
+             (SELECT xmin, pg_catalog.pg_column_size({column}) AS size{value} FROM ONLY {} \
+             WHERE ctid = '{at}') s ON true",
             self.qualified
         )
     }

@@ -12,6 +12,7 @@
 //! relation; else nothing is put together, and the server's words are all.
 
 mod scan;
+mod together;
 mod weigh;
 mod window;
 
@@ -20,27 +21,24 @@ use super::Reading;
 use super::columns::{Field, NotRead, not_read};
 use super::findings::LostColumn;
 use crate::heap::Ctid;
-use crate::page::{self, Found, Page, ToastPointer, Varlena, datum, varlena};
+use crate::page::{self, Found, Page, ToastPointer, Varlena};
 use crate::server::fault::{Fault, Phase, Words, is_missing_file};
 use crate::server::inventory::Relation;
 use crate::server::pages::page_image;
 use crate::server::session::ReadError;
 use crate::server::toast::toast_relation;
-use scan::{Interrupted, ToastRelation, find_chunks, read_chunks};
-use std::fmt::Write as _;
+use scan::{Interrupted, ToastRelation, find_chunks};
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
+use together::put_together;
 use tokio::sync::Mutex;
-use window::{Window, missing};
+use window::Window;
 
 /// A TOAST relation is scanned so often at most.
 const SCANS_MAX: u32 = 64;
 
-/// A longer value is not put together: it would have to be held in memory.
-const VALUE_BYTES_MAX: u32 = 512 * 1024 * 1024;
-
-/// So many bytes of chunks are kept of a value that is not whole.
-const KEPT_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// `pg_column_toast_chunk_id` is there since this version.
+pub(super) const TELLS_OF_TOAST: u32 = 170_000;
 
 /// When so many values in a row were put together which the server could not
 /// give, it is not asked for the next.
@@ -117,6 +115,19 @@ impl Doctor {
             "values that the server could not read were put together from their TOAST chunks: the \
              TOAST index is damaged",
         )
+    }
+
+    /// What was learnt of other data says nothing of what is read now.
+    pub async fn forget(&self) {
+        *self.state.lock().await = State::default();
+    }
+
+    /// The columns whose values may be stored elsewhere.
+    pub(super) fn toastable(&self) -> impl Iterator<Item = usize> {
+        let is_varlena = |&(place, _): &(usize, u32)| {
+            self.toast.is_some() && self.attributes.get(place).is_some_and(|a| a.len == -1)
+        };
+        (0..).zip(&self.columns).filter(move |(_, c)| is_varlena(c)).map(|(column, _)| column)
     }
 
     /// Whether the server need not be asked first.
@@ -221,13 +232,23 @@ impl Doctor {
         let first = |e: ReadError| (e, Phase::Rows);
         state.know_toast(at, oid).await.map_err(first)?;
         let found = self.found(at, state, ctid, place).await.map_err(first)?;
-        let Some(pointer) = found.and_then(pointer) else {
+        let Some((xmin, pointer)) = found.and_then(|(xmin, found)| Some((xmin, pointer(found)?)))
+        else {
             return Ok(Value::Unknown);
         };
-        let size = at.readable.stored_size_max(ctid, column..column + 1);
-        let stored = at.session.value(&size).await.map_err(first)?;
-        // The page in memory may be another one than that in the file.
-        if pointer.toast_relid != oid || stored != Some(pointer.stored_size.to_string()) {
+        // The page in memory may be another one than that in the file, with
+        // another row at this place.
+        let tells = at.session.server().version >= TELLS_OF_TOAST;
+        let sql = at.readable.stored_as(ctid, column, tells);
+        let in_memory = at.session.row(&sql).await.map_err(first)?;
+        let of_file = [xmin, pointer.stored_size, pointer.value_id];
+        let of_file = of_file[..if tells { 3 } else { 2 }].iter();
+        let is_same = in_memory.iter().map(Option::as_deref).eq(of_file
+            .map(u32::to_string)
+            .collect::<Vec<_>>()
+            .iter()
+            .map(|known| Some(known.as_str())));
+        if pointer.toast_relid != oid || !is_same {
             return Ok(Value::Unknown);
         }
         let Some(toast) = &state.toast else { return Ok(Value::Unknown) };
@@ -252,20 +273,20 @@ impl Doctor {
         put_together(at, toast, &pointer, places, (ctid, column, type_oid)).await
     }
 
-    /// A value, from the bytes of its page.
+    /// A value, from the bytes of its page, and the xmin of its tuple.
     async fn found<'a>(
         &self,
         at: &Reading<'_>,
         state: &'a mut State,
         ctid: Ctid,
         place: usize,
-    ) -> Result<Option<Found<'a>>, ReadError> {
+    ) -> Result<Option<(u32, Found<'a>)>, ReadError> {
         if state.page.as_ref().is_none_or(|(block, _)| *block != ctid.block) {
             let image = page_image(at.session, at.path, ctid.block).await?;
             state.page = image.map(|bytes| (ctid.block, bytes));
         }
         let tuple = state.page.as_ref().and_then(|(_, bytes)| Page::new(bytes).tuple(ctid.offset));
-        Ok(tuple.and_then(|t| t.attributes(&self.attributes).get(place).copied()))
+        Ok(tuple.and_then(|t| Some((t.xmin(), *t.attributes(&self.attributes).get(place)?))))
     }
 }
 
@@ -289,95 +310,6 @@ impl State {
         }
         Ok(())
     }
-}
-
-/// Puts a value together from its chunks.
-async fn put_together(
-    at: &Reading<'_>,
-    toast: &ToastRelation,
-    pointer: &ToastPointer,
-    places: Option<Vec<(u32, Ctid)>>,
-    (ctid, column, type_oid): (Ctid, usize, u32),
-) -> Result<Value, Interrupted> {
-    let name = format!("TOAST value {} in {}", pointer.value_id, toast.readable.qualified);
-    let Some(places) = places else {
-        let message = format!("{name}: two of its chunks have the same number");
-        return Ok(Value::Broken { message, chunks: Vec::new() });
-    };
-    let all = pointer.stored_size.div_ceil(toast.readable.toast_chunk_max());
-    if pointer.raw_size.max(pointer.stored_size) > VALUE_BYTES_MAX {
-        let message = format!("{name}: it is longer than {VALUE_BYTES_MAX} bytes");
-        return Ok(Value::Broken { message, chunks: Vec::new() });
-    }
-    let chunks = read_chunks(at, toast, &places).await?;
-    let bytes = chunks.iter().fold(Vec::new(), |mut bytes, (_, data)| {
-        bytes.extend_from_slice(data);
-        bytes
-    });
-    let in_order = chunks.iter().map(|(seq, _)| *seq).eq(0..all);
-    let payload = if in_order { varlena::unpack_external(pointer, &bytes) } else { None };
-    // Before 12 floating point numbers had other digits than we write.
-    let as_now = at.session.server().version >= 120_000 || !datum::has_floats(type_oid);
-    let text = payload.as_ref().filter(|_| as_now).and_then(|p| datum::to_text(type_oid, p));
-    if let Some(text) = text {
-        let mut field = Vec::with_capacity(text.len());
-        page::copy::escape(&text, &mut field);
-        return Ok(Value::Whole(field));
-    }
-    let numbers: Vec<(u32, Ctid)> = chunks.iter().map(|(seq, _)| (*seq, ctid)).collect();
-    let wrong = match payload {
-        Some(_) => "all of it is there, but values of its type cannot be written here".to_owned(),
-        None => what_is_wrong(&numbers, all),
-    };
-    let message = format!("{name}: {wrong}");
-    Ok(Value::Broken { message, chunks: kept(at, (ctid, column), pointer.value_id, &chunks) })
-}
-
-/// In words.
-fn what_is_wrong(chunks: &[(u32, Ctid)], all: u32) -> String {
-    /// So many runs are listed.
-    const RUNS_MAX: usize = 10;
-    let runs = missing(chunks, all);
-    if runs.is_empty() {
-        return format!("its {} chunks are there, and do not make the value", chunks.len());
-    }
-    let mut list = String::new();
-    for (first, last) in runs.iter().take(RUNS_MAX) {
-        let comma = if list.is_empty() { "" } else { ", " };
-        let range = if first == last { first.to_string() } else { format!("{first}..{last}") };
-        // Writing to a String cannot fail.
-        let _ = write!(list, "{comma}{range}");
-    }
-    let more = if runs.len() > RUNS_MAX { ", ..." } else { "" };
-    format!("of its {all} chunks, from 0 on, these are missing: {list}{more}")
-}
-
-/// Chunks as rows: ctid, column, value, number, data.
-fn kept(
-    at: &Reading<'_>,
-    (ctid, column): (Ctid, usize),
-    value: u32,
-    chunks: &[(u32, Vec<u8>)],
-) -> Vec<Vec<u8>> {
-    let mut name = Vec::new();
-    let column = at.column_names.get(column).map_or("", String::as_str);
-    page::copy::escape(column.as_bytes(), &mut name);
-    let mut left = KEPT_BYTES_MAX;
-    let mut fits = |data: &Vec<u8>| match left.checked_sub(data.len()) {
-        Some(rest) => {
-            left = rest;
-            true
-        }
-        None => false,
-    };
-    let rows = chunks.iter().take_while(|(_, data)| fits(data)).map(|(seq, data)| {
-        let mut rest = format!("\t{value}\t{seq}\t\\\\x");
-        for byte in data {
-            let _ = write!(rest, "{byte:02x}");
-        }
-        [format!("{ctid}\t").as_bytes(), &name, rest.as_bytes(), b"\n"].concat()
-    });
-    rows.collect()
 }
 
 impl Value {

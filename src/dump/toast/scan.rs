@@ -32,7 +32,7 @@ pub(super) async fn find_chunks(
     mut each: impl FnMut(u32, u32, Ctid),
 ) -> Result<(), Interrupted> {
     let range = BlockRange::new(0, toast.blocks);
-    let mut salvage = Salvage::new(range, toast.readable.tuples_max);
+    let mut salvage = Salvage::new(range, toast.readable.limits());
     salvage.tag_all();
     let at = Reading { path: &toast.path, ..*at };
     let number = |f: &[u8]| std::str::from_utf8(f).ok()?.parse::<u32>().ok();
@@ -71,11 +71,12 @@ pub(super) async fn find_chunks(
     Ok(())
 }
 
-/// The data of the chunks at these places, of one value, in the order of their
-/// numbers: those that can be read.
+/// The data of the chunks of a value that are at these places, in the order of
+/// their numbers: those that can be read.
 pub(super) async fn read_chunks(
     at: &Reading<'_>,
     toast: &ToastRelation,
+    value_id: u32,
     places: &[(u32, Ctid)],
 ) -> Result<Vec<(u32, Vec<u8>)>, Interrupted> {
     let at = Reading { path: &toast.path, ..*at };
@@ -85,7 +86,7 @@ pub(super) async fn read_chunks(
         let before = chunks.len();
         let mut phase = Phase::Start;
         let tuples: Vec<Ctid> = some.iter().map(|(_, place)| *place).collect();
-        let sql = toast.readable.chunks_at(&tuples);
+        let sql = toast.readable.chunks_at(value_id, &tuples);
         let came = async {
             let mut copy = at.session.copy(&sql).await?;
             phase = Phase::Rows;

@@ -48,9 +48,9 @@ impl Doctor {
             return Ok(None);
         };
         Ok(match self.found(at, state, ctid, place).await? {
-            Some(Found::Broken) => Some(false),
+            Some((_, Found::Broken)) => Some(false),
             found => {
-                let pointer = found.and_then(pointer);
+                let pointer = found.and_then(|(_, found)| pointer(found));
                 let is_it = pointer
                     .is_some_and(|p| p.toast_relid == oid && u64::from(p.stored_size) == bytes);
                 // Else the page in memory may be newer than that in the file.

@@ -54,12 +54,15 @@ impl RelationRun {
         state.again = true;
         state.out.remove(&index);
         state.let_go.insert(index);
-        Ok(self.begin_again(&mut state)?.map_or(Met::Wait, Met::Again))
+        Ok(self.begin_again(&mut state).await?.map_or(Met::Wait, Met::Again))
     }
 
     /// Begins again, if that is wanted and nobody writes any more. The stretches
     /// that have to be read, but for those whose turn has not come yet.
-    pub(super) fn begin_again(&self, state: &mut State) -> Result<Option<Vec<usize>>, OutputError> {
+    pub(super) async fn begin_again(
+        &self,
+        state: &mut State,
+    ) -> Result<Option<Vec<usize>>, OutputError> {
         if !state.again || !state.out.is_empty() {
             return Ok(None);
         }
@@ -73,6 +76,7 @@ impl RelationRun {
         self.remove_parts()?;
         let mut stretches = std::mem::take(&mut state.let_go);
         stretches.extend(std::mem::take(&mut state.done).into_keys());
+        self.doctor.forget().await;
         state.begun.clear();
         state.snapshots.clear();
         state.data.clear();

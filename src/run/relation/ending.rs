@@ -23,7 +23,7 @@ impl RelationRun {
         if state.again {
             state.let_go.insert(index);
             drop(lanes);
-            let again = self.begin_again(&mut state)?;
+            let again = self.begin_again(&mut state).await?;
             return Ok(again.map_or(Finished::Stretch, Finished::Again));
         }
         let mut files = [Extent::default(); RowClass::COUNT];
