@@ -48,8 +48,11 @@ async fn database(server: &Server) {
     server.execute("shop", &sql).await;
 }
 
-/// Each table suffers one thing, all committed before it is read.
-const MEDDLE: &str = "DROP TABLE dropped;
+/// Each table suffers one thing, all committed before it is read. Nothing waits:
+/// the dump holds no lock but that of the table that it reads.
+const MEDDLE: &str = "SET lock_timeout = '10s';
+    ALTER SEQUENCE counter CACHE 2;
+    DROP TABLE dropped;
     REVOKE SELECT ON forbidden FROM reader;
     TRUNCATE truncated;
     ALTER TABLE retyped ALTER n TYPE text;

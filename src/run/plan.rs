@@ -35,22 +35,39 @@ impl Run {
     ) -> Result<(Numbered, Missing), RunError> {
         let mut tries = 1;
         loop {
-            let prepared = async {
-                let missing = self.read_sequences(&mut first, &selected).await?;
-                self.plan(&mut first, selected.clone(), &missing).await?;
-                Ok(missing)
-            };
-            match prepared.await {
-                Ok(missing) => return Ok((first, missing)),
+            match self.prepare_once(first, &selected).await {
+                Ok(prepared) => return Ok(prepared),
                 // What is done once is not done again.
-                Err(e @ RunError::Output(_)) => return Err(e),
-                Err(e) if !first.session.is_closed() || tries == TRIES_MAX => return Err(e),
-                Err(e) => tracing::info!("{e}; beginning again"),
+                Err((e @ RunError::Output(_), _)) => return Err(e),
+                Err((e, closed)) if !closed || tries == TRIES_MAX => return Err(e),
+                Err((e, _)) => tracing::info!("{e}; beginning again"),
             }
             tries += 1;
             locked(&self.entries).clear();
             self.progress.relations.store(0, Relaxed);
             first = self.generations.session(true).await?;
+        }
+    }
+
+    /// Once; with an error, whether the session was lost.
+    async fn prepare_once(
+        &self,
+        mut first: Numbered,
+        selected: &[Relation],
+    ) -> Result<(Numbered, Missing), (RunError, bool)> {
+        let missing = match self.read_sequences(&mut first, selected).await {
+            Ok(missing) => missing,
+            Err(e) => return Err((e, first.session.is_closed())),
+        };
+        if selected.iter().any(|r| r.kind == RelationKind::Sequence) {
+            // It holds the lock of `nextval` on each, to its end: whoever altered
+            // one would wait for us, and everybody else for him.
+            drop(first);
+            first = self.generations.session(true).await.map_err(|e| (e.into(), true))?;
+        }
+        match self.plan(&mut first, selected.to_vec(), &missing).await {
+            Ok(()) => Ok((first, missing)),
+            Err(e) => Err((e, first.session.is_closed())),
         }
     }
 
@@ -234,7 +251,11 @@ impl Run {
         if let Some(entry) = relation.finish_if_done().await? {
             return Ok(self.finished(&relation, entry).await?);
         }
-        let blocks = u64::from(length.unwrap_or(0));
+        // One that a crash empties is not taken for one that had no rows, only since
+        // it could not be measured.
+        let least = if relation.relation.unlogged { 1 } else { 0 };
+        let unknown = || relation.relation.pages_estimated.max(least);
+        let blocks = u64::from(length.unwrap_or_else(unknown));
         let all = self.queue_up(&relation, relation.to_do().await, blocks).await;
         self.progress.blocks.fetch_add(all, Relaxed);
         Ok(())

@@ -286,10 +286,15 @@ impl<'a> OnDisk<'a> {
     /// The rows that the server sees in some blocks.
     async fn rows_in(&self, range: BlockRange) -> Result<u64, ReadError> {
         let Ok(readable) = readable(self.session, &self.looked.relation) else { return Ok(0) };
-        let sql = readable.part(&Read::Blocks { range, tagged: true });
-        let (mut copy, mut rows) = (self.session.copy(&sql).await?, 0);
-        while let Some(bytes) = copy.next().await? {
-            rows += memchr::memchr_iter(b'\n', &bytes).count() as u64;
+        let step = readable.limits().blocks_per_read.unwrap_or(range.len()).max(1);
+        let mut rows = 0;
+        for start in (range.start..range.end).step_by(step as usize) {
+            let range = BlockRange::new(start, range.end.min(start.saturating_add(step)));
+            let sql = readable.part(&Read::Blocks { range, tagged: true });
+            let mut copy = self.session.copy(&sql).await?;
+            while let Some(bytes) = copy.next().await? {
+                rows += memchr::memchr_iter(b'\n', &bytes).count() as u64;
+            }
         }
         Ok(rows)
     }
