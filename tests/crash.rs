@@ -7,7 +7,7 @@
 mod blame;
 mod ten;
 
-use crate::kit::dumped::{Dumped, dump, dump_with};
+use crate::kit::dumped::{Dumped, dump, dump_with, go_on};
 use crate::kit::{ChecksumAfter, Harm, Place, Places, Server, ServerOptions, Stop, Version};
 use crate::kit::{harm, oracle, sample};
 use pg_salvage::output::manifest::{RelationStatus, RowClass};
@@ -62,6 +62,43 @@ async fn check_well(dumped: &Dumped, well: &[&str], rows: &[oracle::Row], at: &s
             "{at}: {name}"
         );
         assert_eq!(entry.status, RelationStatus::Clean, "{at}: {name}");
+    }
+}
+
+/// What was read of a block before no other try was allowed is had, and a later
+/// run reads the block again.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_before_the_tuple_at_which_the_last_crash_happened_are_had() {
+    for version in Version::two() {
+        let (server, _) = with_killers(&version, &["killer1"], &["well1"]).await;
+        let dumped = dump(PROGRAM, &server, DB, &["-j1", "--max-crashes", "3"]);
+        server.wait_ready();
+        let client = oracle::session(&server, DB).await;
+        let (name, columns) = (oracle_name("killer1"), ["id".to_owned()]);
+        let guilty = Place::middle(Places::of(&client, &name).await.blocks);
+        let rows = oracle::rows(&client, &name, &columns).await;
+        drop(client);
+        let ids = |mut lines: Vec<Vec<u8>>| {
+            lines.iter_mut().for_each(|l| l.truncate(l.iter().position(|&b| b == b'\t').unwrap()));
+            lines
+        };
+        let entry = dumped.relation("killer1");
+        let at = format!("{}: {entry:#?}", version.major);
+        let suspect = ids(dumped.lines(entry, RowClass::Suspect).await);
+        let before = rows.iter().filter(|r| r.block == guilty.block && r.offset < guilty.offset);
+        let before: Vec<_> = before.map(|r| r.line.clone()).collect();
+        assert!(!before.is_empty() && suspect.starts_with(&before), "{at}");
+        assert_eq!(dumped.manifest.exit_code, 3, "{at}");
+        let whole = go_on(PROGRAM, &server, DB, dumped, &["-j1", "--max-crashes", "20"]);
+        let entry = whole.relation("killer1");
+        let mut read = ids(whole.lines(entry, RowClass::Clean).await);
+        read.extend(ids(whole.lines(entry, RowClass::Suspect).await));
+        read.sort_unstable();
+        let is_guilty = |r: &&oracle::Row| (r.block, r.offset) == (guilty.block, guilty.offset);
+        let mut others: Vec<_> =
+            rows.iter().filter(|r| !is_guilty(r)).map(|r| r.line.clone()).collect();
+        others.sort_unstable();
+        assert!(read == others, "{}: each once: {} of {}", version.major, read.len(), others.len());
     }
 }
 

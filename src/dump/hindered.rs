@@ -35,25 +35,28 @@ pub(super) async fn hung(
     if !(slow && failed.last.is_some()) {
         at.hangs.fetch_add(1, Relaxed);
     }
-    stop_over_the_limit(at, stretch);
-    Ok(())
+    stop_over_the_limit(at, stretch).await
 }
 
 /// Reads nothing more of a relation of which reads have hung too often.
-pub(super) fn stop_over_the_limit(at: &Reading<'_>, stretch: &mut Stretch) {
+pub(super) async fn stop_over_the_limit(
+    at: &Reading<'_>,
+    stretch: &mut Stretch,
+) -> Result<(), OutputError> {
     let hangs = at.hangs.load(Relaxed);
-    if hangs >= HANGS_MAX {
-        let message = format!("not tried, since {hangs} reads of the relation have hung");
-        stop(stretch, message);
+    if hangs < HANGS_MAX {
+        return Ok(());
     }
+    stop(stretch, format!("not tried, since {hangs} reads of the relation have hung")).await
 }
 
 /// Reads nothing more of a stretch.
-pub(super) fn stop(stretch: &mut Stretch, message: String) {
+pub(super) async fn stop(stretch: &mut Stretch, message: String) -> Result<(), OutputError> {
     let words = Words { message, ..Words::default() };
-    for blocks in stretch.give_up() {
+    for blocks in stretch.give_up().await? {
         stretch.findings.not_tried(blocks, &words);
     }
+    Ok(())
 }
 
 /// Takes a read for which the server has no memory, or of a row that is too long
@@ -70,7 +73,7 @@ pub(super) async fn too_large(
     settle(at, stretch, recorded, failed.mark()).await?;
     if stretch.findings.list.iter().filter(|f| f.cause == Cause::TooLarge).count() >= TOO_LARGE_MAX
     {
-        stop(stretch, format!("not tried, since too often: {}", words.one_line()));
+        stop(stretch, format!("not tried, since too often: {}", words.one_line())).await?;
     }
     Ok(())
 }

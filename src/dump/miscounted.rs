@@ -46,7 +46,7 @@ pub(super) async fn again_or_narrower(
     stretch.findings.hindered(Cause::SilentLoss, read, words, &recorded);
     settle(at, stretch, recorded, failed.mark()).await?;
     if stretch.findings.list.iter().filter(|f| f.cause == Cause::SilentLoss).count() >= LOST_MAX {
-        stop(stretch, format!("not tried, since too often: {}", words.one_line()));
+        stop(stretch, format!("not tried, since too often: {}", words.one_line())).await?;
     }
     stretch.save().await
 }

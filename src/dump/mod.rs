@@ -44,7 +44,7 @@ pub use toast::Doctor;
 use unchecked::{Load, load};
 pub use watch::{ColumnWatch, LargeObjectWatch, Watch};
 
-use crate::heap::{BlockNumber, BlockRange, Ctid, Loss, Outcome, Read, Rows, Salvage};
+use crate::heap::{BlockNumber, BlockRange, Ctid, Loss, Outcome, Read, RowClass, Rows, Salvage};
 use crate::output::OutputError;
 use crate::progress::Progress;
 use crate::server::fault::{Fault, Words};
@@ -125,19 +125,22 @@ impl Stretch {
     }
 
     /// No page of it is read unchecked any more. Returns the block that was.
-    pub fn fence_unchecked(&mut self) -> Option<BlockRange> {
-        let fenced = self.salvage.fence_unchecked()?;
-        self.lanes.clear_held();
-        Some(fenced)
+    pub async fn fence_unchecked(&mut self) -> Result<Option<BlockRange>, OutputError> {
+        if self.salvage.unchecked().is_some() {
+            self.keep_what_is_held().await?;
+        }
+        Ok(self.salvage.fence_unchecked())
     }
 
     /// Nothing more is read of it, and what came before a session was lost
     /// counts: there is nothing else. Returns the blocks that are not settled.
-    pub fn keep_what_came(&mut self) -> Vec<BlockRange> {
-        if self.came.take().is_some() {
-            self.watch.keep();
+    pub async fn keep_what_came(&mut self) -> Result<Vec<BlockRange>, OutputError> {
+        if self.came.take().is_none() {
+            return self.give_up().await;
         }
-        self.give_up()
+        self.watch.keep();
+        self.lanes.clear_held();
+        Ok(self.salvage.fence())
     }
 
     /// What came before a session was lost is read again.
@@ -148,10 +151,23 @@ impl Stretch {
     }
 
     /// Nothing more is read of it. Returns the blocks that are not settled.
-    pub fn give_up(&mut self) -> Vec<BlockRange> {
+    pub async fn give_up(&mut self) -> Result<Vec<BlockRange>, OutputError> {
+        self.keep_what_is_held().await?;
+        Ok(self.salvage.fence())
+    }
+
+    /// Before its block is fenced: rows of its tuples that were read by
+    /// themselves are suspect, and other rows that are held came of a read that
+    /// says nothing. A later run reads the block again, so what is saved ends
+    /// before it.
+    async fn keep_what_is_held(&mut self) -> Result<(), OutputError> {
+        self.save().await?;
+        if self.salvage.has_rows_of_a_part() {
+            return flush(self, RowClass::Suspect).await;
+        }
         self.lanes.clear_held();
         self.watch.forget();
-        self.salvage.fence()
+        Ok(())
     }
 }
 
@@ -221,7 +237,7 @@ async fn read_on(at: &Reading<'_>, stretch: &mut Stretch) -> Result<End, OutputE
     if stretch.whole && stretch.salvage.map().extents().is_empty() {
         return read_empty(at, stretch).await;
     }
-    hindered::stop_over_the_limit(at, stretch);
+    hindered::stop_over_the_limit(at, stretch).await?;
     let mut waits = Waits::default();
     let past_statistics = at.readable.past_statistics();
     loop {

@@ -76,6 +76,16 @@ impl OpenBlock {
             Some(l) if l.block == self.block && l.offset >= first => u32::from(l.offset) + 1,
             _ => u32::from(first),
         };
+        // All rows had come, and it ended behind them: none is read again.
+        let end = self.tuples.next_read().map(|read| read.end);
+        let outcome = match outcome {
+            Outcome::Hung { last } if Some(bound(last)) == end => Outcome::Complete,
+            Outcome::Failed { last, place } if Some(bound(last)) == end => {
+                self.blamed |= place != Place::Elsewhere;
+                Outcome::Complete
+            }
+            outcome => outcome,
+        };
         let isolated = match outcome {
             Outcome::Complete => {
                 self.tuples.complete();
@@ -114,6 +124,21 @@ impl OpenBlock {
         self.damaged = true;
         self.spoilt.extend((from..=tuples_max).map(|o| (o, Status::Lost)));
         self.tuples = Narrow::new(0..0);
+    }
+
+    /// Whether some of its tuples, but not all, are done with.
+    pub(super) fn is_begun(&self, tuples_max: OffsetNumber) -> bool {
+        !self.whole && !self.tuples.rest().eq(std::iter::once(1..u32::from(tuples_max) + 1))
+    }
+
+    /// Leaves the tuples that are not done with alone; the rows of the others are
+    /// suspect.
+    pub(super) fn fence(mut self, map: &mut TidMap, tuples_max: OffsetNumber) {
+        let rest: Vec<u32> = self.tuples.rest().flatten().collect();
+        let rest = rest.into_iter().filter_map(|offset| OffsetNumber::try_from(offset).ok());
+        self.spoilt.extend(rest.map(|offset| (offset, Status::Fenced)));
+        self.damaged = true;
+        self.settle(map, tuples_max, false);
     }
 
     /// Marks what became of it, and gives the class of its rows.

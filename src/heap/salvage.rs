@@ -232,19 +232,20 @@ impl Salvage {
     }
 
     /// Nothing more is read: what is not settled stays as it is, fenced.
-    /// Returns the blocks that were not read.
+    /// Returns the blocks that were not read; of the first, rows may have been:
+    /// see [`Self::has_rows_of_a_part`].
     pub fn fence(&mut self) -> Vec<BlockRange> {
         let mut fenced: Vec<BlockRange> = Vec::new();
-        let open = self.open.take().map(|o| BlockRange::new(o.block, o.block + 1));
-        let rest = self.blocks.rest().map(|r| BlockRange::new(r.start, r.end));
+        let open = self.open.take().map(|open| self.fence_open(open));
+        let rest: Vec<_> = self.blocks.rest().map(|r| BlockRange::new(r.start, r.end)).collect();
+        for &range in &rest {
+            self.map.mark_blocks(range, Status::Fenced);
+        }
         for range in open.into_iter().chain(rest) {
             match fenced.last_mut() {
                 Some(last) if last.end == range.start => last.end = range.end,
                 _ => fenced.push(range),
             }
-        }
-        for &range in &fenced {
-            self.map.mark_blocks(range, Status::Fenced);
         }
         self.blocks = Narrow::new(0..0);
         fenced

@@ -49,10 +49,26 @@ impl Salvage {
     pub fn fence_unchecked(&mut self) -> Option<BlockRange> {
         self.allowed = false;
         let open = self.open.take_if(|o| o.unchecked)?;
-        let range = BlockRange::new(open.block, open.block + 1);
-        self.map.mark_blocks(range, Status::Fenced);
+        let range = self.fence_open(open);
         self.go_on();
         Some(range)
+    }
+
+    /// Whether tuples of the open block were read before it would be fenced:
+    /// their rows are held back, and suspect then.
+    pub fn has_rows_of_a_part(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| open.is_begun(self.limits.tuples_max))
+    }
+
+    /// Nothing more of the open block is read.
+    pub(super) fn fence_open(&mut self, open: OpenBlock) -> BlockRange {
+        let range = BlockRange::new(open.block, open.block + 1);
+        if open.is_begun(self.limits.tuples_max) {
+            open.fence(&mut self.map, self.limits.tuples_max);
+        } else {
+            self.map.mark_blocks(range, Status::Fenced);
+        }
+        range
     }
 
     /// A block with a tuple that is known to take the server down is not read as

@@ -73,7 +73,7 @@ impl Run {
         if emptied {
             let words = Words { message: EMPTIED.to_owned(), ..Words::default() };
             stretch.findings.whole(Cause::EmptiedByCrash, &words);
-            stretch.keep_what_came();
+            stretch.keep_what_came().await?;
             return Ok(Begun::Nothing);
         }
         stretch.undo_what_came().await?;

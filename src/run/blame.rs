@@ -20,7 +20,7 @@ impl Run {
         while let Some(mut job) = self.next_accused() {
             let risky = self.crashes_left().await > 0;
             job.tries = 0;
-            if !risky && self.fence_unchecked(&mut job) {
+            if !risky && self.fence_unchecked(&mut job).await? {
                 self.queue.put_back(job);
                 continue;
             }
@@ -39,7 +39,7 @@ impl Run {
                 Ok(After::OtherWay) => locked(&self.by_other_way).push(job),
                 Ok(_) => {
                     if !risky {
-                        self.fence(&mut job).await;
+                        self.fence(&mut job).await?;
                     }
                     self.finish_job(job).await?;
                 }
@@ -127,12 +127,12 @@ impl Run {
 
     /// Where a page was being read unchecked, that is to blame, and nothing else of
     /// the stretch: it is read on behind that.
-    fn fence_unchecked(&self, job: &mut Job) -> bool {
+    async fn fence_unchecked(&self, job: &mut Job) -> Result<bool, RunError> {
         let words = Words { message: self.no_other_try(), ..Words::default() };
-        let Some(stretch) = &mut job.stretch else { return false };
-        let Some(block) = stretch.fence_unchecked() else { return false };
+        let Some(stretch) = &mut job.stretch else { return Ok(false) };
+        let Some(block) = stretch.fence_unchecked().await? else { return Ok(false) };
         stretch.findings.not_tried(block, &words);
-        true
+        Ok(true)
     }
 
     fn no_other_try(&self) -> String {
@@ -143,16 +143,16 @@ impl Run {
     }
 
     /// Nothing more of it is read, lest the server goes down once more.
-    async fn fence(&self, job: &mut Job) {
+    async fn fence(&self, job: &mut Job) -> Result<(), RunError> {
         let message = self.no_other_try();
         let Some(stretch) = &mut job.stretch else {
             job.relation.fail(message).await;
-            return;
+            return Ok(());
         };
         let words = Words { message, ..Words::default() };
-        // What came of an unlogged table is all there is; nothing else is held.
-        for blocks in stretch.keep_what_came() {
+        for blocks in stretch.keep_what_came().await? {
             stretch.findings.not_tried(blocks, &words);
         }
+        Ok(())
     }
 }

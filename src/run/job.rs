@@ -276,7 +276,7 @@ impl Run {
                 };
                 stretch.undo_what_came().await?;
                 stretch.findings.whole(Cause::Catalog, &words);
-                stretch.give_up();
+                stretch.give_up().await?;
                 job.stretch = Some(stretch);
                 After::Done
             }

@@ -57,7 +57,10 @@ impl Places {
     pub(super) fn of(entry: &manifest::Relation, map: Option<&TidMap>) -> Self {
         let mut blocks = Vec::new();
         let mut tuples = Vec::new();
-        for lost in &entry.lost {
+        // Of a block that was not tried to its end the map knows which part was.
+        let is_in_map =
+            |l: &&manifest::Lost| map.is_some() && l.cause == crate::dump::Cause::NotTried.name();
+        for lost in entry.lost.iter().filter(|l| !is_in_map(l)) {
             let silent = lost.cause == crate::dump::Cause::SilentLoss.name();
             match (lost.first_block, lost.last_block, &lost.ctid) {
                 (Some(first), Some(last), _) => {
