@@ -14,6 +14,7 @@ use crate::run::{CheckCounts, RunOptions, SchemaOptions, Unchecked};
 use crate::server::connect::{ConnectError, Target};
 use crate::server::inventory::Selection;
 use crate::server::session::Timeouts;
+use crate::verify::VerifyOptions;
 use choosing::{ConnectionArgs, SelectionArgs};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use restore::EXAMPLES as RESTORE_EXAMPLES;
@@ -44,7 +45,8 @@ Examples:
 const VERIFY_EXAMPLES: &str = "\
 Examples:
   pg_salvage verify -d shop -j 2
-  pg_salvage verify -d shop -n public --log-format json";
+  pg_salvage verify -d shop -n public --log-format json
+  pg_salvage verify -d shop --pages -j 2 -P";
 
 const LIST_EXAMPLES: &str = "\
 Example:
@@ -132,6 +134,16 @@ pub struct VerifyArgs {
     connection: ConnectionArgs,
     #[command(flatten)]
     selection: SelectionArgs,
+    /// Look at the pages of all files only, and at no rows: checksums and
+    /// structure of tables, indexes, TOAST, sequences, catalogs and their maps
+    #[arg(long, conflicts_with = "no_pages", help_heading = "Level")]
+    pub pages: bool,
+    /// Read all rows only. Else pages come first, where the role may read files
+    #[arg(long, help_heading = "Level")]
+    pub no_pages: bool,
+    /// Print the report of --pages as JSON
+    #[arg(long, requires = "pages", help_heading = "Level")]
+    pub json: bool,
     #[command(flatten)]
     reading: ReadingArgs,
     #[command(flatten)]
@@ -304,6 +316,15 @@ impl VerifyArgs {
 
     pub fn meant(&self) -> Result<(Target, RunOptions), UsageError> {
         Ok((self.connection.target()?, self.reading.options(&self.selection, When::Always)?))
+    }
+
+    /// What is asked of the look at pages.
+    pub fn meant_of_pages(&self) -> Result<VerifyOptions, UsageError> {
+        Ok(VerifyOptions {
+            jobs: usize::from(self.reading.jobs),
+            selection: self.selection.selection()?,
+            timeouts: self.reading.timeouts(),
+        })
     }
 }
 

@@ -18,3 +18,4 @@ pub mod restore;
 pub mod run;
 pub mod server;
 pub mod show;
+pub mod verify;

@@ -2,7 +2,7 @@
 //! a code that tells damage from trouble.
 
 use clap::Parser;
-use pg_salvage::cli::{Cli, Command, ShowingArgs};
+use pg_salvage::cli::{Cli, Command, ShowingArgs, VerifyArgs};
 use pg_salvage::output::journal::JOURNAL;
 use pg_salvage::output::manifest::Manifest;
 use pg_salvage::progress::Progress;
@@ -11,7 +11,8 @@ use pg_salvage::run::{RunOptions, run};
 use pg_salvage::server::connect::Target;
 use pg_salvage::server::session::Timeouts;
 use pg_salvage::show::Shown;
-use pg_salvage::{list, report};
+use pg_salvage::verify::VerifyError;
+use pg_salvage::{list, report, verify};
 use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -57,7 +58,16 @@ async fn command(command: Command) -> Result<u8, Failure> {
         }
         Command::Verify(args) => {
             let (target, options) = args.meant()?;
-            read(target, options, &args.showing, args.progress()).await
+            let of_pages = match args.no_pages {
+                true => 0,
+                false => verify_pages(target.clone(), &args).await?,
+            };
+            if args.pages {
+                return Ok(of_pages);
+            }
+            let of_rows = read(target, options, &args.showing, args.progress()).await?;
+            // 3, incomplete, is worse than 2, damage.
+            Ok(of_rows.max(of_pages))
         }
         Command::Restore(args) => {
             let (target, options) = args.meant()?;
@@ -86,6 +96,28 @@ async fn command(command: Command) -> Result<u8, Failure> {
             Ok(manifest.exit_code)
         }
     }
+}
+
+/// The pages of all files. Where rows are looked at, too, whatever keeps pages
+/// from being looked at is said, and that is all.
+async fn verify_pages(target: Target, args: &VerifyArgs) -> Result<u8, Failure> {
+    let options = args.meant_of_pages()?;
+    let work = |progress| verify::verify(target, options, progress);
+    let verified = match shown(&args.showing, args.progress(), work).await {
+        Err(e @ (VerifyError::Forbidden(_) | VerifyError::Read(_))) if !args.pages => {
+            print(&format!("NOTE: pages are not looked at: {e}\n\n"));
+            return Ok(0);
+        }
+        verified => verified?,
+    };
+    match args.json {
+        true => print(&format!("{}\n", serde_json::to_string_pretty(&verified)?)),
+        false => print(&verify::text(&verified)),
+    }
+    if !args.pages {
+        print("\n");
+    }
+    Ok(verified.exit_code)
 }
 
 /// Shows how the work goes on, and stops it on Ctrl-C.

@@ -38,4 +38,5 @@ mod standby;
 mod tidy;
 mod toast;
 mod unchecked;
+mod verify_pages;
 mod whole;

@@ -21,7 +21,8 @@ const ARROW: &[(&str, &[&str])] = &[
     ("run", &["advice", "archive", "dump", "heap", "output", "page", "progress", "server"]),
     ("list", &["report", "run", "server"]),
     ("restore", &["archive", "output", "progress", "report", "server"]),
-    ("cli", &["output", "restore", "run", "server"]),
+    ("verify", &["page", "progress", "report", "server"]),
+    ("cli", &["output", "restore", "run", "server", "verify"]),
     ("show", &["cli", "progress", "report"]),
 ];
 

@@ -7,6 +7,7 @@
 //! without holding it against what is there.
 
 pub mod btree;
+pub mod check;
 pub mod checksum;
 pub mod copy;
 pub mod datum;

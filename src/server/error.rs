@@ -49,6 +49,11 @@ impl ReadError {
     }
 
     /// Whether the server is short of something.
+    /// The role may not.
+    pub fn is_permission(&self) -> bool {
+        fault::is_permission(self.sqlstate())
+    }
+
     pub fn is_shortage(&self) -> bool {
         fault::is_shortage(self.sqlstate())
     }

@@ -10,6 +10,7 @@ pub mod ddl;
 mod error;
 mod facts;
 pub mod fault;
+pub mod files;
 pub mod inventory;
 pub mod life;
 pub mod pages;

@@ -30,6 +30,10 @@ impl<'a> Fork<'a> {
         Self { session, path: path.into() }
     }
 
+    pub fn session(&self) -> &'a Session {
+        self.session
+    }
+
     /// How many blocks there can be in a piece that the server looks at itself.
     pub fn piece_there(&self) -> u32 {
         self.blocks_in(PIECE_THERE_BYTES)
@@ -157,6 +161,17 @@ pub async fn page_image(
 ) -> Result<Option<Vec<u8>>, ReadError> {
     let bytes = Fork::new(session, path).read(block, 1).await?;
     Ok(Some(bytes).filter(|b| b.len() as u64 == u64::from(session.server().block_size)))
+}
+
+/// Where the last checkpoint began: what was changed before that is on disk.
+/// None where a role may not know.
+pub async fn redo(session: &Session) -> Result<Option<u64>, ReadError> {
+    let lsn = session.value("SELECT redo_lsn FROM pg_catalog.pg_control_checkpoint()").await?;
+    Ok(lsn.and_then(|lsn| {
+        let (high, low) = lsn.split_once('/')?;
+        let part = |hex| u64::from_str_radix(hex, 16).ok();
+        Some(part(high)? << 32 | part(low)?)
+    }))
 }
 
 /// What `encode(..., 'hex')` has written.

@@ -203,6 +203,14 @@ fn help_of_verify() {
                   --strict-names
                       Every pattern of -n and -t must match something
 
+            Level:
+                  --pages     Look at the pages of all files only, and at no rows: checksums
+                              and structure of tables, indexes, TOAST, sequences, catalogs
+                              and their maps
+                  --no-pages  Read all rows only. Else pages come first, where the role may
+                              read files
+                  --json      Print the report of --pages as JSON
+
             Reading:
               -j, --jobs <N>
                       Read with so many connections [default: 1]
@@ -244,6 +252,7 @@ fn help_of_verify() {
             Examples:
               pg_salvage verify -d shop -j 2
               pg_salvage verify -d shop -n public --log-format json
+              pg_salvage verify -d shop --pages -j 2 -P
 
             Exit codes:
               0  everything was read, and no damage was seen

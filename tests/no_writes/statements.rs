@@ -68,6 +68,7 @@ const FUNCTIONS: &[&str] = &[
     "pg_relation_size",
     "pg_sequence_last_value",
     "pg_size_bytes",
+    "pg_stat_file",
     "pg_stat_get_activity",
     "quote_ident",
     "quote_literal",

@@ -21,7 +21,7 @@ use super::{Found, Looked, Missing, Run, is_short, path_now};
 use crate::heap::{BlockRange, Read};
 use crate::page::{Page, visibility};
 use crate::server::fault::is_permission;
-use crate::server::pages::Fork;
+use crate::server::pages::{Fork, redo};
 use crate::server::relation::readable;
 use crate::server::session::{ReadError, Session};
 use std::collections::BTreeSet;
@@ -151,17 +151,6 @@ impl Run {
             unproven.len()
         ));
     }
-}
-
-/// Where the last checkpoint began: what was changed before that is on disk.
-/// None where a role may not know.
-async fn redo(session: &Session) -> Result<Option<u64>, ReadError> {
-    let lsn = session.value("SELECT redo_lsn FROM pg_catalog.pg_control_checkpoint()").await?;
-    Ok(lsn.and_then(|lsn| {
-        let (high, low) = lsn.split_once('/')?;
-        let part = |hex| u64::from_str_radix(hex, 16).ok();
-        Some(part(high)? << 32 | part(low)?)
-    }))
 }
 
 /// Whether a page was written before the last checkpoint began. Pages that carry

@@ -1,0 +1,312 @@
+//! `pg_salvage verify --pages`: every page of every file of a database's
+//! relations, and of the shared catalogs, as it is on disk: all forks of tables,
+//! indexes, TOAST tables, sequences and catalogs, the visibility and free space
+//! maps, and files that nobody knows of.
+//!
+//! The server reads its files and sends them; nothing goes through its cache,
+//! and nothing is locked. Each session looks at one segment at a time, in a
+//! transaction of its own, so that no old snapshot is held.
+
+mod lengths;
+mod names;
+mod report;
+mod segment;
+
+pub use report::{DamagedBlock, FileReport, Verified, text};
+
+use crate::page::check::Kind;
+use crate::progress::Progress;
+use crate::server::connect::Target;
+use crate::server::files::{FileOf, ForkFile, directories, forks};
+use crate::server::inventory::Selection;
+use crate::server::pages::redo;
+use crate::server::session::{OpenError, ReadError, Session, Timeouts};
+use crate::server::sql::ident;
+use segment::{Seen, Task, look};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Before what seems to be damaged is looked at again, each time: a write of a
+/// page takes thousandths of a second, on a disk that is overloaded some tenths.
+const PAUSES: [Duration; 3] =
+    [Duration::from_millis(100), Duration::from_millis(400), Duration::from_millis(1000)];
+
+/// So often a session that was lost is replaced, for one segment.
+const TRIES_MAX: u32 = 5;
+
+/// Before a lost session is replaced; each time twice as long.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What is asked of a look at all pages.
+#[derive(Clone, Debug)]
+pub struct VerifyOptions {
+    pub jobs: usize,
+    pub selection: Selection,
+    pub timeouts: Timeouts,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The role may not read the server's files.
+    #[error("{0}")]
+    Forbidden(String),
+    #[error("{0}")]
+    Selection(String),
+}
+
+/// A file, with what is known of it and what was found.
+struct File {
+    fork: ForkFile,
+    of: Option<FileOf>,
+    kind: Kind,
+    seen: Seen,
+    /// What is wrong with its length.
+    problems: Vec<String>,
+    /// Why some of it was not looked at.
+    left: Option<String>,
+}
+
+/// A task, and what was found, or why it could not be looked at.
+type Done = (Task, Result<Seen, String>);
+
+struct Work {
+    target: Target,
+    timeouts: Timeouts,
+    todo: Mutex<VecDeque<Task>>,
+    done: Mutex<Vec<Done>>,
+    progress: Arc<Progress>,
+}
+
+/// Looks at every page. `Err`: it could not be begun.
+pub async fn verify(
+    target: Target,
+    options: VerifyOptions,
+    progress: Arc<Progress>,
+) -> Result<Verified, VerifyError> {
+    let started = jiff::Timestamp::now();
+    let session = Session::open(&target, options.timeouts, None).await?;
+    let mut notes = Vec::new();
+    let mut files = list(&session, &options.selection, &mut notes).await?;
+    lengths::check(&session, &mut files).await?;
+    let server = session.server().clone();
+    let redo = redo(&session).await?.unwrap_or(0);
+    let todo = tasks(&files, redo, (server.block_size, server.segment_blocks));
+    progress.relations.store(files.len() as u64, Relaxed);
+    progress.blocks.store(todo.iter().map(|t| u64::from(t.blocks())).sum(), Relaxed);
+    let mut tasks_of: BTreeMap<usize, usize> = BTreeMap::new();
+    todo.iter().for_each(|task| *tasks_of.entry(task.file).or_default() += 1);
+    let work = Arc::new(Work {
+        target,
+        timeouts: options.timeouts,
+        todo: Mutex::new(todo),
+        done: Mutex::default(),
+        progress,
+    });
+    let done = all(&work, options.jobs, Some(session), &mut notes).await;
+    for task in std::mem::take(&mut *locked(&work.todo)) {
+        files[task.file].left = Some("stopped before its turn".to_owned());
+    }
+    for (file, count) in tasks_of {
+        if done.iter().filter(|(task, _)| task.file == file).count() < count {
+            let why = "not all of it was looked at".to_owned();
+            files[file].left.get_or_insert(why);
+        }
+    }
+    let done = confirmed(&work, options.jobs, done, &mut notes).await;
+    for (task, seen) in done {
+        let file = &mut files[task.file];
+        match seen {
+            Ok(seen) => {
+                file.seen.blocks += seen.blocks;
+                file.seen.zeros += seen.zeros;
+                file.seen.damaged.extend(seen.damaged);
+            }
+            Err(why) => file.left = Some(why),
+        }
+    }
+    Ok(report::report(&server, started, files, notes))
+}
+
+/// Works on all that is to be done, or until we are told to stop.
+async fn all(
+    work: &Arc<Work>,
+    jobs: usize,
+    mut first: Option<Session>,
+    notes: &mut Vec<String>,
+) -> Vec<Done> {
+    let mut workers = tokio::task::JoinSet::new();
+    for _ in 0..jobs.max(1).min(locked(&work.todo).len()) {
+        workers.spawn(worker(work.clone(), first.take()));
+    }
+    while let Some(ended) = workers.join_next().await {
+        if let Err(panicked) = ended {
+            notes.push(format!("a worker ended before its time: {panicked}"));
+        }
+    }
+    std::mem::take(&mut *locked(&work.done))
+}
+
+/// Looks at what seems to be damaged again, some time later, time and again: what
+/// is wrong each time is damaged.
+async fn confirmed(
+    work: &Arc<Work>,
+    jobs: usize,
+    mut done: Vec<Done>,
+    notes: &mut Vec<String>,
+) -> Vec<Done> {
+    for pause in PAUSES {
+        // Numbered by what was done.
+        let again = |(number, (task, seen)): (usize, &Done)| {
+            let seen = seen.as_ref().ok().filter(|seen| !seen.damaged.is_empty())?;
+            Some(Task { file: number, ..task.again(seen) })
+        };
+        let todo: VecDeque<Task> = done.iter().enumerate().filter_map(again).collect();
+        if todo.is_empty() {
+            break;
+        }
+        tokio::time::sleep(pause).await;
+        *locked(&work.todo) = todo;
+        for (task, again) in all(work, jobs, None, notes).await {
+            if let (Ok(seen), Ok(again)) = (&mut done[task.file].1, again) {
+                seen.damaged = again.damaged;
+            }
+        }
+        for task in std::mem::take(&mut *locked(&work.todo)) {
+            let why = "stopped before what seemed to be damaged was looked at again";
+            done[task.file].1 = Err(why.to_owned());
+        }
+    }
+    done
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The files that are looked at.
+async fn list(
+    session: &Session,
+    selection: &Selection,
+    notes: &mut Vec<String>,
+) -> Result<Vec<File>, VerifyError> {
+    let directories = match directories(session).await {
+        Err(e) if e.is_permission() => return Err(forbidden(session).await),
+        other => other?,
+    };
+    let mut all = Vec::new();
+    for directory in directories {
+        match forks(session, &directory).await {
+            Ok(forks) => all.extend(forks),
+            Err(e) if e.is_permission() => return Err(forbidden(session).await),
+            Err(e) => return Err(e.into()),
+        }
+    }
+    may_read(session).await?;
+    let names = names::of_files(session, selection, notes).await?;
+    let file = |fork: ForkFile| {
+        let (path, suffix) = fork.fork();
+        let of = names.known.get(path).cloned();
+        if names.chosen.as_ref().is_some_and(|c| of.as_ref().is_none_or(|f| !c.contains(&f.oid))) {
+            return None;
+        }
+        let kind = of.as_ref().map_or(Kind::Other, |f| Kind::of(f.relkind, f.access_method));
+        let kind = if matches!(suffix, "main" | "init") { kind } else { Kind::Other };
+        let (seen, problems, left) = (Seen::default(), Vec::new(), None);
+        Some(File { fork, of, kind, seen, problems, left })
+    };
+    Ok(all.into_iter().filter_map(file).collect())
+}
+
+/// Listing directories is one right, reading files another.
+async fn may_read(session: &Session) -> Result<(), VerifyError> {
+    const READ: &str = "SELECT pg_catalog.pg_read_binary_file('PG_VERSION', 0, 1, true)";
+    match session.value(READ).await {
+        Err(e) if e.is_permission() => Err(forbidden(session).await),
+        other => Ok(other.map(|_| ())?),
+    }
+}
+
+async fn forbidden(session: &Session) -> VerifyError {
+    let role = match session.renew_snapshot().await {
+        Ok(()) => session.value("SELECT current_user").await.ok().flatten(),
+        Err(_) => None,
+    };
+    let role = ident(&role.unwrap_or_default());
+    VerifyError::Forbidden(format!(
+        "role {role} may not read the files of the server, which pages are checked in; a \
+         superuser can allow it, in this database: GRANT EXECUTE ON FUNCTION \
+         pg_catalog.pg_ls_dir(text, boolean, boolean), pg_catalog.pg_stat_file(text, boolean), \
+         pg_catalog.pg_read_binary_file(text, bigint, bigint, boolean) TO {role}"
+    ))
+}
+
+/// A task for each segment, the largest first.
+fn tasks(files: &[File], redo: u64, (block_size, segment_blocks): (u32, u32)) -> VecDeque<Task> {
+    let mut tasks = Vec::new();
+    for (number, file) in files.iter().enumerate() {
+        for (&segment, &bytes) in &file.fork.segments {
+            let blocks = u32::try_from(bytes / u64::from(block_size.max(1))).unwrap_or(u32::MAX);
+            let first = segment.checked_mul(segment_blocks);
+            let Some(first) = first.filter(|_| blocks > 0) else { continue };
+            let (path, kind) = (file.fork.path.clone(), file.kind);
+            let ranges = vec![(first, blocks.min(segment_blocks))];
+            tasks.push(Task { file: number, path, kind, ranges, settled: false, redo });
+        }
+    }
+    tasks.sort_by_key(|task| (Reverse(task.blocks()), task.file, task.ranges[0]));
+    tasks.into()
+}
+
+/// Works on one task after the other, in a session of its own.
+async fn worker(work: Arc<Work>, mut session: Option<Session>) {
+    while !work.progress.stopped() {
+        let Some(task) = locked(&work.todo).pop_front() else { return };
+        let seen = patiently(&work, &mut session, &task).await;
+        // The second time it is known that something of it is settled.
+        if !task.settled {
+            let damaged = seen.as_ref().map_or(0, |seen| seen.damaged.len());
+            work.progress.damaged.fetch_add(damaged as u64, Relaxed);
+            work.progress.blocks_done.fetch_add(task.blocks().into(), Relaxed);
+        }
+        locked(&work.done).push((task, seen));
+    }
+}
+
+/// In another session, where one is lost.
+async fn patiently(
+    work: &Work,
+    session: &mut Option<Session>,
+    task: &Task,
+) -> Result<Seen, String> {
+    let mut pause = PAUSE;
+    let mut tries = 0;
+    loop {
+        let tried = async {
+            if session.as_ref().is_none_or(Session::is_closed) {
+                *session = Some(Session::open(&work.target, work.timeouts, None).await?);
+            }
+            let Some(session) = session.as_ref() else { return Ok(Seen::default()) };
+            session.renew_snapshot().await?;
+            Ok::<_, OpenError>(look(session, task).await?)
+        };
+        let error = match tried.await {
+            Ok(seen) => return Ok(seen),
+            Err(error) => error,
+        };
+        tries += 1;
+        // A session with an error in it is of no use.
+        *session = None;
+        if tries == TRIES_MAX || work.progress.stopped() {
+            return Err(error.to_string());
+        }
+        tokio::time::sleep(pause).await;
+        pause *= 2;
+    }
+}

@@ -1,0 +1,263 @@
+//! `verify --pages`: what is damaged in any file is named, with its place, and
+//! nothing else is, whatever others write meanwhile.
+
+use crate::kit::places::{read_page, segment_file, write_page};
+use crate::kit::{Server, ServerOptions, Stop, Version};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::process::{Command, Output};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_pg_salvage");
+const DB: &str = "pages";
+
+fn verify(server: &Server, role: &str, options: &[&str]) -> Output {
+    let conninfo = server.conninfo(DB).replace("user=postgres", &format!("user={role}"));
+    let out = Command::new(PROGRAM)
+        .args(["verify", "--pages", "-d"])
+        .arg(conninfo)
+        .args(options)
+        .output()
+        .expect("the program starts");
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(!said.contains("panicked"), "{said}");
+    out
+}
+
+/// The report, which says the same as the exit code.
+fn report(server: &Server, options: &[&str]) -> Value {
+    let out = verify(server, "postgres", &[&["--json"], options].concat());
+    let report: Value = serde_json::from_slice(&out.stdout)
+        .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&out.stderr)));
+    assert_eq!(report["exit_code"].as_i64(), out.status.code().map(i64::from), "{report:#}");
+    report
+}
+
+/// Which blocks of which files are named.
+fn named(report: &Value) -> BTreeMap<String, BTreeSet<u64>> {
+    let mut named: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
+    for file in report["damaged"].as_array().expect("a list") {
+        let path = file["path"].as_str().expect("a path").to_owned();
+        let blocks = named.entry(path).or_default();
+        blocks.extend(file["listed"].as_array().expect("a list").iter().map(|b| {
+            assert!(b["what"].as_str().is_some_and(|what| !what.is_empty()), "{b}");
+            b["block"].as_u64().expect("a number")
+        }));
+    }
+    named
+}
+
+/// Every kind of index, a table with TOAST, a sequence, an unlogged table.
+const OBJECTS: &str =
+    "CREATE TABLE t (id serial PRIMARY KEY, n int, words text, p point, tags int[], big text);
+    ALTER TABLE t ALTER big SET STORAGE EXTERNAL;
+    INSERT INTO t (n, words, p, tags, big) SELECT i % 50, 'w' || i, point(i, -i), ARRAY[i, i % 9],
+        CASE WHEN i % 20 = 0 THEN repeat(md5(i::text), 90) END FROM generate_series(1, 4000) i;
+    CREATE INDEX t_hash ON t USING hash (n);
+    CREATE INDEX t_gist ON t USING gist (p);
+    CREATE INDEX t_spgist ON t USING spgist (p);
+    CREATE INDEX t_gin ON t USING gin (tags);
+    CREATE INDEX t_brin ON t USING brin (id);
+    CREATE UNLOGGED TABLE u AS SELECT i FROM generate_series(1, 1000) i;
+    CREATE MATERIALIZED VIEW m AS SELECT * FROM t WHERE n < 10;
+    DELETE FROM t WHERE id % 3 = 0;";
+
+async fn served(version: &Version, checksums: bool) -> Server {
+    let server = Server::start(version, ServerOptions::checksums(checksums));
+    server.create_database(DB).await;
+    server.execute(DB, OBJECTS).await;
+    server.execute(DB, "VACUUM ANALYZE").await;
+    server
+}
+
+/// The files of relations, by name, with the number of blocks of each.
+async fn paths(server: &Server, names: &[&str]) -> Vec<(String, u32)> {
+    let client = server.connect(DB).await;
+    let mut paths = Vec::new();
+    for name in names {
+        let sql = format!(
+            "SELECT pg_relation_filepath(c), (pg_relation_size(c) / 8192)::int FROM ({name}) x(c)"
+        );
+        let row = client.query_one(&sql, &[]).await.expect("a relation");
+        paths.push((row.get(0), u32::try_from(row.get::<_, i32>(1)).expect("blocks")));
+    }
+    paths
+}
+
+fn flip(server: &Server, path: &str, block: u32, at: usize) {
+    let mut page = read_page(server, path, block);
+    page.flip(at, 0x10);
+    write_page(server, path, &page);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_wrong_with_what_is_whole_while_others_write() {
+    for version in Version::some(10, 18) {
+        let checksums = version.major != 15;
+        let server = served(&version, checksums).await;
+        server.execute(DB, "CHECKPOINT").await;
+        let quiet = report(&server, &["-j2"]);
+        assert_eq!(quiet["exit_code"], 0, "{}: {quiet:#}", version.major);
+        assert_eq!(quiet["data_checksums"], checksums);
+        let files = std::fs::read_dir(server.data_dir().join("global")).expect("a folder").count();
+        assert!(quiet["files"].as_u64() > Some(files as u64 / 2 + 200), "{quiet:#}");
+        // Pages are written, extended, pruned, truncated, and moved to new files.
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        let stopped = || stop.load(std::sync::atomic::Ordering::Relaxed);
+        std::thread::scope(|scope| {
+            for worker in 0..2 {
+                let (server, stopped) = (&server, &stopped);
+                scope.spawn(move || {
+                    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+                    runtime.block_on(async {
+                        let mut round = 0;
+                        while !stopped() {
+                            round += 1;
+                            let sql = match (worker, round % 4) {
+                                (0, 0) => "VACUUM t".to_owned(),
+                                (0, 1) => "CHECKPOINT".to_owned(),
+                                (0, 2) => "REINDEX TABLE t".to_owned(),
+                                (0, _) => "VACUUM FULL m".to_owned(),
+                                (_, 0) => "DELETE FROM t WHERE id % 7 = 1".to_owned(),
+                                _ => format!(
+                                    "UPDATE t SET n = n + 1 WHERE id % 5 = {};
+                                     INSERT INTO t (n, words, p) SELECT i, 'x', point(i, i) FROM generate_series(1, 300) i",
+                                    round % 5
+                                ),
+                            };
+                            server.execute(DB, &sql).await;
+                        }
+                    });
+                });
+            }
+            for _ in 0..3 {
+                let busy = report(&server, &["-j2"]);
+                if busy["exit_code"] != 0 {
+                    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+                }
+                assert_eq!(busy["exit_code"], 0, "{}: {busy:#}", version.major);
+            }
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flipped_bit_in_any_file_is_named_with_its_place() {
+    for version in Version::two() {
+        let server = served(&version, true).await;
+        let relations = [
+            "SELECT 't'::regclass",
+            "SELECT reltoastrelid::regclass FROM pg_class WHERE relname = 't'",
+            "SELECT i.indexrelid::regclass FROM pg_class c JOIN pg_index i ON i.indrelid = c.reltoastrelid WHERE c.relname = 't'",
+            "SELECT 't_pkey'::regclass",
+            "SELECT 't_hash'::regclass",
+            "SELECT 't_gist'::regclass",
+            "SELECT 't_spgist'::regclass",
+            "SELECT 't_gin'::regclass",
+            "SELECT 't_brin'::regclass",
+            "SELECT 't_id_seq'::regclass",
+            "SELECT 'u'::regclass",
+            "SELECT 'm'::regclass",
+            "SELECT 'pg_catalog.pg_description'::regclass",
+            "SELECT 'pg_catalog.pg_shdescription'::regclass",
+        ];
+        let files = paths(&server, &relations).await;
+        assert_eq!(server.stop(), Stop::Clean);
+        let mut harmed: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
+        for (i, (path, blocks)) in files.iter().enumerate() {
+            let block = blocks / 2;
+            flip(&server, path, block, [9, 13, 700, 8100][i % 4]);
+            harmed.insert(path.clone(), [u64::from(block)].into());
+        }
+        for suffix in ["fsm", "vm"] {
+            let path = format!("{}_{suffix}", files[0].0);
+            flip(&server, &path, 0, 4000);
+            harmed.insert(path, [0].into());
+        }
+        server.start_again();
+        let found = report(&server, &["-j2"]);
+        assert_eq!(found["exit_code"], 2);
+        assert_eq!(named(&found), harmed, "{}: {found:#}", version.major);
+        let of_t = found["damaged"].as_array().expect("a list").iter();
+        let of_t = of_t.filter(|f| f["name"] == "t").collect::<Vec<_>>();
+        assert_eq!(of_t.len(), 3, "the table, and two of its maps");
+        let block = &of_t[0]["listed"][0];
+        let at = block["block"].as_u64().expect("a number") * 8192;
+        assert_eq!((block["offset"].as_u64(), &block["file"]), (Some(at), &of_t[0]["path"]));
+        // Chosen by name, a table comes with its TOAST and its indexes.
+        let chosen = named(&report(&server, &["-t", "public.t"]));
+        let of_others = [&files[9].0, &files[10].0, &files[11].0, &files[12].0, &files[13].0];
+        assert_eq!(chosen.len(), harmed.len() - of_others.len(), "{chosen:#?}");
+        assert!(of_others.iter().all(|path| !chosen.contains_key(*path)), "{chosen:#?}");
+        let words = verify(&server, "postgres", &[]);
+        let words = String::from_utf8_lossy(&words.stdout).into_owned();
+        for part in
+            ["table \"public.t\" (", "index \"public.t_gin\"", "checksum", "HINT:", "16 blocks"]
+        {
+            assert!(words.contains(part), "{part}: {words}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_checksums_a_broken_structure_is_named() {
+    let server = served(&Version::newest(), false).await;
+    let relations = [
+        "SELECT 't'::regclass",
+        "SELECT 'm'::regclass",
+        "SELECT 't_pkey'::regclass",
+        "SELECT 't_id_seq'::regclass",
+        "SELECT 't_gist'::regclass",
+    ];
+    let files = paths(&server, &relations).await;
+    assert_eq!(server.stop(), Stop::Clean);
+    // A line pointer behind the page, a header, zeros and marks where none belong.
+    let mut page = read_page(&server, &files[0].0, 1);
+    page.put(24, &[0xFF; 4]);
+    page.put(24, &(8190_u32 | 1 << 15 | 60 << 17).to_le_bytes());
+    write_page(&server, &files[0].0, &page);
+    let mut page = read_page(&server, &files[1].0, 1);
+    page.put(12, &[0xFF, 0xFF]);
+    write_page(&server, &files[1].0, &page);
+    let mut page = read_page(&server, &files[2].0, 0);
+    page.bytes.fill(0);
+    write_page(&server, &files[2].0, &page);
+    let mut page = read_page(&server, &files[3].0, 0);
+    page.put(usize::from(page.special()), &[7]);
+    write_page(&server, &files[3].0, &page);
+    let mut page = read_page(&server, &files[4].0, 2);
+    page.put(8190, &[1]);
+    write_page(&server, &files[4].0, &page);
+    // And a file that ends within a page.
+    let torn = segment_file(&server, &files[1].0, 0);
+    let mut torn = std::fs::OpenOptions::new().append(true).open(torn).expect("a file");
+    torn.write_all(&[1; 100]).expect("it is written");
+    server.start_again();
+    let found = report(&server, &[]);
+    let expected = [1, 1, 0, 0, 2].into_iter().zip(&files);
+    let expected: BTreeMap<String, BTreeSet<u64>> =
+        expected.map(|(block, (path, _))| (path.clone(), [block].into())).collect();
+    assert_eq!(named(&found), expected, "{found:#}");
+    let of_m = found["damaged"].as_array().expect("a list").iter().find(|f| f["name"] == "m");
+    let lengths = of_m.expect("an entry")["lengths"].to_string();
+    assert!(lengths.contains("100 bytes too many"), "{lengths}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_may_not_is_told_what_allows_it() {
+    for version in Version::two() {
+        let server = served(&version, true).await;
+        server.execute(DB, "CREATE ROLE \"night watch\" LOGIN").await;
+        let refused = verify(&server, "'night watch'", &[]);
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert_eq!(refused.status.code(), Some(1), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        let grant = &said[said.find("GRANT").expect("a grant")..];
+        server.execute(DB, grant).await;
+        let allowed = verify(&server, "'night watch'", &[]);
+        let said = String::from_utf8_lossy(&allowed.stdout).into_owned();
+        assert_eq!(allowed.status.code(), Some(0), "{said}");
+        assert!(said.contains(" 0 blocks damaged"), "{said}");
+    }
+}
