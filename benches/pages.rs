@@ -1,0 +1,83 @@
+//! `pg_salvage verify --pages -j1`, online, beside `pg_checksums --check`, with
+//! the server down, on the same files in the cache of the operating system.
+//!
+//! `cargo bench --bench pages` prints a table. `PG_SALVAGE_BENCH_MB` sets the
+//! size (default 1000), `-- --runs N` the pairs of runs, `--major N` the
+//! PostgreSQL. Nothing is asserted of speed; that both find nothing wrong, is.
+
+#![allow(clippy::print_stdout)] // It is what a benchmark is for.
+
+#[path = "../tests/kit/mod.rs"]
+mod kit;
+
+use kit::{Server, ServerOptions, Stop, Version, sample};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_pg_salvage");
+const DB: &str = "bench";
+/// Rows of the table in a megabyte.
+const ROWS_PER_MB: u64 = 8_600;
+
+fn option(name: &str, default: u64) -> u64 {
+    let mut args = std::env::args().skip_while(|a| a != name);
+    args.nth(1).and_then(|v| v.parse().ok()).unwrap_or(default)
+}
+
+/// Seconds that a command took, which finds nothing wrong.
+fn timed(command: &mut Command) -> f64 {
+    let begun = Instant::now();
+    let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status().expect("it starts");
+    assert!(status.success(), "{command:?}");
+    begun.elapsed().as_secs_f64()
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn main() {
+    let version = Version::major(u32::try_from(option("--major", 15)).expect("a major version"));
+    let megabytes = std::env::var("PG_SALVAGE_BENCH_MB").ok().and_then(|v| v.parse().ok());
+    let megabytes: u64 = megabytes.unwrap_or(1000);
+    let options = ServerOptions { on_disk: true, ..ServerOptions::checksums(true) };
+    let server = Server::start(&version, options);
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        sample::bulk(&server, DB, 1, megabytes * ROWS_PER_MB, 1).await;
+        server.execute(DB, "ALTER TABLE bulk_0 ADD PRIMARY KEY (id)").await;
+        server.execute(DB, "VACUUM ANALYZE bulk_0; ").await;
+        server.execute(DB, "CHECKPOINT").await;
+    });
+    println!(
+        "| pair | verify --pages -j1, s | verify --pages -j2, s | pg_checksums, s | its speed / ours (-j1) |"
+    );
+    println!("|---|---|---|---|---|");
+    let mut ratios = Vec::new();
+    // The first pair warms up and does not count.
+    for pair in 0..=option("--runs", 3) {
+        let [one, two] = ["-j1", "-j2"].map(|jobs| {
+            let mut command = Command::new(PROGRAM);
+            timed(command.args(["verify", "--pages", jobs, "-d"]).arg(server.conninfo(DB)))
+        });
+        assert_eq!(server.stop(), Stop::Clean);
+        let checksums = version.program("pg_checksums");
+        let theirs = timed(as_owner(&server, &checksums).arg("--check").arg(server.data_dir()));
+        server.start_again();
+        if pair > 0 {
+            ratios.push(theirs / one);
+            println!("| {pair} | {one:.2} | {two:.2} | {theirs:.2} | {:.2} |", theirs / one);
+        }
+    }
+    println!("\nmedian: {:.2} of the speed of pg_checksums", median(ratios));
+}
+
+/// A program that wants to be run by the owner of the data directory.
+fn as_owner(server: &Server, program: &std::path::Path) -> Command {
+    use std::os::unix::fs::MetadataExt;
+    let owner = std::fs::metadata(server.data_dir()).expect("a directory").uid();
+    let mut command = Command::new("setpriv");
+    command.arg(format!("--reuid={owner}")).arg("--clear-groups").arg(program);
+    command
+}
