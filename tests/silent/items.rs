@@ -99,3 +99,31 @@ async fn a_block_that_was_cut_off_is_found_by_its_rows_or_by_two_indexes() {
         assert_eq!(warnings(&dumped, "alone").len(), 1, "{at}: {}", dumped.said);
     }
 }
+
+/// After a crash in VACUUM, or where statistics were loaded, pg_class may say
+/// that a file is longer than it ever was with these rows.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_pg_class_says_of_a_length_an_index_may_deny() {
+    for version in Version::two() {
+        let server = Server::start(&version, ServerOptions::checksums(true));
+        let bare =
+            "CREATE TABLE bare AS SELECT i, repeat('x', 5000) t FROM generate_series(1, 60) i";
+        let more = "UPDATE pg_class SET relpages = relpages + 7 WHERE relname IN ('known', 'bare')";
+        let statements = [&wide("known", &[]), bare, "VACUUM ANALYZE", more, "CHECKPOINT"];
+        execute(&server, &statements.map(str::to_owned)).await;
+        let places = places_of(&server, &["known", "bare"]).await;
+        let dumped = dump(PROGRAM, &server, DB, &["-j2"]);
+        let entry = dumped.relation("known");
+        assert_eq!(
+            (entry.status, found(entry)),
+            (RelationStatus::Clean, vec![]),
+            "{}",
+            dumped.said
+        );
+        let said = warnings(&dumped, "known");
+        assert!(said.len() == 1 && said[0].contains("no item"), "{said:?}");
+        // Nobody denies it here.
+        let end = places[1].blocks;
+        assert_found(&dumped, "bare", (end, end + 6), "pg_class", &version.major.to_string());
+    }
+}

@@ -45,8 +45,13 @@ struct OnDisk<'a> {
 }
 
 impl Run {
-    pub(super) async fn pages_that_are_gone(&self, clean: &[Looked]) -> Vec<Found> {
-        let mut found = Vec::new();
+    /// What is missing; and the relations of which an index says that nothing is
+    /// behind the end of the file.
+    pub(super) async fn pages_that_are_gone(
+        &self,
+        clean: &[Looked],
+    ) -> (Vec<Found>, BTreeSet<u32>) {
+        let mut found = (Vec::new(), BTreeSet::new());
         let numbered = match self.generations.session(true).await {
             Ok(numbered) => numbered,
             Err(e) => {
@@ -68,7 +73,10 @@ impl Run {
                 break;
             }
             match self.pages_of(session, relation, redo, numbered.snapshot).await {
-                Ok(missing) => found.extend(missing),
+                Ok((missing, denied)) => {
+                    found.0.extend(missing);
+                    found.1.extend(denied.then_some(relation.oid));
+                }
                 Err(e) => {
                     let name = relation.relation.display_name();
                     let what = format!("the file of relation \"{name}\" was not looked at");
@@ -88,8 +96,10 @@ impl Run {
         looked: &Looked,
         redo: u64,
         snapshot: u32,
-    ) -> Result<Vec<Found>, ReadError> {
-        let Some(disk) = OnDisk::open(session, looked, redo).await? else { return Ok(Vec::new()) };
+    ) -> Result<(Vec<Found>, bool), ReadError> {
+        let Some(disk) = OnDisk::open(session, looked, redo).await? else {
+            return Ok((Vec::new(), false));
+        };
         let (zeros, unsure) = disk.zeros().await?;
         let known = pointed(session, looked.oid, disk.blocks, &zeros, redo).await?;
         let visible = disk.all_visible(&zeros).await?;
@@ -136,7 +146,8 @@ impl Run {
             None => {}
         }
         let is_same = path_now(session, looked.oid).await?.as_deref() == Some(&looked.path);
-        Ok(if is_same { lost } else { Vec::new() })
+        let denied = is_same && known.denies_what_is_behind();
+        Ok((if is_same { lost } else { Vec::new() }, denied))
     }
 
     /// Pages of zeros between others, of which nobody can say whether they ever

@@ -82,6 +82,10 @@ pub(super) struct Pointed {
     pub beyond: Marks,
     /// Pages of zeros.
     pub zeros: Marks,
+    /// Whether some page of an index could tell more: it is damaged, or was
+    /// written since the last checkpoint, or an item that a reader has marked as
+    /// dead points behind the end.
+    is_unsure: bool,
 }
 
 /// A b-tree, as it lies on disk.
@@ -149,12 +153,21 @@ impl Pointed {
         let number = self.indexes.len();
         let block_size = session.server().block_size.max(1) as usize;
         let fork = Fork::new(session, index.path.as_str());
+        let mut read = 0;
         let mut pieces = fork.pieces(0, index.blocks);
         while let Some((_, bytes)) = pieces.next().await? {
-            let pages = bytes.chunks_exact(block_size);
-            for page in pages.filter(|page| is_settled(Page::new(page), wanted.redo)) {
-                let items = btree::leaf_items(page).into_iter().flatten();
-                for item in items.filter(|item| !item.dead && wanted.makes_sense(item)) {
+            let pages = bytes.chunks_exact(block_size).filter(|page| !Page::new(page).is_new());
+            read += bytes.len() as u64;
+            for page in pages {
+                if !is_settled(Page::new(page), wanted.redo) || !btree::is_sound(page) {
+                    self.is_unsure = true;
+                    continue;
+                }
+                for item in btree::leaf_items(page).into_iter().flatten() {
+                    if item.dead || !wanted.makes_sense(&item) {
+                        self.is_unsure |= item.tids().any(|tid| tid.0 >= wanted.end);
+                        continue;
+                    }
                     for tid in item.tids() {
                         if tid.0 >= wanted.end {
                             self.beyond.add(number, tid);
@@ -165,7 +178,14 @@ impl Pointed {
                 }
             }
         }
+        self.is_unsure |= read < u64::from(index.blocks) * block_size as u64;
         Ok(())
+    }
+
+    /// Whether an index knows all rows, and none of them behind the end.
+    pub(super) fn denies_what_is_behind(&self) -> bool {
+        let knows_none = self.beyond.confirmed().is_empty() && self.beyond.alone().is_none();
+        !self.indexes.is_empty() && !self.is_unsure && knows_none
     }
 
     /// Who says so.
