@@ -71,7 +71,7 @@ fn assert_well(dumped: &Dumped, at: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_cut_short_is_found_by_pg_class_or_by_an_index() {
-    for version in Version::some(14, 18) {
+    for version in Version::few(14, 18) {
         let at = format!("on {}", version.major);
         let server = Server::start(&version, ServerOptions::checksums(true));
         let names = ["vacuumed", "indexed", "twice", "neither", "well"];
@@ -109,7 +109,7 @@ async fn a_file_cut_short_is_found_by_pg_class_or_by_an_index() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_of_zeros_are_found_by_the_visibility_map_or_by_an_index_and_named() {
-    for version in Version::some(14, 18) {
+    for version in Version::few(14, 18) {
         for checksums in [true, false] {
             let at = format!("on {}, checksums {checksums}", version.major);
             let server = Server::start(&version, ServerOptions::checksums(checksums));
@@ -183,7 +183,7 @@ async fn pages_of_zeros_are_found_by_the_visibility_map_or_by_an_index_and_named
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_that_vanish_from_an_all_visible_page_are_counted_by_an_index() {
-    for version in Version::some(14, 18) {
+    for version in Version::few(14, 18) {
         let at = format!("on {}", version.major);
         let server = Server::start(&version, ServerOptions::checksums(true));
         // The partial index knows fewer, and is not asked.
@@ -218,7 +218,7 @@ async fn rows_that_vanish_from_an_all_visible_page_are_counted_by_an_index() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_segment_behind_a_short_one_and_a_short_toast_file_are_found() {
-    for version in Version::some(14, 18) {
+    for version in Version::few(14, 18) {
         let at = format!("on {}", version.major);
         let server = Server::start(&version, ServerOptions::checksums(true));
         let toasted = "CREATE TABLE toasted (i int, t text); ALTER TABLE toasted ALTER t SET STORAGE EXTERNAL;
@@ -258,7 +258,7 @@ async fn a_segment_behind_a_short_one_and_a_short_toast_file_are_found() {
 /// What changes files and has not come to disk, or never will.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_busy_server_does_is_no_loss() {
-    for version in Version::some(14, 18) {
+    for version in Version::few(14, 18) {
         let at = format!("on {}", version.major);
         let server = Server::start(&version, ServerOptions::checksums(version.major % 2 == 0));
         let names = ["cut", "regrown", "emptied", "extended", "fresh", "truncated", "rewritten"];
@@ -353,7 +353,7 @@ async fn what_happens_during_a_run_is_no_loss() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_whole_sample_is_well_before_and_after_a_crash() {
-    for version in Version::some(14, 18) {
+    for version in Version::few(14, 18) {
         let at = format!("on {}", version.major);
         let server = Server::start(&version, ServerOptions::checksums(true));
         sample::create(&server, "sample", 1).await;
@@ -367,7 +367,7 @@ async fn a_whole_sample_is_well_before_and_after_a_crash() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_standby_that_is_well_is_well_and_one_that_is_not_is_not() {
-    for version in Version::some(14, 18) {
+    for version in Version::few(14, 18) {
         let at = format!("on a standby of {}", version.major);
         let server = Server::start(&version, ServerOptions::checksums(true));
         let names = ["well", "cut", "zeroed"];

@@ -77,6 +77,16 @@ impl Version {
         versions
     }
 
+    /// Of the majors between the two: the newest, and Debian's. With
+    /// `PG_SALVAGE_WIDE` set all of them are given.
+    pub fn few(oldest: u32, newest: u32) -> Vec<Version> {
+        let mut versions = Version::some(oldest, newest);
+        if !is_wide() {
+            versions.truncate(2);
+        }
+        versions
+    }
+
     /// The newest server and Debian's, of those that have TID range scans.
     pub fn two() -> Vec<Version> {
         let mut versions = Version::between(14, 18);
