@@ -1,5 +1,6 @@
-//! `pg_salvage verify --pages -j1`, online, beside `pg_checksums --check`, with
-//! the server down, on the same files in the cache of the operating system.
+//! `pg_salvage verify --pages -j1`, online, over the connection and with `--pgdata`,
+//! beside `pg_checksums --check` with the server down, on the same files in the
+//! cache of the operating system.
 //!
 //! `cargo bench --bench pages` prints a table. `PG_SALVAGE_BENCH_MB` sets the
 //! size (default 1000), `-- --runs N` the pairs of runs, `--major N` the
@@ -51,23 +52,26 @@ fn main() {
         server.execute(DB, "CHECKPOINT").await;
     });
     println!(
-        "| pair | verify --pages -j1, s | verify --pages -j2, s | pg_checksums, s | its speed / ours (-j1) |"
+        "| pair | over the connection, s | --pgdata, s | pg_checksums, s | speed of --pgdata |"
     );
     println!("|---|---|---|---|---|");
     let mut ratios = Vec::new();
     // The first pair warms up and does not count.
     for pair in 0..=option("--runs", 3) {
-        let [one, two] = ["-j1", "-j2"].map(|jobs| {
+        let ours = |pgdata: Option<std::path::PathBuf>| {
             let mut command = Command::new(PROGRAM);
-            timed(command.args(["verify", "--pages", jobs, "-d"]).arg(server.conninfo(DB)))
-        });
+            command.args(["verify", "--pages", "-j1", "-d"]).arg(server.conninfo(DB));
+            command.args(pgdata.map(|dir| format!("--pgdata={}", dir.display())));
+            timed(&mut command)
+        };
+        let (sent, local) = (ours(None), ours(Some(server.data_dir())));
         assert_eq!(server.stop(), Stop::Clean);
         let checksums = version.program("pg_checksums");
         let theirs = timed(as_owner(&server, &checksums).arg("--check").arg(server.data_dir()));
         server.start_again();
         if pair > 0 {
-            ratios.push(theirs / one);
-            println!("| {pair} | {one:.2} | {two:.2} | {theirs:.2} | {:.2} |", theirs / one);
+            ratios.push(theirs / local);
+            println!("| {pair} | {sent:.2} | {local:.2} | {theirs:.2} | {:.2} |", theirs / local);
         }
     }
     println!("\nmedian: {:.2} of the speed of pg_checksums", median(ratios));

@@ -141,6 +141,9 @@ pub struct VerifyArgs {
     /// Read all rows only. Else pages come first, where the role may read files
     #[arg(long, help_heading = "Level")]
     pub no_pages: bool,
+    /// Read the files there, without the server: its data directory, on this host
+    #[arg(long, value_name = "DIR", conflicts_with = "no_pages", help_heading = "Level")]
+    pgdata: Option<PathBuf>,
     /// Print the report of --pages as JSON
     #[arg(long, requires = "pages", help_heading = "Level")]
     pub json: bool,
@@ -324,6 +327,7 @@ impl VerifyArgs {
             jobs: usize::from(self.reading.jobs),
             selection: self.selection.selection()?,
             timeouts: self.reading.timeouts(),
+            pgdata: self.pgdata.clone(),
         })
     }
 }

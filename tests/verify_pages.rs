@@ -179,6 +179,12 @@ async fn a_flipped_bit_in_any_file_is_named_with_its_place() {
         let found = report(&server, &["-j2"]);
         assert_eq!(found["exit_code"], 2);
         assert_eq!(named(&found), harmed, "{}: {found:#}", version.major);
+        // The same from the files themselves.
+        let data = server.data_dir().to_str().expect("a path").to_owned();
+        let local = report(&server, &["-j2", "--pgdata", &data]);
+        for part in ["damaged", "blocks", "files", "zero_pages"] {
+            assert_eq!(local[part], found[part], "{part}");
+        }
         let of_t = found["damaged"].as_array().expect("a list").iter();
         let of_t = of_t.filter(|f| f["name"] == "t").collect::<Vec<_>>();
         assert_eq!(of_t.len(), 3, "the table, and two of its maps");
@@ -197,6 +203,31 @@ async fn a_flipped_bit_in_any_file_is_named_with_its_place() {
         {
             assert!(words.contains(part), "{part}: {words}");
         }
+    }
+}
+
+#[test]
+fn a_data_directory_of_another_server_is_refused() {
+    let version = Version::newest();
+    let [own, other] = [(); 2].map(|()| Server::start(&version, ServerOptions::default()));
+    let conninfo = own.conninfo("postgres");
+    // Servers of the kit may come from one initdb.
+    let control = other.data_dir().join("global/pg_control");
+    assert_eq!(other.stop(), Stop::Clean);
+    let mut bytes = std::fs::read(&control).expect("a file");
+    bytes[0] ^= 1;
+    std::fs::write(&control, bytes).expect("it is written");
+    for (dir, words) in
+        [(other.data_dir(), "of another cluster"), ("/nowhere".into(), "pg_control")]
+    {
+        let out = Command::new(PROGRAM)
+            .args(["verify", "--pages", "-d", &conninfo, "--pgdata"])
+            .arg(&dir)
+            .output()
+            .expect("the program starts");
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert_eq!((out.status.code(), said.lines().count()), (Some(1), 1), "{said}");
+        assert!(said.contains(words), "{said}");
     }
 }
 

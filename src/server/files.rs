@@ -80,14 +80,27 @@ pub async fn forks(session: &Session, directory: &str) -> Result<Vec<ForkFile>, 
         "SELECT f, (pg_catalog.pg_stat_file({quoted} || '/' || f, true)).size \
          FROM pg_catalog.pg_ls_dir({quoted}, true, false) f WHERE f ~ '^[0-9]'"
     );
+    let rows = session.rows(&sql).await?;
+    let files = rows.into_iter().filter_map(|row| {
+        let [name, size] = <[Option<String>; 2]>::try_from(row).ok()?;
+        Some((name?, size?.parse().ok()?))
+    });
+    Ok(of_directory(directory, files))
+}
+
+/// The forks that some files of a directory are segments of; other files are
+/// left out.
+pub fn of_directory(
+    directory: &str,
+    files: impl IntoIterator<Item = (String, u64)>,
+) -> Vec<ForkFile> {
     let mut forks: BTreeMap<String, BTreeMap<u32, u64>> = BTreeMap::new();
-    for row in session.rows(&sql).await? {
-        let [Some(name), Some(size)] = row.as_slice() else { continue };
-        if let (Some((fork, segment)), Ok(size)) = (segment_of(name), size.parse()) {
+    for (name, size) in files {
+        if let Some((fork, segment)) = segment_of(&name) {
             forks.entry(format!("{directory}/{fork}")).or_default().insert(segment, size);
         }
     }
-    Ok(forks.into_iter().map(|(path, segments)| ForkFile { path, segments }).collect())
+    forks.into_iter().map(|(path, segments)| ForkFile { path, segments }).collect()
 }
 
 /// The name of a fork's first file, and the number of the segment.

@@ -1,9 +1,9 @@
 //! What is wrong with the lengths of a fork's segments: one that is missing or
 //! not full before one that holds something, and a file that ends within a page.
 
-use super::File;
-use crate::server::files::{ForkFile, forks};
-use crate::server::session::{ReadError, Session};
+use super::{File, Source, VerifyError};
+use crate::server::files::ForkFile;
+use crate::server::session::Session;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -11,7 +11,11 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Notes what is wrong, now and a moment later.
-pub(super) async fn check(session: &Session, files: &mut [File]) -> Result<(), ReadError> {
+pub(super) async fn check(
+    session: &Session,
+    source: &Source,
+    files: &mut [File],
+) -> Result<(), VerifyError> {
     let server = session.server().clone();
     let wrong = |fork: &ForkFile| wrong(fork, server.block_size, server.segment_blocks);
     let suspects: Vec<usize> =
@@ -25,7 +29,7 @@ pub(super) async fn check(session: &Session, files: &mut [File]) -> Result<(), R
         suspects.iter().filter_map(|&i| directory(&files[i].fork.path)).collect();
     let mut now: BTreeMap<String, ForkFile> = BTreeMap::new();
     for directory in directories {
-        let again = forks(session, &directory).await?;
+        let again = source.forks(session, &directory).await?;
         now.extend(again.into_iter().map(|fork| (fork.path.clone(), fork)));
     }
     for i in suspects {

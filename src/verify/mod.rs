@@ -8,6 +8,7 @@
 //! transaction of its own, so that no old snapshot is held.
 
 mod lengths;
+mod local;
 mod names;
 mod report;
 mod segment;
@@ -20,11 +21,13 @@ use crate::server::connect::Target;
 use crate::server::files::{FileOf, ForkFile, directories, forks};
 use crate::server::inventory::Selection;
 use crate::server::pages::redo;
-use crate::server::session::{OpenError, ReadError, Session, Timeouts};
+use crate::server::session::{OpenError, ReadError, ServerFacts, Session, Timeouts};
 use crate::server::sql::ident;
+use local::Local;
 use segment::{Seen, Task, look};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -46,6 +49,9 @@ pub struct VerifyOptions {
     pub jobs: usize,
     pub selection: Selection,
     pub timeouts: Timeouts,
+    /// The data directory of the server, where it is on this host: else the
+    /// server is asked for its files.
+    pub pgdata: Option<PathBuf>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +65,9 @@ pub enum VerifyError {
     Forbidden(String),
     #[error("{0}")]
     Selection(String),
+    /// It cannot be read, or is that of another server.
+    #[error("{0}")]
+    DataDirectory(String),
 }
 
 /// A file, with what is known of it and what was found.
@@ -76,7 +85,46 @@ struct File {
 /// A task, and what was found, or why it could not be looked at.
 type Done = (Task, Result<Seen, String>);
 
+/// Where files are read.
+enum Source {
+    /// The server reads them, and sends them.
+    Server,
+    Local(Local),
+}
+
+impl Source {
+    async fn directories(&self, session: &Session) -> Result<Vec<String>, VerifyError> {
+        match self {
+            Self::Server => match directories(session).await {
+                Err(e) if e.is_permission() => Err(forbidden(session).await),
+                other => Ok(other?),
+            },
+            Self::Local(local) => local.directories(session.server()).map_err(unreadable),
+        }
+    }
+
+    async fn forks(
+        &self,
+        session: &Session,
+        directory: &str,
+    ) -> Result<Vec<ForkFile>, VerifyError> {
+        match self {
+            Self::Server => match forks(session, directory).await {
+                Err(e) if e.is_permission() => Err(forbidden(session).await),
+                other => Ok(other?),
+            },
+            Self::Local(local) => local.forks(directory).map_err(unreadable),
+        }
+    }
+}
+
+fn unreadable(error: std::io::Error) -> VerifyError {
+    VerifyError::DataDirectory(format!("the data directory could not be read: {error}"))
+}
+
 struct Work {
+    source: Source,
+    server: Arc<ServerFacts>,
     target: Target,
     timeouts: Timeouts,
     todo: Mutex<VecDeque<Task>>,
@@ -93,8 +141,12 @@ pub async fn verify(
     let started = jiff::Timestamp::now();
     let session = Session::open(&target, options.timeouts, None).await?;
     let mut notes = Vec::new();
-    let mut files = list(&session, &options.selection, &mut notes).await?;
-    lengths::check(&session, &mut files).await?;
+    let source = match &options.pgdata {
+        Some(dir) => Source::Local(Local::open(dir, session.server())?),
+        None => Source::Server,
+    };
+    let mut files = list(&session, &source, &options.selection, &mut notes).await?;
+    lengths::check(&session, &source, &mut files).await?;
     let server = session.server().clone();
     let redo = redo(&session).await?.unwrap_or(0);
     let todo = tasks(&files, redo, (server.block_size, server.segment_blocks));
@@ -103,6 +155,8 @@ pub async fn verify(
     let mut tasks_of: BTreeMap<usize, usize> = BTreeMap::new();
     todo.iter().for_each(|task| *tasks_of.entry(task.file).or_default() += 1);
     let work = Arc::new(Work {
+        source,
+        server: server.clone(),
         target,
         timeouts: options.timeouts,
         todo: Mutex::new(todo),
@@ -193,22 +247,17 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 /// The files that are looked at.
 async fn list(
     session: &Session,
+    source: &Source,
     selection: &Selection,
     notes: &mut Vec<String>,
 ) -> Result<Vec<File>, VerifyError> {
-    let directories = match directories(session).await {
-        Err(e) if e.is_permission() => return Err(forbidden(session).await),
-        other => other?,
-    };
     let mut all = Vec::new();
-    for directory in directories {
-        match forks(session, &directory).await {
-            Ok(forks) => all.extend(forks),
-            Err(e) if e.is_permission() => return Err(forbidden(session).await),
-            Err(e) => return Err(e.into()),
-        }
+    for directory in source.directories(session).await? {
+        all.extend(source.forks(session, &directory).await?);
     }
-    may_read(session).await?;
+    if matches!(source, Source::Server) {
+        may_read(session).await?;
+    }
     let names = names::of_files(session, selection, notes).await?;
     let file = |fork: ForkFile| {
         let (path, suffix) = fork.fork();
@@ -268,7 +317,16 @@ fn tasks(files: &[File], redo: u64, (block_size, segment_blocks): (u32, u32)) ->
 async fn worker(work: Arc<Work>, mut session: Option<Session>) {
     while !work.progress.stopped() {
         let Some(task) = locked(&work.todo).pop_front() else { return };
-        let seen = patiently(&work, &mut session, &task).await;
+        let seen = match &work.source {
+            Source::Server => patiently(&work, &mut session, &task).await,
+            Source::Local(local) => {
+                let (local, task, server) = (local.clone(), task.clone(), work.server.clone());
+                match tokio::task::spawn_blocking(move || local.look(&task, &server)).await {
+                    Ok(seen) => seen.map_err(|e| e.to_string()),
+                    Err(panicked) => Err(panicked.to_string()),
+                }
+            }
+        };
         // The second time it is known that something of it is settled.
         if !task.settled {
             let damaged = seen.as_ref().map_or(0, |seen| seen.damaged.len());

@@ -70,11 +70,7 @@ pub(super) async fn look(session: &Session, task: &Task) -> Result<Seen, ReadErr
             next = piece;
         }
     }
-    // A file that was made a moment ago is zeros as long as its pages are in the
-    // server's memory.
-    if seen.begins_with_zeros && seen.settled {
-        seen.damaged.insert(0, Problem::Zeros.to_string());
-    }
+    seen.judge_the_beginning();
     Ok(seen)
 }
 
@@ -111,8 +107,7 @@ async fn one(fork: &Fork<'_>, task: &Task, block: u32, seen: &mut Seen) -> Resul
         Err(error) => {
             let words = error.words().one_line();
             go_on(fork.session(), error).await?;
-            seen.blocks += 1;
-            seen.damaged.insert(block, words);
+            seen.unreadable(block, words);
         }
     }
     Ok(())
@@ -129,7 +124,20 @@ async fn go_on(session: &Session, error: ReadError) -> Result<(), ReadError> {
 }
 
 impl Seen {
-    fn page(&mut self, page: &[u8], block: u32, task: &Task, checksums: bool) {
+    pub(super) fn unreadable(&mut self, block: u32, words: String) {
+        self.blocks += 1;
+        self.damaged.insert(block, words);
+    }
+
+    /// When all pages were looked at. A file that was made a moment ago is zeros
+    /// as long as its pages are in the server's memory.
+    pub(super) fn judge_the_beginning(&mut self) {
+        if self.begins_with_zeros && self.settled {
+            self.damaged.insert(0, Problem::Zeros.to_string());
+        }
+    }
+
+    pub(super) fn page(&mut self, page: &[u8], block: u32, task: &Task, checksums: bool) {
         self.blocks += 1;
         let is_new = || Page::new(page).is_new();
         match check(page, block, task.kind, checksums) {

@@ -204,12 +204,14 @@ fn help_of_verify() {
                       Every pattern of -n and -t must match something
 
             Level:
-                  --pages     Look at the pages of all files only, and at no rows: checksums
-                              and structure of tables, indexes, TOAST, sequences, catalogs
-                              and their maps
-                  --no-pages  Read all rows only. Else pages come first, where the role may
-                              read files
-                  --json      Print the report of --pages as JSON
+                  --pages         Look at the pages of all files only, and at no rows:
+                                  checksums and structure of tables, indexes, TOAST,
+                                  sequences, catalogs and their maps
+                  --no-pages      Read all rows only. Else pages come first, where the role
+                                  may read files
+                  --pgdata <DIR>  Read the files there, without the server: its data
+                                  directory, on this host
+                  --json          Print the report of --pages as JSON
 
             Reading:
               -j, --jobs <N>
