@@ -57,8 +57,13 @@ impl Plan {
             )));
         }
         check_names(&manifest, options)?;
-        let choice =
-            archive.as_ref().map(|a| choose(&a.entries, &options.selection)).unwrap_or_default();
+        // Without a schema to restore, it still says which sequence is whose.
+        let said = match &archive {
+            None if !options.selection.is_everything() => read_archive(&options.dir).ok().flatten(),
+            _ => None,
+        };
+        let choice = archive.as_ref().or(said.as_ref());
+        let choice = choice.map(|a| choose(&a.entries, &options.selection)).unwrap_or_default();
         let takes = |r: &&manifest::Relation| {
             let name = (BString::from(r.schema.as_str()), BString::from(r.name.as_str()));
             let by_its_table =

@@ -75,15 +75,19 @@ async fn lost_rows_are_brought_back_beside_those_that_are_there() {
 async fn rows_whose_keys_are_there_are_rejected() {
     let server = shop(&Version::newest()).await;
     let dumped = dump(&server, "shop", &[]);
-    server.execute("shop", "DELETE FROM sold WHERE id <= 3").await;
+    let lost = "DELETE FROM sold WHERE id <= 3; SELECT setval('sold_id_seq', 7)";
+    server.execute("shop", lost).await;
     let back = restore(&server, "shop", &dumped.dir, &["--data-only", "-t", "sold"]);
     assert_eq!(back.ran.code, 2, "{}", back.ran.stderr);
     back.assert_counts("rejected");
     let file = &back.relation("sold").files[0];
     assert_eq!((file.loaded, file.rejected), (3, 3997));
-    assert!(back.report().relations.iter().all(|r| r.name == "sold"), "only that was chosen");
+    let mut chosen: Vec<&str> = back.report().relations.iter().map(|r| r.name.as_str()).collect();
+    chosen.sort_unstable();
+    assert_eq!(chosen, ["sold", "sold_id_seq"], "its sequence goes with it");
     let lines = back.rejects("public.sold.csv");
     assert!(lines.iter().all(|l| l.constraint == "sold_pkey" && l.sqlstate == "23505"));
+    assert_eq!(number(&server, "shop", "SELECT last_value FROM sold_id_seq").await, 4000);
     assert_eq!(lines[0].line, Some(4));
 }
 
@@ -144,7 +148,7 @@ async fn a_restore_that_was_interrupted_is_gone_on_with_and_loads_every_row_once
     server.execute("shop", slow).await;
     let dumped = dump(&server, "shop", &[]);
     let child = begin(words(&server, "stopped", &dumped.dir, &["--create"]));
-    let busy = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'stopped' AND query LIKE 'COPY %goods\"%'";
+    let busy = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'stopped' AND query LIKE 'COPY %\"goods\" (%'";
     while number(&server, "postgres", busy).await == 0 {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
