@@ -12,7 +12,7 @@ mod oversize;
 use super::plan::Table;
 use super::shared::{Problem, Shared};
 use super::{RestoreError, count};
-use crate::output::manifest::{RelationKind, RowClass};
+use crate::output::manifest::{RelationKind, RelationStatus, RowClass};
 use crate::output::rejects::read_rejects;
 use crate::output::restored::Check;
 use crate::output::{OutputError, RowReader};
@@ -59,7 +59,10 @@ fn hash(row: &[u8]) -> u128 {
 
 pub(super) async fn check_all(shared: &Arc<Shared>) -> Result<(), RestoreError> {
     shared.progress.blocks.fetch_add(shared.plan.rows(shared.options.include), Relaxed);
-    let all = shared.plan.tables.iter().chain(&shared.plan.large_objects).cloned();
+    // Large objects that the dump was not asked for are none of its business.
+    let is_read = |t: &&Table| t.relation.status != RelationStatus::Skipped;
+    let objects = shared.plan.large_objects.iter().filter(is_read);
+    let all = shared.plan.tables.iter().chain(objects).cloned();
     let queue = Arc::new(Mutex::new(all.collect::<VecDeque<Table>>()));
     let mut workers = JoinSet::new();
     for _ in 0..shared.options.jobs {
