@@ -100,6 +100,15 @@ pub enum Section {
     PostData = 4,
 }
 
+/// The three passes of a restore: rights come after what they are for, and what
+/// acts by itself last of all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pass {
+    Objects,
+    Rights,
+    Last,
+}
+
 /// One thing that can be restored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -191,6 +200,23 @@ impl Entry {
     /// Whether it is of a kind that has an owner of its own.
     pub fn is_owned(&self) -> bool {
         OWNED.iter().any(|desc| self.desc == *desc)
+    }
+
+    /// When it is restored: as `pg_restore` has it.
+    pub fn pass(&self) -> Pass {
+        match self.desc.as_slice() {
+            b"ACL" | b"ACL LANGUAGE" | b"DEFAULT ACL" => Pass::Rights,
+            b"EVENT TRIGGER" | b"MATERIALIZED VIEW DATA" => Pass::Last,
+            // What is said of an event trigger goes with it.
+            b"COMMENT" | b"SECURITY LABEL" if self.tag.starts_with(b"EVENT TRIGGER ") => Pass::Last,
+            _ => Pass::Objects,
+        }
+    }
+
+    /// Whether it is of the database itself, and made only with it.
+    pub fn is_of_database(&self) -> bool {
+        matches!(self.desc.as_slice(), b"DATABASE" | b"DATABASE PROPERTIES")
+            || (self.section == Section::None && self.tag.starts_with(b"DATABASE "))
     }
 
     /// Its statements, if it has any.

@@ -6,6 +6,7 @@
 //! over on reading, so that a later version may add some.
 
 use std::collections::BTreeMap;
+use std::path::{Component, Path};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -170,8 +171,25 @@ impl Manifest {
         if format_version != FORMAT_VERSION {
             return Err(ManifestError::Version(format_version));
         }
-        Ok(serde_json::from_slice(json)?)
+        let manifest: Self = serde_json::from_slice(json)?;
+        let outside = manifest.paths().find(|path| !is_inside(path)).map(str::to_owned);
+        outside.map_or(Ok(manifest), |path| Err(ManifestError::Outside(path)))
     }
+
+    /// Every file and folder of the dump that it names.
+    fn paths(&self) -> impl Iterator<Item = &str> {
+        let schema = self.schema.iter().flat_map(|schema| {
+            let folder = schema.large_objects.iter().map(|objects| objects.folder.as_str());
+            schema.files.iter().map(String::as_str).chain(folder)
+        });
+        self.relations.iter().flat_map(Relation::paths).chain(schema)
+    }
+}
+
+/// Whether a path leads nowhere but into the dump directory.
+fn is_inside(path: &str) -> bool {
+    let mut parts = Path::new(path).components().peekable();
+    parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_)))
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -180,6 +198,8 @@ pub enum ManifestError {
     Json(#[from] serde_json::Error),
     #[error("the manifest has format version {0}, and this program reads version {FORMAT_VERSION}")]
     Version(u32),
+    #[error("it names {0:?}, which is no path inside of the dump directory")]
+    Outside(String),
 }
 
 impl Totals {

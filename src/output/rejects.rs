@@ -140,16 +140,20 @@ impl Rejects {
 }
 
 /// Gives each row of a file, as a line of COPY text without its newline, with
-/// its class.
-pub fn read_rejects(path: &Path, mut each: impl FnMut(&str, &[u8])) -> Result<u64, OutputError> {
+/// its class and the number of its line.
+pub fn read_rejects(
+    path: &Path,
+    mut each: impl FnMut(&str, Option<u64>, &[u8]),
+) -> Result<u64, OutputError> {
     let failed = |e: csv::Error| OutputError::io("read file", path)(io::Error::from(e));
     let file = File::open(path).map_err(OutputError::io("open file", path))?;
     let mut reader = csv::Reader::from_reader(file);
     let mut record = csv::ByteRecord::new();
     let mut count = 0;
     while reader.read_byte_record(&mut record).map_err(failed)? {
-        let class = record.get(0).unwrap_or_default();
-        each(&String::from_utf8_lossy(class), record.get(HEADER.len() - 1).unwrap_or_default());
+        let field = |n: usize| record.get(n).unwrap_or_default();
+        let line = std::str::from_utf8(field(1)).ok().and_then(|line| line.parse().ok());
+        each(&String::from_utf8_lossy(field(0)), line, field(HEADER.len() - 1));
         count += 1;
     }
     Ok(count)
@@ -185,7 +189,7 @@ mod tests {
         rejects.sync().unwrap();
         let mut found = Vec::new();
         let path = folder.path().join("public.t.csv");
-        assert_eq!(read_rejects(&path, |_, row| found.push(row.to_vec())).unwrap(), 3);
+        assert_eq!(read_rejects(&path, |_, _, row| found.push(row.to_vec())).unwrap(), 3);
         assert_eq!(found, rows);
         assert!(Rejects::take_up(folder.path(), "public.t", 1 << 40, 1).is_err());
     }

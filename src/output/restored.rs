@@ -1,7 +1,8 @@
 //! `restore.json`: what a restore has loaded, what not, and why.
 //!
-//! A field that is not known is left out; a list is always there. Times are RFC
-//! 3339.
+//! Scripts rely on it: `docs/restore.schema.json` is the promise, and the test
+//! beside this file holds the two together. A field that is not known is left
+//! out; a list is always there. Times are RFC 3339.
 
 use super::manifest::{RelationKind, RowClass, Tool};
 use jiff::Timestamp;
@@ -9,6 +10,9 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 pub const FORMAT_VERSION: u32 = 1;
+
+/// Before what it is, where only its owner could not be set.
+const OWNER_OF: &str = "OWNER OF ";
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Restored {
@@ -126,6 +130,18 @@ pub struct NotMade {
     pub rows: Option<u64>,
 }
 
+impl NotMade {
+    /// The same, where it is only the owner that could not be set.
+    pub fn owner_of(self) -> Self {
+        Self { desc: format!("{OWNER_OF}{}", self.desc), ..self }
+    }
+
+    /// Whether something is there, and has another owner.
+    pub fn is_owner(&self) -> bool {
+        self.desc.starts_with(OWNER_OF)
+    }
+}
+
 /// What was compared: the files (or the source) and the target.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
@@ -177,3 +193,6 @@ impl Totals {
         totals
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@
 
 use super::dir::DumpDir;
 use super::error::OutputError;
-use crate::archive::{Archive, BYTES_MAX, Entry, Section};
+use crate::archive::{Archive, BYTES_MAX, Entry, Pass, Section};
 use bstr::{BString, ByteSlice};
 
 /// Where the archive of the schema alone is.
@@ -51,30 +51,6 @@ pub fn left(dir: &DumpDir) -> Option<Archive> {
     Archive::read(&bytes).ok()
 }
 
-/// The three steps of a restore: rights come after what they are for, and what
-/// acts by itself last of all.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Step {
-    Objects,
-    Rights,
-    Last,
-}
-
-fn step(entry: &Entry) -> Step {
-    match entry.desc.as_slice() {
-        b"ACL" | b"ACL LANGUAGE" | b"DEFAULT ACL" => Step::Rights,
-        b"EVENT TRIGGER" | b"MATERIALIZED VIEW DATA" => Step::Last,
-        b"COMMENT" if entry.tag.starts_with(b"EVENT TRIGGER ") => Step::Last,
-        _ => Step::Objects,
-    }
-}
-
-/// What is of the database itself, and made only with it.
-fn is_of_database(entry: &Entry) -> bool {
-    matches!(entry.desc.as_slice(), b"DATABASE" | b"DATABASE PROPERTIES")
-        || (entry.section == Section::None && entry.tag.starts_with(b"DATABASE "))
-}
-
 /// The statements of a section.
 fn script(schema: &Archive, section: Section) -> Vec<u8> {
     let mut out = SETTINGS.as_bytes().to_vec();
@@ -89,13 +65,13 @@ fn script(schema: &Archive, section: Section) -> Vec<u8> {
         if entry.section != Section::None {
             now = entry.section;
         }
-        if now == section && !special(&entry) && !is_of_database(entry) {
+        if now == section && !special(&entry) && !entry.is_of_database() {
             wanted.push(entry);
         }
     }
     let mut places = Places::default();
-    for of in [Step::Objects, Step::Rights, Step::Last] {
-        for entry in wanted.iter().filter(|entry| step(entry) == of) {
+    for pass in [Pass::Objects, Pass::Rights, Pass::Last] {
+        for entry in wanted.iter().filter(|entry| entry.pass() == pass) {
             places.set(&mut out, entry);
             out.push(b'\n');
             out.extend_from_slice(entry.definition());

@@ -2,7 +2,7 @@
 //! what an earlier run has done.
 
 use super::earlier::{Earlier, earlier};
-use super::plan::Plan;
+use super::plan::{Plan, Table};
 use super::shared::{Results, Shared};
 use super::{Checking, RestoreError, RestoreOptions, create, open_folder, text};
 use crate::output::manifest::{RelationKind, RunStatus};
@@ -42,6 +42,9 @@ pub(super) async fn begin(
         ));
     }
     let only_check = options.checking == Checking::Only;
+    if options.disable_triggers && !only_check {
+        may_disable_triggers(&session).await?;
+    }
     let goes_on = options.resume && options.folder().join(JOURNAL).is_file();
     if !goes_on || only_check {
         look_at_relations(&session, &plan, &options).await?;
@@ -70,8 +73,22 @@ pub(super) async fn begin(
     Ok(Begun { shared, target_server })
 }
 
+/// Else each table would be refused for it.
+async fn may_disable_triggers(session: &TargetSession) -> Result<(), RestoreError> {
+    let set = format!("BEGIN; {}; ROLLBACK", super::load::NO_TRIGGERS);
+    match session.execute(&set).await {
+        Err(refusal) if !refusal.is_lost() => {
+            let why = &refusal.words.message;
+            Err(RestoreError::Usage(format!("--disable-triggers: {why}")))
+        }
+        other => Ok(other?),
+    }
+}
+
 async fn tablespaces(session: &TargetSession) -> Result<BTreeSet<String>, RestoreError> {
-    let rows = session.rows("SELECT spcname FROM pg_catalog.pg_tablespace").await?;
+    let usable = "SELECT spcname FROM pg_catalog.pg_tablespace \
+        WHERE pg_catalog.has_tablespace_privilege(oid, 'CREATE')";
+    let rows = session.rows(usable).await?;
     Ok(rows.into_iter().flatten().flatten().collect())
 }
 
@@ -123,19 +140,28 @@ fn said_first(plan: &Plan, options: &RestoreOptions) -> Vec<String> {
             super::plan::TOC
         ));
     }
-    if options.include.suspect {
-        let with: Vec<String> = plan
-            .tables
-            .iter()
-            .filter(|t| t.relation.rows.suspect > 0)
-            .map(|t| format!("\"{}.{}\"", t.relation.schema, t.relation.name))
-            .collect();
-        if !with.is_empty() {
-            warnings.push(format!(
-                "SUSPECT ROWS are loaded, for which nobody vouches, into {}",
-                with.join(", ")
-            ));
-        }
+    let lost = plan.manifest.schema.iter().flat_map(|schema| &schema.lost);
+    let lost: Vec<String> = lost.map(|l| format!("{} \"{}\"", l.kind, l.name)).collect();
+    if wants_schema && plan.archive.is_some() && !lost.is_empty() {
+        warnings.push(format!(
+            "the dump's schema is not whole: {} objects could not be described: {}{}",
+            lost.len(),
+            lost[..lost.len().min(NAMED_MAX)].join(", "),
+            if lost.len() > NAMED_MAX { ", and more: manifest.json" } else { "" }
+        ));
+    }
+    let named = |is_one: &dyn Fn(&Table) -> bool| -> Option<String> {
+        let tables = plan.tables.iter().chain(&plan.large_objects).filter(|t| is_one(t));
+        let names = tables.map(|t| format!("\"{}.{}\"", t.relation.schema, t.relation.name));
+        Some(names.collect::<Vec<_>>().join(", ")).filter(|names| !names.is_empty())
+    };
+    if let Some(tables) = named(&|t| options.include.suspect && t.relation.rows.suspect > 0) {
+        warnings.push(format!("SUSPECT ROWS are loaded, for which nobody vouches, into {tables}"));
+    }
+    if let Some(tables) = named(&|t| options.sections.data && t.with_oids) {
+        warnings.push(format!(
+            "rows are loaded without the OIDs that they had, which are in the files alone: {tables}"
+        ));
     }
     if !options.sections.pre_data && !options.disable_triggers && options.checking != Checking::Only
     {

@@ -6,17 +6,20 @@
 //! was dumped, with `--source`), less what is in the rejects. Nothing is kept in
 //! memory but the sums.
 
+mod objects;
+mod oversize;
+
 use super::plan::Table;
 use super::shared::{Problem, Shared};
 use super::{RestoreError, count};
-use crate::output::manifest::RowClass;
+use crate::output::manifest::{RelationKind, RelationStatus, RowClass};
 use crate::output::rejects::read_rejects;
 use crate::output::restored::Check;
 use crate::output::{OutputError, RowReader};
 use crate::server::connect::Target;
 use crate::server::restoring::{Refusal, TargetSession, sql};
 use sha2::{Digest, Sha256};
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::task::JoinSet;
@@ -34,16 +37,16 @@ impl Sum {
         self.hash = self.hash.wrapping_add(hash(row));
     }
 
-    fn take_out(&mut self, row: &[u8]) {
-        self.rows = self.rows.saturating_sub(1);
-        self.hash = self.hash.wrapping_sub(hash(row));
+    fn less(self, other: Self) -> Self {
+        let rows = self.rows.saturating_sub(other.rows);
+        Self { rows, hash: self.hash.wrapping_sub(other.hash) }
     }
 
-    /// Whole rows, each with its newline.
-    fn add_all(&mut self, text: &[u8]) {
+    /// Whole rows, each with its newline; of each what `part` gives.
+    fn add_all(&mut self, text: &[u8], part: impl Fn(&[u8]) -> &[u8]) {
         let mut begin = 0;
         for end in memchr::memchr_iter(b'\n', text) {
-            self.add(&text[begin..end]);
+            self.add(part(&text[begin..end]));
             begin = end + 1;
         }
     }
@@ -56,7 +59,11 @@ fn hash(row: &[u8]) -> u128 {
 
 pub(super) async fn check_all(shared: &Arc<Shared>) -> Result<(), RestoreError> {
     shared.progress.blocks.fetch_add(shared.plan.rows(shared.options.include), Relaxed);
-    let queue = Arc::new(Mutex::new(VecDeque::from(shared.plan.tables.clone())));
+    // Large objects that the dump was not asked for are none of its business.
+    let is_read = |t: &&Table| t.relation.status != RelationStatus::Skipped;
+    let objects = shared.plan.large_objects.iter().filter(is_read);
+    let all = shared.plan.tables.iter().chain(objects).cloned();
+    let queue = Arc::new(Mutex::new(all.collect::<VecDeque<Table>>()));
     let mut workers = JoinSet::new();
     for _ in 0..shared.options.jobs {
         workers.spawn(work(shared.clone(), queue.clone()));
@@ -117,61 +124,96 @@ fn failed(why: &str) -> Check {
     }
 }
 
-async fn check(
-    shared: &Shared,
-    session: &TargetSession,
-    source: Option<&TargetSession>,
-    table: &Table,
-) -> Result<Check, Problem> {
-    let mut expected = match source {
-        Some(source) => in_database(shared, source, table).await?,
-        None => in_files(shared, table).await?,
-    };
-    let is_long = |f: &crate::output::manifest::FileEntry| f.class == RowClass::Oversize;
-    if table.relation.files.iter().any(is_long) {
-        return Ok(failed("it has rows that are too long to be compared as text"));
-    }
-    let (len, _) = shared.rejects_of(table.relation.oid);
-    if len > 0 && source.is_none() {
-        let path = shared.dir.path().join(format!("{}.csv", table.stem));
-        read_rejects(&path, |class, row| {
-            // What was cut off was in no file as a whole.
-            if class != "torn" {
-                expected.take_out(row);
-            }
-        })?;
-    }
-    let found = in_database(shared, session, table).await?;
-    count(&shared.progress, found.rows, 0);
-    Ok(Check {
+fn compared(expected: Sum, found: Sum) -> Check {
+    Check {
         equal: expected == found,
         expected: expected.rows,
         found: found.rows,
         expected_hash: format!("{:032x}", expected.hash),
         found_hash: format!("{:032x}", found.hash),
         failed: None,
-    })
+    }
+}
+
+async fn check(
+    shared: &Shared,
+    session: &TargetSession,
+    source: Option<&TargetSession>,
+    table: &Table,
+) -> Result<Check, Problem> {
+    if table.relation.kind == RelationKind::LargeObjects {
+        return objects::check(shared, session, source, table).await;
+    }
+    let rejected = match source {
+        None => rejected(shared, table)?,
+        Some(_) => Rejected::default(),
+    };
+    let known = oversize::known(shared, table, &rejected.oversize).await?;
+    let expected = match source {
+        Some(source) => in_database(shared, source, table, known.as_ref()).await?,
+        None => {
+            let mut sum = in_files(shared, table).await?;
+            known.iter().flat_map(oversize::Known::rows).for_each(|row| sum.add(row.as_bytes()));
+            sum.less(rejected.sum)
+        }
+    };
+    let found = in_database(shared, session, table, known.as_ref()).await?;
+    count(&shared.progress, found.rows, 0);
+    Ok(compared(expected, found))
+}
+
+/// What is in the rejects of a table.
+#[derive(Default)]
+struct Rejected {
+    sum: Sum,
+    /// Rows that are too long, by their lines.
+    oversize: HashSet<u64>,
+}
+
+fn rejected(shared: &Shared, table: &Table) -> Result<Rejected, OutputError> {
+    let mut rejected = Rejected::default();
+    if shared.rejects_of(table.relation.oid).0 == 0 {
+        return Ok(rejected);
+    }
+    let path = shared.dir.path().join(format!("{}.csv", table.stem));
+    read_rejects(&path, |class, line, row| match class {
+        // What was cut off was in no file as a whole.
+        "torn" => {}
+        "oversize" => rejected.oversize.extend(line),
+        // These come from the target, where they have no OIDs.
+        "duplicate" => rejected.sum.add(row),
+        _ => rejected.sum.add(table.without_oid(row)),
+    })?;
+    Ok(rejected)
 }
 
 async fn in_files(shared: &Shared, table: &Table) -> Result<Sum, OutputError> {
     let mut sum = Sum::default();
-    for file in table.included(shared.options.include) {
+    for file in table.included(shared.options.include).filter(|f| f.class != RowClass::Oversize) {
         let mut reader = RowReader::open(&shared.options.dir.join(&file.path)).await?;
         while let Some(rows) = reader.next().await {
-            sum.add_all(&rows.text);
+            sum.add_all(&rows.text, |row| table.without_oid(row));
         }
     }
     Ok(sum)
 }
 
+/// `known`: rows that are too long as text.
 async fn in_database(
     shared: &Shared,
     session: &TargetSession,
     table: &Table,
+    known: Option<&oversize::Known>,
 ) -> Result<Sum, Refusal> {
     let mut sum = Sum::default();
-    let copy = sql::copy_out(&table.qualified, &table.columns, shared.plan.encoding());
-    session.copy_out(&copy, |rows| sum.add_all(rows)).await?;
+    let apart = match known {
+        Some(known) => oversize::find(session, table, known).await?,
+        None => oversize::Apart::default(),
+    };
+    apart.rows.iter().for_each(|row| sum.add(row.as_bytes()));
+    let (columns, encoding) = (&table.columns, shared.plan.encoding());
+    let copy = sql::copy_out(&table.qualified, columns, encoding, &apart.places);
+    session.copy_out(&copy, |rows| sum.add_all(rows, |row| row)).await?;
     Ok(sum)
 }
 
@@ -183,14 +225,12 @@ mod tests {
     fn the_order_of_rows_does_not_matter_and_how_often_one_is_there_does() {
         let of = |text: &[u8]| {
             let mut sum = Sum::default();
-            sum.add_all(text);
+            sum.add_all(text, |row| row);
             sum
         };
         assert_eq!(of(b"a\nb\n\nb\n"), of(b"\nb\nb\na\n"));
         assert_ne!(of(b"a\na\n"), of(b"b\nb\n"));
         assert_ne!(of(b"a\nb\n"), of(b"a\nb\nb\n"));
-        let mut less = of(b"a\nb\nb\n");
-        less.take_out(b"b");
-        assert_eq!(less, of(b"b\na\n"));
+        assert_eq!(of(b"a\nb\nb\n").less(of(b"b\n")), of(b"b\na\n"));
     }
 }

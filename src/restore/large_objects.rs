@@ -10,7 +10,7 @@ use super::shared::{CommitError, Shared};
 use super::workers::{is_done, not_loaded};
 use super::{RestoreError, schema};
 use crate::archive::Entry;
-use crate::output::manifest::RelationKind;
+use crate::output::manifest::{FileEntry, RelationKind, RowClass};
 use crate::output::restore_dir::Step;
 use crate::output::restored::{NotMade, RelationStatus};
 use crate::server::restoring::{Meaning, TargetSession, sql};
@@ -20,7 +20,12 @@ use bstr::ByteSlice;
 /// `LOBLKSIZE` is a fourth of a block.
 const PAGES_PER_BLOCK: u32 = 4;
 
-const IS_THERE: &str = "the target has a large object of this number already";
+/// How much is in a page, by the size of a server's blocks.
+pub(super) fn page_bytes(block_size: u32) -> u32 {
+    block_size / PAGES_PER_BLOCK
+}
+
+const IS_THERE: &str = "the target has a large object of this number, or this page of it, already";
 
 /// What takes pages and metadata in, and which objects are ours.
 const TABLES: &str = "CREATE TEMPORARY TABLE pg_salvage_new \
@@ -40,6 +45,16 @@ fn put(page_bytes: u32) -> String {
          FROM pg_temp.pg_salvage_new n JOIN pg_temp.pg_salvage_objects o ON o.loid = n.loid"
     )
 }
+
+/// Which pages have come: a suspect one may be an old version of another, which
+/// it must not overwrite. Two in one batch are refused by the index.
+const TRACK: &str = "CREATE UNIQUE INDEX ON pg_temp.pg_salvage_new (loid, pageno); \
+    CREATE TEMPORARY TABLE pg_salvage_pages \
+    (loid oid, pageno int4, PRIMARY KEY (loid, pageno)) ON COMMIT DROP";
+const PASS_OVER: &str = "DELETE FROM pg_temp.pg_salvage_new n USING pg_temp.pg_salvage_pages p \
+    WHERE p.loid = n.loid AND p.pageno = n.pageno";
+const HAVE_COME: &str =
+    "INSERT INTO pg_temp.pg_salvage_pages SELECT loid, pageno FROM pg_temp.pg_salvage_new";
 
 /// A row for each that is of an object that is ours.
 const COUNT: &str = "SELECT FROM pg_temp.pg_salvage_new n \
@@ -75,8 +90,7 @@ async fn all(shared: &Shared, session: &TargetSession, table: &Table) -> Result<
         }),
         Err(Stop::Lost(refusal)) => Err(Stop::Lost(refusal)),
         Err(stop) => {
-            // If that fails, too, the next statement tells.
-            let _ = session.rollback().await;
+            session.abandon().await;
             Err(stop)
         }
     }
@@ -120,8 +134,14 @@ async fn step(shared: &Shared, session: &TargetSession, table: &Table) -> Result
     }
     loader.copy = sql::copy_in(sql::NEW, &table.columns, encoding);
     loader.named = sql::NEW_NAME.to_owned();
-    let page_bytes = shared.plan.manifest.server.block_size / PAGES_PER_BLOCK;
-    loader.way = Way::Through(vec![MAKE.to_owned(), put(page_bytes)]);
+    let page_bytes = shared.plan.page_bytes();
+    let mut statements = vec![MAKE.to_owned(), put(page_bytes)];
+    let is_doubtful = |f: &FileEntry| f.class != RowClass::Clean && f.rows > 0;
+    if table.included(include).any(is_doubtful) {
+        session.execute(TRACK).await.map_err(stop)?;
+        statements.splice(0..0, [PASS_OVER, HAVE_COME].map(str::to_owned));
+    }
+    loader.way = Way::Through(statements);
     for file in table.included(include) {
         files.push(loader.file(file).await?);
     }
@@ -153,7 +173,7 @@ async fn owners(shared: &Shared) -> Result<(), RestoreError> {
                 if refusal.is_lost() {
                     return Err(refusal.into());
                 }
-                not_made.get_or_insert_with(|| schema::refused(entry, &refusal));
+                not_made.get_or_insert_with(|| schema::owner_refused(shared, entry, &refusal));
             }
         }
         let made = if not_made.is_none() { vec![entry.dump_id] } else { Vec::new() };

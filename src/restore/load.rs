@@ -25,6 +25,9 @@ const NOT_TAKEN: &str = "the server did not take the row, and gave no reason: a 
 const NO_KEY: &str = "the table has rows, and no unique index that would tell which of the dump \
     are among them";
 
+/// For `--disable-triggers`, in a transaction.
+pub(super) const NO_TRIGGERS: &str = "SET LOCAL session_replication_role TO replica";
+
 /// Why a relation was not loaded.
 #[derive(Debug)]
 pub(super) enum Stop {
@@ -80,8 +83,7 @@ pub(super) async fn relation(
         Ok(step) => step,
         Err(Stop::Lost(refusal)) => return Err(Stop::Lost(refusal)),
         Err(stop) => {
-            // If that fails, too, the next statement tells.
-            let _ = session.rollback().await;
+            session.abandon().await;
             return Err(stop);
         }
     };
@@ -105,22 +107,26 @@ async fn prepare<'a>(
     table: &'a Table,
 ) -> Result<Loader<'a>, Stop> {
     if shared.options.disable_triggers {
-        session.execute("SET LOCAL session_replication_role TO replica").await.map_err(stop)?;
+        session.execute(NO_TRIGGERS).await.map_err(stop)?;
     }
     let encoding = shared.plan.encoding();
-    let (way, copy, named) = if shared.options.skip_conflicts {
-        let create = sql::create_new(&table.qualified, &table.columns);
+    let skip = shared.options.skip_conflicts;
+    let (way, copy, named) = if skip || table.with_oids {
+        let create = sql::create_new(&table.qualified, &table.columns, table.with_oids);
         session.execute(&create).await.map_err(stop)?;
-        refuse_without_key(session, table).await?;
-        let insert = sql::insert_new(&table.qualified, &table.columns);
-        let copy = sql::copy_in(sql::NEW, &table.columns, encoding);
+        if skip {
+            refuse_without_key(session, table).await?;
+        }
+        let insert = sql::insert_new(&table.qualified, &table.columns, skip);
+        let copy = sql::copy_in(sql::NEW, &table.file_columns(), encoding);
         (Way::Through(vec![insert]), copy, sql::NEW_NAME.to_owned())
     } else {
         let copy = sql::copy_in(&table.qualified, &table.columns, encoding);
         (Way::Table, copy, table.relation.name.clone())
     };
     let rejects = take_up(shared, table)?;
-    Ok(Loader { shared, session, table, way, copy, named, left_out_is_refused: None, rejects })
+    let left_out_is_refused = (!skip).then_some(NOT_TAKEN);
+    Ok(Loader { shared, session, table, way, copy, named, left_out_is_refused, rejects })
 }
 
 /// Where no key tells which rows are there, all would be there twice.

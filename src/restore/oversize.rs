@@ -32,7 +32,7 @@ pub(super) async fn file(
         Way::Table => &loader.table.qualified,
         Way::Through(_) => sql::NEW,
     };
-    let copy_in = sql::copy_in_binary(into, &loader.table.columns);
+    let copy_in = sql::copy_in_binary(into, &loader.table.file_columns());
     while rows.next_row().await {
         if loader.shared.progress.stopped() {
             return Err(Stop::Interrupted);

@@ -2,12 +2,13 @@
 //! of them was chosen.
 
 use super::choice::choose;
+use super::large_objects::page_bytes;
 use super::{Checking, Include, RestoreError, RestoreOptions};
 use crate::archive::{self, Archive, Entry};
 use crate::output::manifest::{self, FileEntry, Manifest, RelationKind, RowClass};
 use crate::output::restored;
 use crate::server::inventory;
-use crate::server::restoring::sql::qualified;
+use crate::server::restoring::sql::{NEW_OID, qualified};
 use bstr::{BString, ByteSlice};
 use std::collections::HashSet;
 use std::path::Path;
@@ -36,6 +37,8 @@ pub(super) struct Table {
     /// `"schema"."name"`.
     pub qualified: String,
     pub columns: Vec<String>,
+    /// Its rows have their OIDs before their columns (WITH OIDS).
+    pub with_oids: bool,
     pub bytes: u64,
 }
 
@@ -54,12 +57,18 @@ impl Plan {
             )));
         }
         check_names(&manifest, options)?;
-        let choice = archive.as_ref().map(|a| choose(a, &options.selection)).unwrap_or_default();
+        // Without a schema to restore, it still says which sequence is whose.
+        let said = match &archive {
+            None if !options.selection.is_everything() => read_archive(&options.dir).ok().flatten(),
+            _ => None,
+        };
+        let choice = archive.as_ref().or(said.as_ref());
+        let choice = choice.map(|a| choose(&a.entries, &options.selection)).unwrap_or_default();
         let takes = |r: &&manifest::Relation| {
-            let is_owned = |(schema, name): &(BString, BString)| {
-                *schema == r.schema.as_str() && *name == r.name.as_str()
-            };
-            options.selection.takes(&described(r)) || choice.sequences.iter().any(is_owned)
+            let name = (BString::from(r.schema.as_str()), BString::from(r.name.as_str()));
+            let by_its_table =
+                choice.sequences.get(&name).filter(|_| r.kind == RelationKind::Sequence);
+            by_its_table.copied().unwrap_or_else(|| options.selection.takes(&described(r)))
         };
         let chosen: HashSet<u32> = manifest.relations.iter().filter(takes).map(|r| r.oid).collect();
         let mut tables = Vec::new();
@@ -85,6 +94,11 @@ impl Plan {
     /// The encoding of the data files.
     pub(super) fn encoding(&self) -> &str {
         &self.manifest.database.encoding
+    }
+
+    /// How much of a large object is in a page.
+    pub(super) fn page_bytes(&self) -> u32 {
+        page_bytes(self.manifest.server.block_size)
     }
 
     /// The encoding of the statements of the schema.
@@ -148,6 +162,18 @@ impl Table {
         files.into_iter()
     }
 
+    /// The columns of the files, in a table that takes them all in.
+    pub(super) fn file_columns(&self) -> Vec<String> {
+        let oid = self.with_oids.then(|| NEW_OID.to_owned());
+        oid.into_iter().chain(self.columns.iter().cloned()).collect()
+    }
+
+    /// Of a row of a file what the target has of it.
+    pub(super) fn without_oid<'a>(&self, row: &'a [u8]) -> &'a [u8] {
+        let oid = if self.with_oids { memchr::memchr(b'\t', row) } else { None };
+        oid.map_or(row, |end| &row[end + 1..])
+    }
+
     /// An entry of the report in which nothing has been done yet.
     pub(super) fn report(&self) -> restored::Relation {
         restored::Relation {
@@ -201,12 +227,18 @@ fn table(relation: &manifest::Relation) -> Table {
         let name = f.path.strip_prefix("data/")?;
         // A stem may have a dot in it, and no ".copy" behind one.
         let end = name.rfind(".copy").unwrap_or(name.len());
-        Some(name[..end].to_owned())
+        // The rejects are files of one folder.
+        Some(name[..end].to_owned()).filter(|stem| !stem.contains('/'))
     });
+    let columns = match relation.columns.split_first() {
+        Some((oid, columns)) if oid.attnum < 0 => columns,
+        _ => &relation.columns,
+    };
     Table {
         stem: stem.unwrap_or_else(|| relation.oid.to_string()),
         qualified: qualified(&relation.schema, &relation.name),
-        columns: relation.columns.iter().map(|c| c.name.clone()).collect(),
+        columns: columns.iter().map(|c| c.name.clone()).collect(),
+        with_oids: columns.len() < relation.columns.len(),
         bytes: relation.files.iter().map(|f| f.bytes).sum(),
         relation: relation.clone(),
     }

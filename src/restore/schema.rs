@@ -6,7 +6,7 @@
 
 use super::RestoreError;
 use super::shared::{CommitError, Shared};
-use crate::archive::{Entry, Section};
+use crate::archive::{Entry, Pass, Section};
 use crate::output::restore_dir::Step;
 use crate::output::restored::NotMade;
 use crate::server::fault;
@@ -18,13 +18,11 @@ use bstr::ByteSlice;
 /// and a server has some thousands of them.
 const ENTRIES_PER_TRANSACTION: usize = 100;
 
-/// These say something of the session or the database, or are dealt with apart.
+/// These say something of the session, or are dealt with apart.
 const APART: &[&str] = &[
     "ENCODING",
     "STDSTRINGS",
     "SEARCHPATH",
-    "DATABASE",
-    "DATABASE PROPERTIES",
     "TABLE DATA",
     "SEQUENCE SET",
     "BLOBS",
@@ -32,11 +30,6 @@ const APART: &[&str] = &[
     "BLOB METADATA",
     "BLOB COMMENTS",
 ];
-
-/// These are restored after everything else: a right that is taken away must not
-/// be in the way, and a trigger on events not fire.
-const RIGHTS: &[&str] = &["ACL", "ACL LANGUAGE", "DEFAULT ACL"];
-const LAST: &[&str] = &["EVENT TRIGGER", "MATERIALIZED VIEW DATA"];
 
 /// When an entry is restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,25 +61,20 @@ pub(super) fn entries(shared: &Shared, when: When) -> Vec<Entry> {
 }
 
 fn when_of(entry: &Entry, section: Section) -> When {
-    let is = |list: &[&str]| list.iter().any(|desc| entry.desc == *desc);
-    let of_event_trigger = matches!(entry.desc.as_slice(), b"COMMENT" | b"SECURITY LABEL")
-        && entry.tag.starts_with(b"EVENT TRIGGER ");
-    let of_database = matches!(entry.desc.as_slice(), b"COMMENT" | b"SECURITY LABEL" | b"ACL")
-        && entry.tag.starts_with(b"DATABASE ");
-    match section {
-        _ if is(APART) || of_database => When::Never,
-        _ if is(LAST) || of_event_trigger => When::Last,
-        _ if is(RIGHTS) => When::Rights,
-        Section::PostData => When::PostData,
+    let is_apart = APART.iter().any(|desc| entry.desc == *desc);
+    match (entry.pass(), section) {
+        _ if is_apart || entry.is_of_database() => When::Never,
+        (Pass::Last, _) => When::Last,
+        (Pass::Rights, _) => When::Rights,
+        (_, Section::PostData) => When::PostData,
         // Comments on large objects.
-        Section::Data => When::Rights,
+        (_, Section::Data) => When::Rights,
         _ => When::PreData,
     }
 }
 
 fn is_allowed(shared: &Shared, entry: &Entry) -> bool {
-    let is_right = RIGHTS.iter().any(|desc| entry.desc == *desc);
-    !is_right || shared.options.privileges
+    entry.pass() != Pass::Rights || shared.options.privileges
 }
 
 pub(super) async fn pre_data(shared: &Shared) -> Result<(), RestoreError> {
@@ -188,6 +176,17 @@ pub(super) fn report(entry: &Entry, refusal: &Refusal) -> NotMade {
     }
 }
 
+/// An owner that could not be set. Where one is refused all are, as a rule: it is
+/// logged once.
+pub(super) fn owner_refused(shared: &Shared, entry: &Entry, refusal: &Refusal) -> NotMade {
+    let not_set = report(entry, refusal).owner_of();
+    let is_new = shared.results().owners_refused.insert(not_set.message.clone());
+    if is_new {
+        tracing::warn!("the owner of \"{}\" could not be set: {refusal}", entry.tag);
+    }
+    not_set
+}
+
 /// The same, and it is logged.
 pub(super) fn refused(entry: &Entry, refusal: &Refusal) -> NotMade {
     tracing::warn!(
@@ -212,7 +211,8 @@ pub(super) async fn make(
         if !is_there {
             let tag = &entry.tag;
             shared.warn(format!(
-                "there is no tablespace \"{tablespace}\": \"{tag}\" is made in the default one"
+                "there is no tablespace \"{tablespace}\" that may be used: \"{tag}\" is made in the \
+                 default one"
             ));
         }
         let name = if is_there { tablespace.as_str() } else { "" };
@@ -236,10 +236,7 @@ pub(super) async fn make(
         Err(refusal) if refusal.is_lost() => Err(refusal),
         Err(refusal) => {
             session.execute("ROLLBACK TO SAVEPOINT owner").await?;
-            tracing::warn!("the owner of \"{}\" could not be set: {refusal}", entry.tag);
-            let mut owner = report(entry, &refusal);
-            owner.desc = format!("OWNER OF {}", owner.desc);
-            Ok(Some(owner))
+            Ok(Some(owner_refused(shared, entry, &refusal)))
         }
     }
 }

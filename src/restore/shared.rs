@@ -27,7 +27,7 @@ pub(super) struct Shared {
     pub progress: Arc<Progress>,
     pub started: Timestamp,
     pub resumed: Vec<Timestamp>,
-    /// The target's tablespaces.
+    /// The target's tablespaces, as far as we may use them.
     pub tablespaces: BTreeSet<String>,
     pub results: Mutex<Results>,
 }
@@ -44,6 +44,8 @@ pub(super) struct Results {
     pub not_made: Vec<NotMade>,
     pub not_valid: Vec<NotMade>,
     pub warnings: Vec<String>,
+    /// Why owners could not be set, as far as it has been logged.
+    pub owners_refused: HashSet<String>,
     /// Something was not tried to its end.
     pub incomplete: bool,
 }

@@ -18,6 +18,9 @@ const SHOW_ALL_MAX: usize = 40;
 /// more.
 const KEYS_SHOWN_MAX: usize = 3;
 
+/// So many things are named of those whose owner could not be set.
+const OWNED_SHOWN_MAX: usize = 5;
+
 const COLUMNS: usize = 7;
 
 /// The whole report. `folder`: where the rejects are.
@@ -50,7 +53,7 @@ pub fn text(restored: &Restored, folder: &str, verbose: bool) -> String {
         out,
         "{} entries of the schema made, {} could not be; {} foreign keys do not hold",
         grouped(restored.made),
-        grouped(restored.not_made.len() as u64),
+        grouped(restored.not_made.iter().filter(|thing| !thing.is_owner()).count() as u64),
         grouped(restored.not_valid.len() as u64)
     );
     checked(&mut out, &all);
@@ -60,7 +63,10 @@ pub fn text(restored: &Restored, folder: &str, verbose: bool) -> String {
     for relation in all.iter().filter(|r| !is_whole(r)) {
         details(&mut out, relation);
     }
-    things(&mut out, "could not be made", &restored.not_made);
+    let (owners, others): (Vec<_>, Vec<_>) =
+        restored.not_made.iter().partition(|thing| thing.is_owner());
+    things(&mut out, "could not be made", others);
+    not_owned(&mut out, &owners);
     things(&mut out, "was made NOT VALID", &restored.not_valid);
     next(&mut out, restored, folder);
     out
@@ -155,8 +161,12 @@ fn details(out: &mut String, relation: &Relation) {
                 Some(why) => writeln!(out, "  could not be compared: {why}"),
                 None => writeln!(
                     out,
-                    "  compared: {} rows expected, {} found{}",
+                    "  compared: {} {} expected, {} found{}",
                     grouped(check.expected),
+                    match relation.kind {
+                        RelationKind::LargeObjects => "objects",
+                        _ => "rows",
+                    },
                     grouped(check.found),
                     if check.expected == check.found { ", with other contents" } else { "" }
                 ),
@@ -166,7 +176,24 @@ fn details(out: &mut String, relation: &Relation) {
     }
 }
 
-fn things(out: &mut String, what: &str, list: &[NotMade]) {
+/// Owners that could not be set: by the reason, of which there are few.
+fn not_owned(out: &mut String, list: &[&NotMade]) {
+    let mut reasons: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for thing in list {
+        let name = one_line(&format!("{} \"{}\"", thing.desc.to_lowercase(), thing.tag));
+        let name = name.trim_start_matches("owner of ").to_owned();
+        reasons.entry(&thing.message).or_default().push(name);
+    }
+    for (reason, names) in reasons {
+        let count = grouped(names.len() as u64);
+        let _ = writeln!(out, "\n{count} owners could not be set: {}", one_line(reason));
+        let more = if names.len() > OWNED_SHOWN_MAX { ", and more: restore.json" } else { "" };
+        let shown = &names[..names.len().min(OWNED_SHOWN_MAX)];
+        let _ = writeln!(out, "  of {}{more}", shown.join(", "));
+    }
+}
+
+fn things<'a>(out: &mut String, what: &str, list: impl IntoIterator<Item = &'a NotMade>) {
     for thing in list {
         let name = match thing.schema.is_empty() {
             true => thing.tag.clone(),
@@ -205,7 +232,13 @@ fn next(out: &mut String, restored: &Restored, folder: &str) {
             "Look through the rejected rows in {folder}: mend them, or decide that they are lost."
         ));
     }
-    if !restored.not_made.is_empty() {
+    if restored.not_made.iter().any(NotMade::is_owner) {
+        steps.push(
+            "Set the owners as a superuser, or leave them as they are (--no-owner does not try)."
+                .to_owned(),
+        );
+    }
+    if restored.not_made.iter().any(|thing| !thing.is_owner()) {
         steps.push(
             "Make by hand what could not be made (schema/ in the dump has the statements); begin \
              with the first: others may have failed for it."

@@ -83,6 +83,9 @@ async fn one(
             Ok(()) | Err(Stop::Interrupted) => return Ok(()),
             Err(Stop::Fatal(error)) => return Err(error),
             Err(Stop::Refused(refusal, meaning)) => {
+                if session.is_out_of_step() {
+                    *session = shared.session_again().await?;
+                }
                 return not_loaded(shared, table, &refusal, meaning);
             }
             Err(Stop::Lost(refusal)) => {

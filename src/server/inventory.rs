@@ -232,9 +232,8 @@ impl Selection {
     /// As pg_dump decides: `-t` alone decides if given; `-T` always takes out;
     /// large objects belong to a dump of everything.
     pub fn takes(&self, relation: &Relation) -> bool {
-        let everything = self.tables.is_empty() && self.schemas.is_empty();
         if relation.kind.is_large_objects() {
-            return everything || self.large_objects;
+            return self.takes_large_objects();
         }
         let table = |p: &Pattern| p.matches_relation(&relation.schema, &relation.name);
         let schema = |p: &Pattern| p.matches_schema(&relation.schema);
@@ -246,6 +245,10 @@ impl Selection {
         }
         (self.schemas.is_empty() || self.schemas.iter().any(schema))
             && !self.not_schemas.iter().any(schema)
+    }
+
+    pub fn takes_large_objects(&self) -> bool {
+        (self.tables.is_empty() && self.schemas.is_empty()) || self.large_objects
     }
 
     /// The first pattern of `-n` or `-t` that nothing matches.

@@ -1,6 +1,6 @@
 //! Into a database that is there, and into one where an earlier restore was ended.
 
-use super::way_back::{WayBack, client, contents, die_at, dump, restore, schema_of, words};
+use super::way_back::{WayBack, contents, die_at, dump, restore, schema_of, words};
 use crate::binary::{Ran, begin, run};
 use crate::kit::{Server, ServerOptions, Version};
 use pg_salvage::output::restored::{RelationStatus, Status};
@@ -15,14 +15,14 @@ const SHOP: &str = "CREATE TABLE goods (id int GENERATED ALWAYS AS IDENTITY PRIM
     INSERT INTO sold (goods, note) SELECT 1 + i % 500, repeat('note ', 20) FROM generate_series(1, 4000) i;
     SELECT lo_from_bytea(900001, 'a large object'), lo_from_bytea(900002, 'another')";
 
-async fn shop(version: &Version) -> Server {
+pub(super) async fn shop(version: &Version) -> Server {
     let server = Server::start(version, ServerOptions::checksums(true));
     server.create_database("shop").await;
     server.execute("shop", SHOP).await;
     server
 }
 
-async fn number(server: &Server, dbname: &str, sql: &str) -> i64 {
+pub(super) async fn number(server: &Server, dbname: &str, sql: &str) -> i64 {
     server.connect(dbname).await.query_one(sql, &[]).await.expect("a number").get(0)
 }
 
@@ -70,47 +70,24 @@ async fn lost_rows_are_brought_back_beside_those_that_are_there() {
     }
 }
 
-/// A table alone, with its indexes and the sequences of its columns.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_table_that_is_chosen_comes_with_what_is_its_own() {
-    let server = shop(&Version::newest()).await;
-    server.execute("shop", "CREATE INDEX ON goods (name); COMMENT ON TABLE goods IS 'alone'").await;
-    server.execute("shop", "DROP TABLE sold; CREATE TABLE sold (id serial PRIMARY KEY)").await;
-    let dumped = dump(&server, "shop", &[]);
-    for table in ["goods", "sold"] {
-        let dbname = format!("only_{table}");
-        let back = restore(&server, &dbname, &dumped.dir, &["--create", "-t", table]);
-        assert_eq!(back.ran.code, 0, "{}\n{}", back.ran.stdout, back.ran.stderr);
-        let of = |dbname: &str| {
-            let out = client(&server, "pg_dump", dbname).args(["-s", "-t", table]).output();
-            let text = String::from_utf8(out.expect("pg_dump").stdout).expect("UTF-8");
-            text.lines().filter(|l| !l.contains("restrict ")).collect::<Vec<_>>().join("\n")
-        };
-        assert!(of("shop").contains("CREATE TABLE"));
-        assert_eq!(of("shop"), of(&dbname));
-        // And nothing else.
-        let tables = "SELECT count(*) FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace";
-        assert_eq!(number(&server, &dbname, tables).await, 1);
-        std::fs::remove_dir_all(&back.folder).expect("the folder");
-    }
-    let value = "SELECT last_value FROM goods_id_seq";
-    assert_eq!(number(&server, "only_goods", value).await, 500);
-}
-
 /// Rows whose keys are there are rejected where nobody asked to leave them out.
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_whose_keys_are_there_are_rejected() {
     let server = shop(&Version::newest()).await;
     let dumped = dump(&server, "shop", &[]);
-    server.execute("shop", "DELETE FROM sold WHERE id <= 3").await;
+    let lost = "DELETE FROM sold WHERE id <= 3; SELECT setval('sold_id_seq', 7)";
+    server.execute("shop", lost).await;
     let back = restore(&server, "shop", &dumped.dir, &["--data-only", "-t", "sold"]);
     assert_eq!(back.ran.code, 2, "{}", back.ran.stderr);
     back.assert_counts("rejected");
     let file = &back.relation("sold").files[0];
     assert_eq!((file.loaded, file.rejected), (3, 3997));
-    assert!(back.report().relations.iter().all(|r| r.name == "sold"), "only that was chosen");
+    let mut chosen: Vec<&str> = back.report().relations.iter().map(|r| r.name.as_str()).collect();
+    chosen.sort_unstable();
+    assert_eq!(chosen, ["sold", "sold_id_seq"], "its sequence goes with it");
     let lines = back.rejects("public.sold.csv");
     assert!(lines.iter().all(|l| l.constraint == "sold_pkey" && l.sqlstate == "23505"));
+    assert_eq!(number(&server, "shop", "SELECT last_value FROM sold_id_seq").await, 4000);
     assert_eq!(lines[0].line, Some(4));
 }
 
@@ -156,6 +133,49 @@ async fn a_restore_that_was_killed_is_gone_on_with_and_loads_every_row_once() {
         server.execute("postgres", &format!("DROP DATABASE {dbname}")).await;
     }
     assert!(ended > 5, "{ended}");
+}
+
+/// Ctrl-C: what is under way is ended, nothing of it is kept, and the rest is for
+/// the run that goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_that_was_interrupted_is_gone_on_with_and_loads_every_row_once() {
+    let server = shop(&Version::newest()).await;
+    let slow =
+        "CREATE FUNCTION is_id(id int) RETURNS bool LANGUAGE plpgsql AS 'BEGIN RETURN true; END';
+        ALTER TABLE goods ADD CHECK (is_id(id));
+        CREATE OR REPLACE FUNCTION is_id(id int) RETURNS bool LANGUAGE plpgsql AS
+        $$ BEGIN PERFORM pg_sleep(0.002); RETURN true; END $$";
+    server.execute("shop", slow).await;
+    let dumped = dump(&server, "shop", &[]);
+    let child = begin(words(&server, "stopped", &dumped.dir, &["--create"]));
+    let busy = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'stopped' AND query LIKE 'COPY %\"goods\" (%'";
+    while number(&server, "postgres", busy).await == 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it runs");
+    let stopped = WayBack::of(Ran::wait(child), dumped.dir.join("rejects"));
+    let said = format!("{}\n{}", stopped.ran.stdout, stopped.ran.stderr);
+    assert_eq!(stopped.ran.code, 3, "{said}");
+    assert_eq!(stopped.report().status, Status::Incomplete, "{said}");
+    assert!(stopped.ran.stdout.contains("--resume"), "{said}");
+    // The largest came first.
+    assert_eq!(stopped.relation("sold").status, RelationStatus::Loaded, "{said}");
+    assert_eq!(stopped.relation("goods").status, RelationStatus::NotLoaded, "{said}");
+    assert_eq!(number(&server, "stopped", "SELECT count(*) FROM goods").await, 0, "{said}");
+    let keys = "SELECT count(*) FROM pg_constraint WHERE contype = 'f'";
+    assert_eq!(number(&server, "stopped", keys).await, 0, "{said}");
+    let back = restore(&server, "stopped", &dumped.dir, &["--resume", "--check"]);
+    let said = format!("{}\n{}", back.ran.stdout, back.ran.stderr);
+    assert_eq!(back.ran.code, 0, "{said}");
+    back.assert_counts(&said);
+    assert_eq!(back.report().resumed.len(), 1, "{said}");
+    assert_eq!(
+        (back.report().not_made.as_slice(), back.relation("goods").files[0].loaded),
+        (&[][..], 500)
+    );
+    assert!(contents(&server, "stopped").await == contents(&server, "shop").await, "{said}");
+    assert_eq!(schema_of(&server, "stopped"), schema_of(&server, "shop"), "{said}");
 }
 
 /// A target that goes down meanwhile is waited for, and its relation begun again.
@@ -235,6 +255,21 @@ async fn what_cannot_be_restored_is_said_in_one_line() {
     refused("empty", dir, &["--data-only"], "has no table of the dump");
     refused("empty", dir, &["-t", "nothing"], "no relation of the dump matches");
     refused("empty", dir, &["--rejects", "/nonexistent/x"], "\"/nonexistent\"");
+    // A manifest that names what is not in the dump.
+    let manifest = std::fs::read_to_string(dir.join("manifest.json")).unwrap();
+    for path in ["/etc/passwd", "data/../../secret"] {
+        let other = manifest.replacen("data/public.goods.copy.zst", path, 1);
+        assert_ne!(other, manifest);
+        std::fs::write(dir.join("manifest.json"), other).unwrap();
+        refused(
+            "new",
+            dir,
+            &["--create"],
+            &format!("it names \"{path}\", which is no path inside"),
+        );
+    }
+    std::fs::write(dir.join("manifest.json"), manifest).unwrap();
+    refused("new", dir, &[], "database \"new\" does not exist");
     assert!(!dir.join("rejects").exists(), "nothing was begun");
     let toc = std::fs::read(dir.join("toc.dat")).unwrap();
     std::fs::write(dir.join("toc.dat"), &toc[..toc.len() / 2]).unwrap();
@@ -281,4 +316,17 @@ async fn a_dump_without_a_schema_is_loaded_into_tables_that_are_there() {
         "{}",
         other.ran.stdout
     );
+    let checked = |back: &WayBack| {
+        let check = back.relation("pg_largeobject").check.clone().expect("a check");
+        (check.equal, check.expected, check.found)
+    };
+    assert_eq!((checked(&equal), checked(&other)), ((true, 2, 2), (true, 2, 2)));
+    server.execute("bare", "SELECT lo_put(900002, 3, 'X')").await;
+    let other = restore(&server, "bare", &dumped.dir, &["--check-only"]);
+    let said = "2 objects expected, 2 found, with other contents";
+    assert!(other.ran.stdout.contains(said), "{}", other.ran.stdout);
+    assert_eq!(checked(&other), (false, 2, 2));
+    server.execute("bare", "SELECT lo_unlink(900002)").await;
+    let other = restore(&server, "bare", &dumped.dir, &["--check-only", &source]);
+    assert_eq!(checked(&other), (false, 2, 1), "{}", other.ran.stdout);
 }

@@ -23,7 +23,8 @@ const TABLES: &str = "CREATE TABLE parent (id int PRIMARY KEY, name text NOT NUL
     CREATE MATERIALIZED VIEW counted AS SELECT count(*) FROM child;
     INSERT INTO parent SELECT i, 'name ' || i, i, 'c' || i FROM generate_series(1, 3000) i;
     INSERT INTO child (parent, at) SELECT i, '2020-01-01'::date + i FROM generate_series(1, 3000) i;
-    REFRESH MATERIALIZED VIEW counted";
+    REFRESH MATERIALIZED VIEW counted;
+    SELECT lo_from_bytea(7001, convert_to(rpad('clean', 2048, '.'), 'UTF8'))";
 
 async fn server_of(version: &Version) -> Server {
     let server = Server::start(version, ServerOptions::checksums(true));
@@ -186,6 +187,10 @@ async fn suspect_rows_are_loaded_only_when_asked_for() {
         let sql = format!("SELECT count(*) FROM child WHERE {condition}");
         server.connect(dbname).await.query_one(&sql, &[]).await.unwrap().get(0)
     };
+    // An old version of the first page, and a page that is nowhere else.
+    change(&dumped, "pg_largeobject", RowClass::Suspect, |lines| {
+        lines.extend([line("7001\t0\t\\\\x6f6c64"), line("7001\t1\t\\\\x6d6f7265")]);
+    });
     let back = restore(&server, "without", &dumped.dir, &["--create"]);
     assert_eq!(back.ran.code, 0, "{}", back.ran.stderr);
     assert_eq!(count("without", "id >= 8000").await, 0);
@@ -201,6 +206,13 @@ async fn suspect_rows_are_loaded_only_when_asked_for() {
     assert_eq!(count("with", "id = 5 AND at < '2024-01-01'").await, 1);
     assert_eq!(back.relation("child").duplicates, 1);
     assert!(back.relation("child").check.as_ref().is_some_and(|c| c.equal), "{said}");
+    let objects = back.relation("pg_largeobject");
+    assert!(objects.check.as_ref().is_some_and(|c| c.equal), "{said}");
+    let [page] = &back.rejects("pg_catalog.pg_largeobject.csv")[..] else { panic!("{said}") };
+    assert_eq!((page.class.as_str(), page.line), ("suspect", Some(1)), "{said}");
+    let sql = "SELECT convert_from(lo_get(7001, 0, 5), 'UTF8') || convert_from(lo_get(7001, 2048, 9), 'UTF8')";
+    let found = server.connect("with").await.query_one(sql, &[]).await.unwrap();
+    assert_eq!(found.get::<_, &str>(0), "cleanmore", "{said}");
 }
 
 /// Rows that are too long as text are in COPY's binary format: they are loaded
@@ -233,6 +245,12 @@ async fn rows_in_binary_form_are_loaded_and_rejected_one_by_one() {
     let sql = "SELECT count(*) FROM child WHERE id IN (9001, 9003)";
     let client = server.connect("is").await;
     assert_eq!(client.query_one(sql, &[]).await.unwrap().get::<_, i64>(0), 2);
+    assert!(back.relation("child").check.as_ref().is_some_and(|c| c.equal), "{said}");
+    client.execute("UPDATE child SET at = '2024-01-02' WHERE id = 9003", &[]).await.unwrap();
+    let other = restore(&server, "is", &dumped.dir, &["--check-only"]);
+    let check = other.relation("child").check.clone().expect("a check");
+    assert_eq!((check.equal, check.failed), (false, None), "{}", other.ran.stdout);
+    assert_eq!(check.expected, check.found, "{}", other.ran.stdout);
 }
 
 /// A file that is cut short, changed, not to be unpacked, or gone costs what it

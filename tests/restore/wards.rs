@@ -2,9 +2,12 @@
 //! rejected, and every key holds that can.
 
 use super::way_back::{dump, restore};
+use crate::binary::Dump;
+use crate::kit::oracle::quote;
+use crate::kit::sample::TOASTED_EVERY;
 use crate::kit::{Plan, Version, Ward};
-use pg_salvage::output::manifest::RowClass;
-use pg_salvage::output::restored::RelationStatus;
+use pg_salvage::output::manifest::{RelationKind, RowClass};
+use pg_salvage::output::restored::{File, RelationStatus};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_had_of_a_damaged_database_is_loaded_without_work_by_hand() {
@@ -44,5 +47,58 @@ async fn what_is_had_of_a_damaged_database_is_loaded_without_work_by_hand() {
             assert_eq!(keys, i64::try_from(ward.harmed.len()).expect("a few"), "{said}");
             std::fs::remove_dir_all(&back.folder).expect("the folder");
         }
+        if plan.checksums {
+            nothing_that_is_lost_may_be_null(&ward, &dumped, &said_of(&version)).await;
+        }
     }
+}
+
+fn said_of(version: &Version) -> String {
+    format!("PostgreSQL {}, what is lost may not be null", version.major)
+}
+
+/// Into tables that take no partial row of those whose values are lost: what is
+/// rejected and what is loaded are together what the files have.
+async fn nothing_that_is_lost_may_be_null(ward: &Ward, dumped: &Dump, at: &str) {
+    let server = &ward.server;
+    let first = restore(server, "strict", &dumped.dir, &["--create", "--section", "pre-data"]);
+    assert_eq!(first.ran.code, 0, "{}", first.ran.stderr);
+    std::fs::remove_dir_all(&first.folder).expect("the folder");
+    let strict = format!(
+        "DO $$ DECLARE t regclass; BEGIN FOR t IN SELECT oid FROM pg_class
+             WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace LOOP
+         EXECUTE format('ALTER TABLE %s ALTER squeezed SET NOT NULL,
+             ADD CHECK (id % {TOASTED_EVERY} <> 0 OR big IS NOT NULL)', t); END LOOP; END $$"
+    )
+    .replace("id % ", "id %% ");
+    server.execute("strict", &strict).await;
+    let options =
+        ["--section", "data", "--section", "post-data", "--include", "partial,suspect", "--check"];
+    let back = restore(server, "strict", &dumped.dir, &options);
+    let said = format!("{at}: {}\n{}", back.ran.stdout, back.ran.stderr);
+    assert_eq!(back.ran.code, 2, "{said}");
+    back.assert_counts(at);
+    let client = server.connect("strict").await;
+    let (mut partial, mut rejected) = (0, 0);
+    for relation in &back.report().relations {
+        if relation.kind != RelationKind::Table {
+            continue;
+        }
+        assert!(relation.check.as_ref().is_some_and(|c| c.equal), "{}: {said}", relation.name);
+        let sum = |of: fn(&File) -> u64| relation.files.iter().map(of).sum::<u64>();
+        let entry = dumped.relation(&relation.name);
+        let rows = entry.rows.clean + entry.rows.partial + entry.rows.suspect;
+        assert_eq!(sum(|f| f.loaded) + sum(|f| f.rejected), rows, "{}: {said}", relation.name);
+        let sql = format!("SELECT count(*) FROM {}", quote(&relation.name));
+        let there: i64 = client.query_one(&sql, &[]).await.expect("a number").get(0);
+        let loaded = sum(|f| f.loaded) - relation.duplicates;
+        assert_eq!(there.unsigned_abs(), loaded, "{}: {said}", relation.name);
+        partial += entry.rows.partial;
+        let Some(file) = &relation.rejects else { continue };
+        for line in back.rejects(file).iter().filter(|l| l.class == "partial") {
+            assert!(line.ctid.starts_with('('), "{line:?}");
+            rejected += 1;
+        }
+    }
+    assert!(partial > 0 && rejected == partial, "{rejected} of {partial}: {said}");
 }

@@ -60,7 +60,7 @@ impl WayBack {
     pub fn of(ran: Ran, folder: PathBuf) -> WayBack {
         assert!(!ran.stderr.contains("panicked"), "{}", ran.stderr);
         let json = std::fs::read(folder.join("restore.json")).ok();
-        let report = json.map(|json| Restored::from_json(&json).expect("a report"));
+        let report = json.map(|json| read_report(&json));
         WayBack { ran, folder, report }
     }
 
@@ -114,6 +114,7 @@ impl WayBack {
             Line {
                 class: field(&record, 0),
                 line: field(&record, 1).parse().ok(),
+                ctid: field(&record, 2),
                 kept: field(&record, 3),
                 sqlstate: field(&record, 4),
                 column: field(&record, 5),
@@ -125,11 +126,24 @@ impl WayBack {
     }
 }
 
+/// A report that keeps to its schema.
+fn read_report(json: &[u8]) -> Restored {
+    let schema = include_str!("../../docs/restore.schema.json");
+    let schema: serde_json::Value = serde_json::from_str(schema).expect("JSON");
+    let validator = jsonschema::validator_for(&schema).expect("a schema");
+    let value: serde_json::Value = serde_json::from_slice(json).expect("JSON");
+    let wrong: Vec<String> =
+        validator.iter_errors(&value).map(|e| format!("{}: {e}", e.instance_path())).collect();
+    assert!(wrong.is_empty(), "the report is not what its schema says: {wrong:#?}");
+    Restored::from_json(json).expect("a report")
+}
+
 /// A rejected row.
 #[derive(Debug)]
 pub struct Line {
     pub class: String,
     pub line: Option<u64>,
+    pub ctid: String,
     pub kept: String,
     pub sqlstate: String,
     pub column: String,

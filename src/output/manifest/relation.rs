@@ -51,6 +51,18 @@ pub struct Relation {
     pub advice: Vec<String>,
 }
 
+impl Relation {
+    /// Every file and folder of the dump that it names.
+    pub(super) fn paths(&self) -> impl Iterator<Item = &str> {
+        let Self { files, lost_keys, errors, map, pages, .. } = self;
+        let files = files.iter().map(|file| file.path.as_str());
+        let keys = lost_keys.iter().flat_map(|keys| [&keys.path, &keys.sql]).flatten();
+        let errors = errors.iter().filter_map(|errors| errors.path.as_ref());
+        let pages = pages.iter().map(|pages| &pages.folder);
+        files.chain(keys.chain(errors).chain(map).chain(pages).map(String::as_str))
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RelationKind {

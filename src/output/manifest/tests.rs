@@ -314,3 +314,37 @@ fn a_name_that_is_not_utf8_keeps_its_bytes() {
     assert_eq!(lossy("café".as_bytes()), ("café".into(), None));
     assert_eq!(lossy(b"caf\xe9"), ("caf\u{fffd}".into(), Some("636166e9".into())));
 }
+
+/// A manifest may come from anybody: what it names is read.
+#[test]
+fn a_path_that_leads_out_of_the_dump_directory_is_refused() {
+    type Put = fn(&mut Manifest, String);
+    let places: [(&str, Put); 8] = [
+        ("a file", |m, path| m.relations[0].files[0].path = path),
+        ("keys", |m, path| m.relations[0].lost_keys.as_mut().unwrap().path = Some(path)),
+        ("statements", |m, path| m.relations[0].lost_keys.as_mut().unwrap().sql = Some(path)),
+        ("errors", |m, path| m.relations[0].errors.as_mut().unwrap().path = Some(path)),
+        ("the map", |m, path| m.relations[0].map = Some(path)),
+        ("pages", |m, path| m.relations[0].pages.as_mut().unwrap().folder = path),
+        ("the schema", |m, path| m.schema.as_mut().unwrap().files[0] = path),
+        ("large objects", |m, path| {
+            let objects = m.schema.as_mut().unwrap().large_objects.as_mut();
+            objects.unwrap().folder = path;
+        }),
+    ];
+    let outside =
+        ["../x", "/etc/passwd", "data/../../x", "data/..", "..", "./data/x", ".", "", "/"];
+    for (place, put) in places {
+        for path in outside {
+            let mut manifest = full();
+            put(&mut manifest, path.to_owned());
+            let error = Manifest::from_json(manifest.to_json().as_bytes()).unwrap_err().to_string();
+            let expected =
+                format!("it names {path:?}, which is no path inside of the dump directory");
+            assert_eq!(error, expected, "{place}");
+        }
+        let mut manifest = full();
+        put(&mut manifest, "data/..x/a...b".to_owned());
+        assert!(Manifest::from_json(manifest.to_json().as_bytes()).is_ok(), "{place}");
+    }
+}

@@ -22,6 +22,12 @@ impl Row {
         self.0.get(field).and_then(Option::as_deref)
     }
 
+    pub(super) fn set(&mut self, field: usize, text: Option<&str>) {
+        if let Some(value) = self.0.get_mut(field) {
+            *value = text.map(str::to_owned);
+        }
+    }
+
     pub(super) fn is(&self, field: usize) -> bool {
         self.text(field) == "t"
     }

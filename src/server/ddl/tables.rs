@@ -32,7 +32,7 @@ impl Ddl<'_> {
         let rows =
             self.of_relations("TABLE", &wanted, Self::table_sql(self.version), "x.oid").await?;
         let columns = self.columns(&wanted).await?;
-        let checks = self.checks(&wanted).await?;
+        let checks = self.checks().await?;
         let known: HashMap<u32, Row> = rows.into_iter().map(|row| (row.oid(), row)).collect();
         for (oid, _) in &wanted {
             let columns = columns.get(oid).map_or(&[][..], Vec::as_slice);
@@ -85,34 +85,60 @@ impl Ddl<'_> {
         &mut self,
         wanted: &[(u32, String)],
     ) -> Result<HashMap<u32, Vec<Column>>, ReadError> {
-        let generated = if self.version >= 120_000 { "x.attgenerated" } else { "''" };
-        let of = |filter: &str| {
-            format!(
-                "SELECT x.attrelid, x.attname, pg_catalog.format_type(x.atttypid, x.atttypmod), \
-                 x.attnotnull, x.attislocal, {generated}, \
-                 (SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.collname) \
-                 FROM pg_catalog.pg_collation c, pg_catalog.pg_namespace n, pg_catalog.pg_type t \
-                 WHERE t.oid = x.atttypid AND c.oid = x.attcollation AND n.oid = c.collnamespace \
-                 AND x.attcollation <> t.typcollation), \
-                 pg_catalog.pg_get_expr(d.adbin, d.adrelid), d.oid \
-                 FROM pg_catalog.pg_attribute x LEFT JOIN pg_catalog.pg_attrdef d \
-                 ON d.adrelid = x.attrelid AND d.adnum = x.attnum \
-                 WHERE x.attnum > 0 AND NOT x.attisdropped \
-                 AND x.attrelid::pg_catalog.int8 >= {FIRST_NORMAL_OID}{filter} ORDER BY x.attrelid, x.attnum"
-            )
-        };
         let mut columns: HashMap<u32, Vec<Column>> = HashMap::new();
-        for row in self.of_relations("COLUMNS", wanted, of, "x.attrelid").await? {
+        for row in self.column_rows(wanted).await? {
             columns.entry(row.oid()).or_default().push(column(&row));
         }
         Ok(columns)
     }
 
-    /// The CHECK constraints, whether local, and whether valid.
-    async fn checks(
-        &mut self,
-        wanted: &[(u32, String)],
-    ) -> Result<HashMap<u32, Vec<(String, bool)>>, ReadError> {
+    /// All of them or, where that fails, those of each table; where that fails,
+    /// too, without their expressions, and these one by one: an expression fails
+    /// with the functions that it calls.
+    async fn column_rows(&mut self, wanted: &[(u32, String)]) -> Result<Vec<Row>, ReadError> {
+        const EXPRESSION: &str = "pg_catalog.pg_get_expr(d.adbin, d.adrelid)";
+        let version = self.version;
+        let mut all = match self.rows(&columns_sql(version, EXPRESSION, "")).await? {
+            Ok(rows) => return Ok(rows),
+            Err(_) => Vec::new(),
+        };
+        for (oid, table) in wanted {
+            let filter = format!(" AND x.attrelid = {oid}");
+            if let Ok(rows) = self.rows(&columns_sql(version, EXPRESSION, &filter)).await? {
+                all.extend(rows);
+                continue;
+            }
+            let mut rows = match self.rows(&columns_sql(version, "NULL", &filter)).await? {
+                Ok(rows) => rows,
+                Err(error) => {
+                    self.lose("COLUMNS", table.clone(), error.words());
+                    if error.is_hung() {
+                        return Ok(all);
+                    }
+                    continue;
+                }
+            };
+            for row in rows.iter_mut().filter(|row| row.number(8) > 0) {
+                let sql = format!(
+                    "SELECT {EXPRESSION} FROM pg_catalog.pg_attrdef d WHERE d.oid = {}",
+                    row.number(8)
+                );
+                match self.rows(&sql).await? {
+                    Ok(expression) => row.set(7, expression.first().and_then(|e| e.some(0))),
+                    Err(error) => {
+                        let kind =
+                            if row.text(5).is_empty() { "DEFAULT" } else { "GENERATED COLUMN" };
+                        self.lose(kind, format!("{table}.{}", row.text(1)), error.words());
+                    }
+                }
+            }
+            all.extend(rows);
+        }
+        Ok(all)
+    }
+
+    /// The CHECK constraints, and whether they are local.
+    async fn checks(&mut self) -> Result<HashMap<u32, Vec<(String, bool)>>, ReadError> {
         let of = |filter: &str| {
             format!(
                 "SELECT x.conrelid, x.conname, x.conislocal, x.oid, \
@@ -121,8 +147,10 @@ impl Ddl<'_> {
                  ORDER BY x.conrelid, x.conname"
             )
         };
+        let list = "SELECT x.oid, x.conname FROM pg_catalog.pg_constraint x WHERE x.contype = 'c' \
+            AND x.conrelid <> 0";
         let mut checks: HashMap<u32, Vec<(String, bool)>> = HashMap::new();
-        for row in self.of_relations("CHECK CONSTRAINT", wanted, of, "x.conrelid").await? {
+        for row in self.objects("CHECK CONSTRAINT", of, list, Some("x.conrelid")).await? {
             let words = format!("CONSTRAINT {} {}", ident(row.text(1)), row.text(4));
             checks.entry(row.oid()).or_default().push((words, row.is(2)));
             self.parts.insert((catalog::CONSTRAINT, row.number(3)), (catalog::CLASS, row.oid()));
@@ -245,6 +273,25 @@ impl Ddl<'_> {
         };
         columns.iter().map(column).collect()
     }
+}
+
+/// What is known of the columns of tables, with `expression` for how they are
+/// filled.
+fn columns_sql(version: u32, expression: &str, filter: &str) -> String {
+    let generated = if version >= 120_000 { "x.attgenerated" } else { "''" };
+    format!(
+        "SELECT x.attrelid, x.attname, pg_catalog.format_type(x.atttypid, x.atttypmod), \
+         x.attnotnull, x.attislocal, {generated}, \
+         (SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.collname) \
+         FROM pg_catalog.pg_collation c, pg_catalog.pg_namespace n, pg_catalog.pg_type t \
+         WHERE t.oid = x.atttypid AND c.oid = x.attcollation AND n.oid = c.collnamespace \
+         AND x.attcollation <> t.typcollation), \
+         {expression}, d.oid \
+         FROM pg_catalog.pg_attribute x LEFT JOIN pg_catalog.pg_attrdef d \
+         ON d.adrelid = x.attrelid AND d.adnum = x.attnum \
+         WHERE x.attnum > 0 AND NOT x.attisdropped \
+         AND x.attrelid::pg_catalog.int8 >= {FIRST_NORMAL_OID}{filter} ORDER BY x.attrelid, x.attnum"
+    )
 }
 
 fn column(row: &Row) -> Column {

@@ -15,12 +15,17 @@ use super::fault;
 use super::session::OpenError;
 use futures::TryStreamExt;
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio_postgres::SimpleQueryMessage;
 
 /// A session of the target, in a transaction of its own when it says so.
 pub struct TargetSession {
     connected: Connected,
     version: u32,
+    /// A COPY was refused before it took any row. The client library then sends
+    /// the server one `Sync` too many, and takes each answer for that of the
+    /// statement before.
+    out_of_step: AtomicBool,
 }
 
 /// Rows of text, as the simple protocol has them.
@@ -32,7 +37,8 @@ impl TargetSession {
         let connected = connect::connect(target).await?;
         connect::refuse_shared_sessions(target, &connected).await?;
         let version = connected.server_version_num();
-        let session = Self { connected, version };
+        let out_of_step = AtomicBool::new(false);
+        let session = Self { connected, version, out_of_step };
         session.execute(&sql::pin(version)).await.map_err(OpenError::from)?;
         for wish in sql::PINNED_IF_POSSIBLE {
             match session.execute(wish).await {
@@ -49,6 +55,11 @@ impl TargetSession {
 
     pub fn is_closed(&self) -> bool {
         self.connected.client.is_closed()
+    }
+
+    /// Whether it can be used no more: a COPY was refused at its beginning.
+    pub fn is_out_of_step(&self) -> bool {
+        self.out_of_step.load(Ordering::Relaxed)
     }
 
     pub async fn execute(&self, sql: &str) -> Result<(), Refusal> {
@@ -109,6 +120,14 @@ impl TargetSession {
         self.execute("ROLLBACK").await
     }
 
+    /// Rolls back what is there no use for. If that fails, the next statement
+    /// tells; a session that is out of step ends with it.
+    pub async fn abandon(&self) {
+        if !self.is_out_of_step() {
+            let _ = self.rollback().await;
+        }
+    }
+
     pub async fn save(&self) -> Result<(), Refusal> {
         self.execute("SAVEPOINT part").await
     }
@@ -124,8 +143,13 @@ impl TargetSession {
     /// Begins to send rows.
     pub async fn copy_in(&self, sql: &str) -> Result<CopyIn, Refusal> {
         tracing::trace!(sql, "load");
-        let sink = self.connected.client.copy_in(sql).await?;
-        Ok(CopyIn::new(sink))
+        match self.connected.client.copy_in(sql).await {
+            Ok(sink) => Ok(CopyIn::new(sink)),
+            Err(error) => {
+                self.out_of_step.store(true, Ordering::Relaxed);
+                Err(error.into())
+            }
+        }
     }
 
     /// Gives rows of a COPY, some whole ones at a time.

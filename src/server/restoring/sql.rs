@@ -54,11 +54,51 @@ pub fn copy_in_binary(table: &str, columns: &[String]) -> String {
     format!("COPY {table}{} FROM STDIN (FORMAT binary, ENCODING 'UTF8')", list(columns))
 }
 
-/// The rows of a relation alone, as a dump writes them.
-pub fn copy_out(table: &str, columns: &[String], encoding: &str) -> String {
+/// The rows of a relation alone, as a dump writes them, but for those at these
+/// places.
+pub fn copy_out(table: &str, columns: &[String], encoding: &str, but: &[String]) -> String {
     let quoted: Vec<String> = columns.iter().map(|c| ident(c)).collect();
     let list = quoted.join(", ");
-    format!("COPY (SELECT {list} FROM ONLY {table}) TO STDOUT (ENCODING {})", literal(encoding))
+    let filter = match but.is_empty() {
+        true => String::new(),
+        false => {
+            let places: Vec<String> =
+                but.iter().map(|p| format!("{}::pg_catalog.tid", literal(p))).collect();
+            format!(" WHERE ctid <> ALL (ARRAY[{}])", places.join(", "))
+        }
+    };
+    let encoding = literal(encoding);
+    format!("COPY (SELECT {list} FROM ONLY {table}{filter}) TO STDOUT (ENCODING {encoding})")
+}
+
+/// The places of rows that have so many bytes or more, and the hashes of their
+/// values; `sent` are these in binary form.
+pub fn copy_hashes(table: &str, sent: &[String], bytes_min: u64) -> String {
+    let hash = |value: &String| format!(", pg_catalog.encode(pg_catalog.sha256({value}), 'hex')");
+    let length = |value: &String| format!(" + COALESCE(pg_catalog.octet_length({value}), 0)");
+    let hashes: String = sent.iter().map(hash).collect();
+    let lengths: String = sent.iter().map(length).collect();
+    format!(
+        "COPY (SELECT ctid{hashes} FROM ONLY {table} WHERE 0::pg_catalog.int8{lengths} >= {bytes_min}) \
+         TO STDOUT"
+    )
+}
+
+/// The pages of all large objects; of one that has none a row all the same.
+pub const COPY_PAGES: &str = "COPY (SELECT m.oid, p.pageno, p.data \
+    FROM pg_catalog.pg_largeobject_metadata m \
+    LEFT JOIN pg_catalog.pg_largeobject p ON p.loid = m.oid) TO STDOUT";
+
+/// The same by functions, for those who may not read the catalog. In it 262144 is
+/// `INV_READ`, and 2 `SEEK_END`.
+pub fn copy_pages_by_functions(page_bytes: u32) -> String {
+    format!(
+        "COPY (SELECT l.oid, p.n, pg_catalog.lo_get(l.oid, p.n * {page_bytes}, {page_bytes}) FROM \
+         (SELECT o.oid, pg_catalog.lo_lseek64(o.fd, 0, 2) AS length, pg_catalog.lo_close(o.fd) FROM \
+         (SELECT m.oid, pg_catalog.lo_open(m.oid, 262144) AS fd \
+         FROM pg_catalog.pg_largeobject_metadata m OFFSET 0) o OFFSET 0) l, \
+         pg_catalog.generate_series(0, GREATEST(l.length - 1, 0) / {page_bytes}) p (n)) TO STDOUT"
+    )
 }
 
 /// Statements as hexadecimal digits, run by the server in its own encoding.
@@ -84,8 +124,12 @@ pub const NEW: &str = "pg_temp.pg_salvage_new";
 /// Its name alone, as the server says it.
 pub const NEW_NAME: &str = "pg_salvage_new";
 
-pub fn create_new(table: &str, columns: &[String]) -> String {
-    let quoted: Vec<String> = columns.iter().map(|c| ident(c)).collect();
+/// A column of that table for what rows have before their columns: OIDs.
+pub const NEW_OID: &str = "pg_salvage_oid";
+
+pub fn create_new(table: &str, columns: &[String], with_oids: bool) -> String {
+    let oid = with_oids.then(|| format!("NULL::pg_catalog.oid AS {NEW_OID}"));
+    let quoted: Vec<String> = oid.into_iter().chain(columns.iter().map(|c| ident(c))).collect();
     // By its columns alone: no constraint, default or identity comes with them.
     format!(
         "CREATE TEMPORARY TABLE {NEW_NAME} ON COMMIT DROP AS SELECT {} FROM {table} WITH NO DATA",
@@ -103,11 +147,12 @@ pub fn has_key_or_no_rows(table: &str) -> String {
     )
 }
 
-/// Takes what is new over.
-pub fn insert_new(table: &str, columns: &[String]) -> String {
+/// Takes all over, or with `skip` what is new.
+pub fn insert_new(table: &str, columns: &[String], skip: bool) -> String {
     let quoted: Vec<String> = columns.iter().map(|c| ident(c)).collect();
+    let skip = if skip { " ON CONFLICT DO NOTHING" } else { "" };
     format!(
-        "INSERT INTO {table}{} OVERRIDING SYSTEM VALUE SELECT {} FROM {NEW} ON CONFLICT DO NOTHING",
+        "INSERT INTO {table}{} OVERRIDING SYSTEM VALUE SELECT {} FROM {NEW}{skip}",
         list(columns),
         quoted.join(", ")
     )
