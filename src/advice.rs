@@ -1,6 +1,9 @@
 //! What to do next about a relation: from what was found to a sentence a tired
 //! person can act on. Nothing here is ever done by the program.
 
+pub mod object;
+pub mod script;
+
 use crate::output::manifest::{Relation, RelationKind, RelationStatus};
 
 /// The advice for one relation, the first thing first.

@@ -4,6 +4,8 @@
 //! the host, help is `--help` or `-?`.
 
 mod choosing;
+mod inspect;
+mod locate;
 mod restore;
 mod schema;
 mod unchecked;
@@ -17,6 +19,8 @@ use crate::server::session::Timeouts;
 use crate::verify::VerifyOptions;
 use choosing::{ConnectionArgs, SelectionArgs};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+pub use inspect::InspectArgs;
+pub use locate::LocateArgs;
 use restore::EXAMPLES as RESTORE_EXAMPLES;
 pub use restore::RestoreArgs;
 use schema::SchemaArgs;
@@ -78,6 +82,12 @@ pub enum Command {
     /// Load a dump into a database, around the rows that it does not take
     #[command(after_help = format!("{RESTORE_EXAMPLES}\n\n{}", restore::EXIT_CODES))]
     Restore(RestoreArgs),
+    /// What logs say of damage: which relation and file, and what to do
+    #[command(after_help = format!("{}\n\n{}", locate::EXAMPLES, locate::EXIT_CODES))]
+    Locate(LocateArgs),
+    /// One page: header, checksum, line pointers, tuples, bytes
+    #[command(after_help = format!("{}\n\n{}", inspect::EXAMPLES, inspect::EXIT_CODES))]
+    Inspect(InspectArgs),
     /// What a dump would read, with sizes and risks
     #[command(after_help = concat_help(LIST_EXAMPLES))]
     List(ListArgs),

@@ -6,7 +6,8 @@ use crate::server::catalog;
 use crate::server::connect::Target;
 use crate::server::inventory::{Relation, Selection};
 use crate::server::relation::{readable, sizes};
-use crate::server::session::{OpenError, Session, Timeouts};
+use crate::server::session::{Session, Timeouts};
+use crate::server::whose_file;
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
@@ -16,8 +17,7 @@ pub async fn list(
     selection: &Selection,
     timeouts: Timeouts,
 ) -> Result<String, RunError> {
-    let session = open(target, timeouts).await?;
-    session.save().await?;
+    let session = whose_file::open(target, timeouts).await?;
     let inventory = catalog::read(&session).await?;
     inventory.damaged.iter().for_each(|damage| tracing::warn!("{damage}"));
     let mut relations: Vec<Relation> =
@@ -53,18 +53,6 @@ pub async fn list(
         let _ = writeln!(out, "{}", line.trim_end());
     }
     Ok(out)
-}
-
-/// Past the indexes of the system catalogs, where no session can be had
-/// otherwise.
-async fn open(target: &Target, timeouts: Timeouts) -> Result<Session, OpenError> {
-    match Session::open(target, timeouts, None).await {
-        Err(e) if e.is_damage() => {
-            let past = target.past_system_indexes(true);
-            Session::open(&past, timeouts, None).await.map_err(|_| OpenError::NoSession(e.into()))
-        }
-        opened => opened,
-    }
 }
 
 fn remarks(session: &Session, r: &Relation) -> String {

@@ -12,13 +12,14 @@ use pg_salvage::server::connect::Target;
 use pg_salvage::server::session::Timeouts;
 use pg_salvage::show::Shown;
 use pg_salvage::verify::VerifyError;
-use pg_salvage::{list, report, verify};
-use std::io::Write;
+use pg_salvage::{inspect, list, locate, report, verify};
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-/// It could not be done. (0, 2 and 3 come from the manifest.)
+/// It could not be done. (Of a run 0, 2 and 3 come from the manifest.)
 const EXIT_TROUBLE: u8 = 1;
+const EXIT_DAMAGE: u8 = 2;
 const EXIT_INCOMPLETE: u8 = 3;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -72,6 +73,21 @@ async fn command(command: Command) -> Result<u8, Failure> {
         Command::Restore(args) => {
             let (target, options) = args.meant()?;
             restore(target, options, &args.showing, args.progress()).await
+        }
+        Command::Locate(args) => {
+            Shown::begin(&args.showing, false);
+            let (target, options) = args.meant()?;
+            let located = locate::locate(target.as_ref(), &options).await?;
+            print(&if args.json { located.json() } else { located.text(args.showing.verbose > 0) });
+            Ok(if located.is_damage() { EXIT_DAMAGE } else { 0 })
+        }
+        Command::Inspect(args) => {
+            Shown::begin(&args.showing, false);
+            let (target, options) = args.meant()?;
+            let page = inspect::inspect(target.as_ref(), &options).await?;
+            let colour = args.colour(std::io::stdout().is_terminal());
+            print(&if args.json { page.json() } else { page.text(colour) });
+            Ok(if page.is_damaged() { EXIT_DAMAGE } else { 0 })
         }
         Command::List(args) => {
             Shown::begin(&args.showing, false);

@@ -20,9 +20,11 @@ const ARROW: &[(&str, &[&str])] = &[
     ("dump", &["heap", "output", "page", "progress", "server"]),
     ("run", &["advice", "archive", "dump", "heap", "output", "page", "progress", "server"]),
     ("list", &["report", "run", "server"]),
+    ("locate", &["advice", "report", "server"]),
+    ("inspect", &["advice", "locate", "page", "server"]),
     ("restore", &["archive", "output", "progress", "report", "server"]),
     ("verify", &["page", "progress", "report", "server"]),
-    ("cli", &["output", "restore", "run", "server", "verify"]),
+    ("cli", &["inspect", "locate", "output", "restore", "run", "server", "verify"]),
     ("show", &["cli", "progress", "report"]),
 ];
 

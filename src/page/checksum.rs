@@ -3,17 +3,17 @@
 //! block's number.
 
 /// `FNV_PRIME`.
-const PRIME: u32 = 16_777_619;
+pub(super) const PRIME: u32 = 16_777_619;
 
 /// `N_SUMS`: so many words make a row.
-const SUMS: usize = 32;
+pub(super) const SUMS: usize = 32;
 
 /// The bytes of a row.
 const ROW: usize = 4 * SUMS;
 
 /// `checksumBaseOffsets`: where each sum begins.
 #[rustfmt::skip]
-const BASES: [u32; SUMS] = [
+pub(super) const BASES: [u32; SUMS] = [
     0x5B1F_36E9, 0xB852_5960, 0x02AB_50AA, 0x1DE6_6D2A, 0x79FF_467A, 0x9BB9_F8A3, 0x217E_7CD2, 0x83E1_3D2C,
     0xF8D4_474F, 0xE39E_B970, 0x42C6_AE16, 0x9932_16FA, 0x7B09_3B5D, 0x98DA_FF3C, 0xF718_902A, 0x0B1C_9CDB,
     0xE58F_764B, 0x1876_36BC, 0x5D7B_3BB1, 0xE73D_E7DE, 0x92BE_C979, 0xCCA6_C0B2, 0x304A_0979, 0x85AA_43D4,

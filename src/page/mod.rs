@@ -11,6 +11,8 @@ pub mod check;
 pub mod checksum;
 pub mod copy;
 pub mod datum;
+pub mod flags;
+pub mod flips;
 mod pglz;
 pub mod tuple;
 pub mod varlena;
@@ -191,6 +193,33 @@ impl<'a> Page<'a> {
             return None;
         }
         self.bytes.get(start..start + length)
+    }
+
+    /// What no line pointer of a sound page can be, if anything. What stands on the
+    /// page behind it was not looked at.
+    pub fn insane_pointer(&self, pointer: LinePointer) -> Option<&'static str> {
+        let (start, length) = (usize::from(pointer.offset), usize::from(pointer.length));
+        match pointer.flags {
+            LineState::Unused if length != 0 => Some("it is unused, and has a length"),
+            LineState::Redirect if length != 0 => Some("it is redirected, and has a length"),
+            LineState::Redirect
+                if pointer.offset < 1 || pointer.offset > self.line_pointer_count() =>
+            {
+                Some("it is redirected to a line pointer that is not there")
+            }
+            LineState::Normal if length == 0 => Some("it has no length"),
+            LineState::Normal | LineState::Dead if length > 0 => match () {
+                () if start < usize::from(self.upper()) => {
+                    Some("it points to before pd_upper, where no tuples are")
+                }
+                () if start + length > usize::from(self.special()) => {
+                    Some("what it points to ends behind pd_special")
+                }
+                () if !start.is_multiple_of(8) => Some("it points to what is not aligned"),
+                () => None,
+            },
+            _ => None,
+        }
     }
 
     /// The tuple at a normal line pointer, if its bytes lie inside of the page

@@ -21,5 +21,6 @@ pub mod session;
 mod silence;
 pub mod sql;
 pub mod toast;
+pub mod whose_file;
 pub mod words;
 pub mod written;

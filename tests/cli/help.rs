@@ -30,6 +30,8 @@ fn help() {
               dump     Read every table into its own compressed file, damage or not
               verify   Read everything, keep nothing, report
               restore  Load a dump into a database, around the rows that it does not take
+              locate   What logs say of damage: which relation and file, and what to do
+              inspect  One page: header, checksum, line pointers, tuples, bytes
               list     What a dump would read, with sizes and risks
               report   Print the report of a dump again
               help     Print this message or the help of the given subcommand(s)
@@ -368,6 +370,19 @@ fn every_help_has_the_exit_codes() {
         let help = run([command, "--help"]).stdout;
         assert!(run(["--help"]).stdout.contains(command));
         for code in 0..=3 {
+            assert!(help.contains(&format!("\n  {code}  ")), "{command}: {code}");
+        }
+    }
+}
+
+#[test]
+fn locate_and_inspect_have_help_of_their_own() {
+    for command in ["locate", "inspect"] {
+        let help = run([command, "--help"]).stdout;
+        assert_eq!(help, run(["help", command]).stdout);
+        assert!(help.lines().all(|line| line.chars().count() <= 80), "{help}");
+        assert!(run(["--help"]).stdout.contains(command));
+        for code in 0..=2 {
             assert!(help.contains(&format!("\n  {code}  ")), "{command}: {code}");
         }
     }
