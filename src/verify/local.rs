@@ -102,7 +102,7 @@ impl Local {
                         }
                     }
                     Err(_) => {
-                        next = self.one_by_one((&file, next, wanted), task, server, &mut seen)
+                        next = self.one_by_one((&file, next, wanted), task, server, &mut seen);
                     }
                 }
             }
