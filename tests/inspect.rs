@@ -36,7 +36,7 @@ fn parsed(ran: &Ran) -> Value {
 
 /// What pageinspect says of the same block, in the same form.
 async fn by_pageinspect(client: &Client, relation: &str, block: u32, is_heap: bool) -> Value {
-    let page = format!("get_raw_page('{relation}', {block})");
+    let page = on_disk(relation, block);
     let header = format!(
         "SELECT json_build_object('lsn', lsn::text, 'checksum', checksum::int & 65535, 'flags', flags, 'lower', lower,
             'upper', upper, 'special', special, 'pagesize', pagesize, 'version', version,
@@ -52,7 +52,7 @@ async fn by_pageinspect(client: &Client, relation: &str, block: u32, is_heap: bo
             'tuple', CASE WHEN t_xmin IS NOT NULL THEN json_build_object(
                 't_xmin', t_xmin::text::bigint, 't_xmax', t_xmax::text::bigint, 't_field3', t_field3::bigint,
                 't_ctid', t_ctid::text, 't_infomask2', t_infomask2, 't_infomask', t_infomask,
-                't_hoff', t_hoff, 'flags', (SELECT array_agg(f ORDER BY f) FROM unnest(
+                't_hoff', t_hoff, 'flags', (SELECT array_agg(f ORDER BY f COLLATE \"C\") FROM unnest(
                     (heap_tuple_infomask_flags(t_infomask, t_infomask2)).raw_flags) f)) END)
             ORDER BY lp), '[]')::text FROM heap_page_items({page})"
     );
@@ -123,21 +123,24 @@ async fn pages_are_told_as_pageinspect_tells_them() {
                 let (ours, code) = inspect(&server, &[relation, &block.to_string()]);
                 let at = format!("{} {relation} {block}", version.major);
                 assert_eq!(code, 0, "{at}: {ours:#}");
-                // What is on disk has the checksum; what is in memory may have hint bits more.
-                if ours["header"]["lsn"] == theirs["header"]["lsn"]
-                    && ours["hex"] == hex_of(&client, relation, block).await
-                {
+                // Somebody may have written it in between.
+                if ours["hex"] == hex_of(&client, relation, block).await {
                     assert_eq!(as_pageinspect(&ours, is_heap), theirs, "{at}");
                     compared += 1;
                 }
             }
         }
-        assert!(compared >= 8, "only {compared} pages were the same on disk and in memory");
+        assert!(compared >= 8, "only {compared} pages were compared");
     }
 }
 
+/// A page as it is in its file: in memory the checksum is not up to date.
+fn on_disk(relation: &str, block: u32) -> String {
+    format!("pg_read_binary_file(pg_relation_filepath('{relation}'), {block}::bigint * 8192, 8192)")
+}
+
 async fn hex_of(client: &Client, relation: &str, block: u32) -> String {
-    let sql = format!("SELECT encode(get_raw_page('{relation}', {block}), 'hex')");
+    let sql = format!("SELECT encode({}, 'hex')", on_disk(relation, block));
     client.query_one(&sql, &[]).await.expect("a page").get(0)
 }
 

@@ -163,6 +163,13 @@ pub fn steps(damaged: &Damaged<'_>) -> Vec<Step> {
             "it belongs to one session, and is gone when that ends: end the session; suspect the \
              storage all the same",
         )],
+        object => of_cluster(object, damaged),
+    }
+}
+
+/// Of what is no single relation.
+fn of_cluster(object: Object, damaged: &Damaged<'_>) -> Vec<Step> {
+    match object {
         Object::TransactionStatus => vec![Step::of(
             "stop writes; suspect the storage; restore a backup to a point in time before the damage \
              (PITR). Do not make the missing file of zeros or ones: whole transactions would come \
@@ -192,7 +199,7 @@ pub fn steps(damaged: &Damaged<'_>) -> Vec<Step> {
             )
             .shell(command("dump", damaged, false)),
         ],
-        Object::Unknown => vec![
+        _ => vec![
             Step::of("find what it is in: connect with -d, or read everything")
                 .shell(command("verify", damaged, false)),
         ],

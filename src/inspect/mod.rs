@@ -10,6 +10,7 @@ mod told;
 
 pub use source::{InspectError, InspectOptions, inspect};
 
+use crate::page::check::{Kind, Problem, check};
 use crate::page::flags::{self, Flag};
 use crate::page::flips::{Bit, single_bits};
 use crate::page::{LinePointer, LineState, Page, checksum};
@@ -28,8 +29,8 @@ pub struct Origin {
     pub page: u32,
     /// From the beginning of the file.
     pub byte: u64,
-    /// Whether its tuples are those of a heap. None: nobody knows.
-    pub is_heap: Option<bool>,
+    /// What its pages hold. None: nobody knows.
+    pub kind: Option<Kind>,
     /// How many attributes its relation has.
     pub attributes: Option<usize>,
     /// Whether the cluster has checksums. None: nobody knows.
@@ -81,16 +82,21 @@ impl Inspected {
         let page = Page::new(&bytes);
         let computed = checksum::checksum(&bytes, origin.block);
         let stored = page.checksum();
-        // On a cluster without checksums the field says nothing, and is 0 as a rule.
-        let is_checked = origin.checksums.unwrap_or(stored != 0) && !page.is_new();
+        let kind = origin.kind.unwrap_or_else(|| guessed(page));
+        // On a cluster without checksums the field says nothing, and is 0 as a rule;
+        // to the server a page without pd_upper is a new one, checksum or not.
+        let is_checked = origin.checksums.unwrap_or(stored != 0) && page.upper() != 0;
         let is_checksum_wrong = is_checked && stored != computed;
         let flips = if is_checksum_wrong { single_bits(&bytes, origin.block) } else { Vec::new() };
-        let is_heap = origin.is_heap.unwrap_or_else(|| looks_like_heap(page));
-        let lines = match has_line_pointers(&origin) {
-            true => page.line_pointers().map(|(n, p)| line(page, n, p, is_heap, &origin)).collect(),
+        let lines = match has_line_pointers(page, kind, &origin) {
+            true => page.line_pointers().map(|(n, p)| line(page, n, p, kind, &origin)).collect(),
             false => Vec::new(),
         };
-        let insane = page.insane();
+        let special = match check(&bytes, origin.block, kind, false) {
+            Some(Problem::Special(what)) if origin.fork == "main" => Some(what),
+            _ => None,
+        };
+        let insane = page.insane().or(special);
         Self { insane, computed, is_checksum_wrong, flips, lines, origin, bytes }
     }
 
@@ -116,18 +122,37 @@ impl Inspected {
     }
 }
 
-/// Maps have pages of bytes, not of tuples.
-fn has_line_pointers(origin: &Origin) -> bool {
-    matches!(origin.fork, "main" | "init")
+/// Only pages of tuples have them: others have bytes of their own in that place.
+fn has_line_pointers(page: Page<'_>, kind: Kind, origin: &Origin) -> bool {
+    /// `BTP_META` of `btpo_flags` (`nbtree.h`).
+    const META: u8 = 1 << 3;
+    let flags = page.bytes().get(usize::from(page.special()) + 12).copied().unwrap_or(0);
+    let has = match kind {
+        Kind::Heap | Kind::Sequence => true,
+        Kind::Btree => flags & META == 0,
+        Kind::Marked(_) | Kind::Other => false,
+    };
+    has && matches!(origin.fork, "main" | "init")
 }
 
-/// A heap has no special space.
-fn looks_like_heap(page: Page<'_>) -> bool {
-    usize::from(page.special()) == page.bytes().len() && !page.is_new()
+/// By the special space, which a heap has not.
+fn guessed(page: Page<'_>) -> Kind {
+    let special = page.bytes().get(usize::from(page.special())..).unwrap_or_default();
+    match special {
+        _ if page.is_new() => Kind::Other,
+        [] => Kind::Heap,
+        [.., mark @ (0x80 | 0x81), 0xFF] if special.len() == 16 => {
+            Kind::Marked(u16::from_le_bytes([*mark, 0xFF]))
+        }
+        _ if special.len() == 16 => Kind::Btree,
+        [0x17, 0x17, 0, 0, ..] if special.len() == 8 => Kind::Sequence,
+        _ => Kind::Other,
+    }
 }
 
-fn line(page: Page<'_>, number: u16, pointer: LinePointer, is_heap: bool, origin: &Origin) -> Line {
+fn line(page: Page<'_>, number: u16, pointer: LinePointer, kind: Kind, origin: &Origin) -> Line {
     let insane = page.insane_pointer(pointer);
+    let is_heap = matches!(kind, Kind::Heap | Kind::Sequence);
     let is_tuple = is_heap && pointer.flags == LineState::Normal;
     let tuple = page.tuple(number).filter(|_| is_tuple).map(|tuple| {
         let field3 = tuple.bytes().get(8..12).and_then(|b| b.first_chunk().copied());
@@ -187,8 +212,8 @@ mod tests {
             pages.push(page);
         }
         for page in pages {
-            for is_heap in [Some(true), Some(false), None] {
-                let origin = Origin { is_heap, checksums: Some(false), ..origin() };
+            for kind in [Some(Kind::Heap), Some(Kind::Btree), Some(Kind::Sequence), None] {
+                let origin = Origin { kind, checksums: Some(false), ..origin() };
                 let inspected = Inspected::new(origin, page.clone());
                 let plain = inspected.text(false);
                 assert!(!plain.contains('\x1b') && inspected.json().starts_with('{'));

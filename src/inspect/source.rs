@@ -3,6 +3,7 @@
 
 use super::{Inspected, Origin};
 use crate::locate::{Fork, Geometry, RelationFile, is_path};
+use crate::page::check::Kind;
 use crate::page::{Page, checksum::checksum};
 use crate::server::connect::Target;
 use crate::server::fault;
@@ -197,7 +198,7 @@ async fn of_server(target: &Target, options: &InspectOptions) -> Result<Inspecte
         segment: place.segment,
         page: place.page,
         byte: place.byte,
-        is_heap: owner.as_ref().map(|o| !o.is_index()),
+        kind: owner.as_ref().map(kind_of),
         attributes,
         checksums: Some(server.data_checksums),
         notes: vec![
@@ -205,6 +206,21 @@ async fn of_server(target: &Target, options: &InspectOptions) -> Result<Inspecte
         ],
     };
     Ok(Inspected::new(origin, bytes))
+}
+
+/// The OIDs of the access methods are the same everywhere (`pg_am.dat`).
+fn kind_of(owner: &Owner) -> Kind {
+    let access_method = match owner.access_method.as_deref() {
+        Some("heap") => 2,
+        Some("btree") => 403,
+        Some("hash") => 405,
+        Some("gist") => 783,
+        Some("spgist") => 4000,
+        Some(_) => u32::MAX,
+        // Before 12 tables have none.
+        None => 0,
+    };
+    Kind::of(owner.kind, access_method)
 }
 
 fn named_as(owner: &Owner) -> String {

@@ -159,7 +159,7 @@ fn blocks(out: &mut String, located: &Located, finding: &Finding, verbose: bool)
         let (spc, node) = (file.tablespace, file.filenode);
         let _ = writeln!(
             out,
-            "  named by: SELECT pg_catalog.pg_filenode_relation({spc}, {node})::regclass{};",
+            "  named by: SELECT pg_catalog.pg_filenode_relation({spc}, {node});{}",
             match file.database {
                 0 => String::new(),
                 oid => format!(" -- in the database with OID {oid}"),

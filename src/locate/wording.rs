@@ -246,9 +246,10 @@ pub(super) fn saying(message: &[u8]) -> Option<(Kind, Saying)> {
         Kind::Crash => saying.signal.is_some_and(|s| SIGNALS.contains(&s)),
         Kind::ReadFailed | Kind::WriteFailed | Kind::MissingFile => {
             let why = saying.why.as_deref().unwrap_or_default();
+            let of_surroundings = ENVIRONMENT.iter().any(|e| why.contains(e));
             // A file that is short while its relation grows is no damage.
-            let is_growing = kind == Kind::WriteFailed && why.starts_with("wrote only");
-            !is_growing && !ENVIRONMENT.iter().any(|e| why.contains(e))
+            let of_growth = kind == Kind::WriteFailed && why.starts_with("wrote only");
+            !of_surroundings && !of_growth
         }
         _ => true,
     };

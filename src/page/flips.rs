@@ -44,11 +44,11 @@ pub fn single_bits(page: &[u8], block: u32) -> Vec<Bit> {
     let all = ends.iter().fold(block, |all, end| all ^ end);
     for (column, states) in sums.iter().enumerate() {
         let others = all ^ ends[column];
-        for (row, &before) in states.iter().enumerate().take(rows.len()) {
+        for (row, before) in states.iter().enumerate().take(rows.len()) {
             let at = 4 * (row * SUMS + column);
             let word = word_at(page, at);
             for bit in 0..u32::BITS {
-                let mut sum = step(before, word ^ 1 << bit);
+                let mut sum = step(*before, word ^ 1 << bit);
                 for later in row + 1..rows.len() {
                     sum = step(sum, word_at(page, 4 * (later * SUMS + column)));
                 }

@@ -12,7 +12,7 @@ fn the_example_of_the_field_comes_out_right() {
     expect![[r#"
         relation "base/16384/99454"
           file base/16384/99454
-          named by: SELECT pg_catalog.pg_filenode_relation(1663, 99454)::regclass -- in the database with OID 16384;
+          named by: SELECT pg_catalog.pg_filenode_relation(1663, 99454); -- in the database with OID 16384
           block 335458: segment 2 (base/16384/99454.2), page 73314, byte 600588288 (0x23cc4000)
           HINT: find what it is in: connect with -d, or read everything
             $ pg_salvage verify -d DBNAME
