@@ -212,8 +212,8 @@ async fn damage(
     let (outcome, place) = match read_columns(at, stretch, ctid).await? {
         Ok(Had::Nothing { in_tuple }) => {
             // One of its columns is stored elsewhere, but that is not what failed.
-            let elsewhere = place == Place::Elsewhere && !in_tuple;
-            let place = if elsewhere || place != Place::Elsewhere { place } else { Place::Unknown };
+            let is_tuple = in_tuple && place == Place::Elsewhere;
+            let place = if is_tuple { Place::Unknown } else { place };
             return note(at, stretch, &failed, place).await.map(|()| None);
         }
         Ok(Had::Partial(place)) => (Outcome::Partial { place }, place),

@@ -6,7 +6,6 @@ use crate::locate::{Fork, Geometry, RelationFile, is_path};
 use crate::page::check::Kind;
 use crate::page::{Page, checksum::checksum};
 use crate::server::connect::Target;
-use crate::server::fault;
 use crate::server::pages;
 use crate::server::session::{OpenError, ReadError, Session, Timeouts};
 use crate::server::whose_file::{self, Owner, Wanted};
@@ -198,7 +197,7 @@ async fn of_server(target: &Target, options: &InspectOptions) -> Result<Inspecte
         segment: place.segment,
         page: place.page,
         byte: place.byte,
-        kind: owner.as_ref().map(kind_of),
+        kind: owner.as_ref().map(|o| Kind::of(o.kind, o.access_method_oid)),
         attributes,
         checksums: Some(server.data_checksums),
         notes: vec![
@@ -206,21 +205,6 @@ async fn of_server(target: &Target, options: &InspectOptions) -> Result<Inspecte
         ],
     };
     Ok(Inspected::new(origin, bytes))
-}
-
-/// The OIDs of the access methods are the same everywhere (`pg_am.dat`).
-fn kind_of(owner: &Owner) -> Kind {
-    let access_method = match owner.access_method.as_deref() {
-        Some("heap") => 2,
-        Some("btree") => 403,
-        Some("hash") => 405,
-        Some("gist") => 783,
-        Some("spgist") => 4000,
-        Some(_) => u32::MAX,
-        // Before 12 tables have none.
-        None => 0,
-    };
-    Kind::of(owner.kind, access_method)
 }
 
 fn named_as(owner: &Owner) -> String {
@@ -236,12 +220,10 @@ async fn read_page(
     let mut reads = 0;
     loop {
         let image =
-            pages::page_image(session, path, block).await.map_err(
-                |e| match fault::is_permission(e.sqlstate()) {
-                    true => InspectError::Permission(e),
-                    false => InspectError::Read(e),
-                },
-            )?;
+            pages::page_image(session, path, block).await.map_err(|e| match e.is_permission() {
+                true => InspectError::Permission(e),
+                false => InspectError::Read(e),
+            })?;
         reads += 1;
         let is_torn = image.as_ref().is_some_and(|bytes| {
             let page = Page::new(bytes);

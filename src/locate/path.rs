@@ -1,6 +1,7 @@
 //! Files of relations as the server's words name them, and where in them a block
 //! lies. Pure arithmetic.
 
+use crate::server::files::segment_path;
 use regex::bytes::{Captures, Regex};
 use std::fmt;
 use std::sync::LazyLock;
@@ -154,13 +155,12 @@ impl Geometry {
     pub fn place(self, file: &RelationFile, block: u32) -> Place {
         let per_segment = self.segment_blocks.max(1);
         let (segment, page) = (block / per_segment, block % per_segment);
-        let suffix = if segment == 0 { String::new() } else { format!(".{segment}") };
         Place {
             block,
             segment,
             page,
             byte: u64::from(page) * u64::from(self.block_size),
-            file: format!("{file}{suffix}"),
+            file: segment_path(&file.to_string(), segment),
         }
     }
 

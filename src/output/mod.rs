@@ -33,6 +33,9 @@ pub mod restore_dir;
 pub mod restored;
 mod row_reader;
 
+#[cfg(test)]
+mod schema_checks;
+
 pub use binary_rows::BinaryRows;
 pub use codec::Codec;
 pub use dir::DumpDir;

@@ -119,20 +119,16 @@ pub fn check(bytes: &[u8], block: u32, kind: Kind, checksums: bool) -> Option<Pr
 }
 
 fn heap(page: Page<'_>) -> Option<Problem> {
-    let count = page.line_pointer_count();
     page.line_pointers().find_map(|(number, pointer)| {
-        let what = match pointer.flags {
-            LineState::Unused => None,
-            // With a tuple still, or without.
-            LineState::Dead if pointer.length == 0 => None,
-            LineState::Redirect if (1..=count).contains(&pointer.offset) => None,
-            LineState::Redirect => Some("it is redirected to one that is not there"),
-            LineState::Normal | LineState::Dead => match page.item(pointer).and_then(Tuple::new) {
-                None => Some("its tuple does not lie on the page"),
-                Some(tuple) => tuple.insane(ATTRIBUTES_MAX),
-            },
+        // A dead one may have its tuple still.
+        let has_tuple = matches!(pointer.flags, LineState::Normal | LineState::Dead);
+        let of_tuple = || match page.item(pointer).and_then(Tuple::new) {
+            _ if !has_tuple || pointer.length == 0 => None,
+            None => Some("its tuple does not lie on the page"),
+            Some(tuple) => tuple.insane(ATTRIBUTES_MAX),
         };
-        what.map(|what| Problem::Item { number, what })
+        let what = page.insane_pointer(pointer).or_else(of_tuple)?;
+        Some(Problem::Item { number, what })
     })
 }
 

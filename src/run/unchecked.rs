@@ -7,6 +7,7 @@
 
 use super::generation::Numbered;
 use super::{Run, RunError};
+use crate::server::pages::{MAY_READ, READ_FUNCTION};
 use crate::server::session::{ReadError, Session};
 use crate::server::sql::ident;
 use std::sync::atomic::Ordering::Relaxed;
@@ -74,8 +75,7 @@ impl Unchecked {
 /// first. The error says what would give it the right.
 async fn check_rights(session: &Session) -> Result<(), RunError> {
     const SET: &str = "SET LOCAL ignore_checksum_failure TO on";
-    const READ: &str = "SELECT pg_catalog.pg_read_binary_file('PG_VERSION', 0, 1, true)";
-    let (may_set, may_read) = (may(session, SET).await?, may(session, READ).await?);
+    let (may_set, may_read) = (may(session, SET).await?, may(session, MAY_READ).await?);
     if may_set && may_read {
         return Ok(());
     }
@@ -88,10 +88,7 @@ async fn check_rights(session: &Session) -> Result<(), RunError> {
     }
     let quoted = ident(&role);
     let set = format!("GRANT SET ON PARAMETER ignore_checksum_failure TO {quoted}");
-    let read = format!(
-        "GRANT EXECUTE ON FUNCTION pg_catalog.pg_read_binary_file(text, bigint, bigint, boolean) \
-         TO {quoted}"
-    );
+    let read = format!("GRANT EXECUTE ON FUNCTION {READ_FUNCTION} TO {quoted}");
     let grants = [(may_set, set), (may_read, read)];
     let missing: Vec<String> =
         grants.into_iter().filter(|(may, _)| !may).map(|(_, grant)| grant).collect();

@@ -103,6 +103,14 @@ pub fn of_directory(
     forks.into_iter().map(|(path, segments)| ForkFile { path, segments }).collect()
 }
 
+/// The file of a segment, by that of the first.
+pub fn segment_path(fork: &str, segment: u32) -> String {
+    match segment {
+        0 => fork.to_owned(),
+        n => format!("{fork}.{n}"),
+    }
+}
+
 /// The name of a fork's first file, and the number of the segment.
 fn segment_of(name: &str) -> Option<(&str, u32)> {
     let (fork, segment) = match name.split_once('.') {

@@ -6,6 +6,7 @@
 //! call it.
 
 use super::copy::BinaryFields;
+use super::files::segment_path;
 use super::session::{ReadError, Session};
 use super::sql::literal;
 use crate::heap::BlockNumber;
@@ -17,6 +18,12 @@ const PIECE_BYTES: u32 = 256 << 10;
 
 /// So much the server looks at for one answer: less than a second's work.
 const PIECE_THERE_BYTES: u32 = 64 << 20;
+
+/// What reads a file, as `GRANT` names it.
+pub const READ_FUNCTION: &str = "pg_catalog.pg_read_binary_file(text, bigint, bigint, boolean)";
+
+/// Succeeds for a role that may read files.
+pub const MAY_READ: &str = "SELECT pg_catalog.pg_read_binary_file('PG_VERSION', 0, 1, true)";
 
 /// A fork of a relation.
 pub struct Fork<'a> {
@@ -107,8 +114,7 @@ impl<'a> Fork<'a> {
     fn place(&self, first: BlockNumber, count: u32) -> (String, u32, u32) {
         let per_segment = self.session.server().segment_blocks;
         let (segment, within) = (first / per_segment, first % per_segment);
-        let suffix = if segment == 0 { String::new() } else { format!(".{segment}") };
-        (format!("{}{suffix}", self.path), within, count.min(per_segment - within))
+        (segment_path(&self.path, segment), within, count.min(per_segment - within))
     }
 
     fn block_size(&self) -> u32 {

@@ -57,6 +57,8 @@ pub struct Owner {
     /// `relpersistence`.
     pub persistence: char,
     pub access_method: Option<String>,
+    /// `pg_class.relam`; 0 for none.
+    pub access_method_oid: u32,
     /// Of an index, or of a TOAST relation and its index: the table.
     pub table: Option<Name>,
     /// Whether it, or what it is the index of, is a TOAST relation.
@@ -138,7 +140,7 @@ pub async fn owners(session: &Session, wanted: Wanted<'_>) -> Result<Vec<Owner>,
         "SELECT c.oid, n.nspname, c.relname, c.relkind, c.relpersistence, am.amname, \
          i.indisexclusion, t.relkind, \
          COALESCE(o.oid, t.oid), COALESCE(os.nspname, ts.nspname), COALESCE(o.relname, t.relname), \
-         pg_catalog.pg_relation_filepath(c.oid) \
+         pg_catalog.pg_relation_filepath(c.oid), c.relam \
          FROM pg_catalog.pg_class c \
          LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
          LEFT JOIN pg_catalog.pg_am am ON am.oid = c.relam \
@@ -182,6 +184,7 @@ fn owner(row: &[Option<String>]) -> Option<Owner> {
         is_toast: kind == 't' || letter(7) == Some('t'),
         is_exclusion: field(6).is_some_and(|f| f == "t"),
         path: field(11).cloned(),
+        access_method_oid: field(12).and_then(|f| f.parse().ok()).unwrap_or(0),
     })
 }
 

@@ -2,7 +2,7 @@
 //! not full before one that holds something, and a file that ends within a page.
 
 use super::{File, Source, VerifyError};
-use crate::server::files::ForkFile;
+use crate::server::files::{ForkFile, segment_path};
 use crate::server::session::Session;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -45,10 +45,7 @@ fn wrong(fork: &ForkFile, block_size: u32, segment_blocks: u32) -> Vec<String> {
     let block_size = u64::from(block_size.max(1));
     let full = block_size * u64::from(segment_blocks);
     let mut wrong = Vec::new();
-    let name = |segment: u32| match segment {
-        0 => fork.path.clone(),
-        n => format!("{}.{n}", fork.path),
-    };
+    let name = |segment: u32| segment_path(&fork.path, segment);
     for (&segment, &bytes) in &fork.segments {
         let within = bytes % block_size;
         if within > 0 {

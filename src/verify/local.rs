@@ -3,7 +3,7 @@
 
 use super::VerifyError;
 use super::segment::{Seen, Task};
-use crate::server::files::{ForkFile, of_directory};
+use crate::server::files::{ForkFile, of_directory, segment_path};
 use crate::server::session::ServerFacts;
 use std::fs::File;
 use std::io;
@@ -74,11 +74,7 @@ impl Local {
         let mut buffer = vec![0; PIECE_BYTES.max(size) / size * size];
         for &(first, count) in &task.ranges {
             let segment = first / server.segment_blocks.max(1);
-            let name = match segment {
-                0 => task.path.clone(),
-                n => format!("{}.{n}", task.path),
-            };
-            let file = match File::open(self.dir.join(name)) {
+            let file = match File::open(self.dir.join(segment_path(&task.path, segment))) {
                 Ok(file) => file,
                 // It was dropped meanwhile.
                 Err(e) if e.kind() == io::ErrorKind::NotFound => continue,

@@ -20,7 +20,7 @@ use crate::progress::Progress;
 use crate::server::connect::Target;
 use crate::server::files::{FileOf, ForkFile, directories, forks};
 use crate::server::inventory::Selection;
-use crate::server::pages::redo;
+use crate::server::pages::{MAY_READ, READ_FUNCTION, redo};
 use crate::server::session::{OpenError, ReadError, ServerFacts, Session, Timeouts};
 use crate::server::sql::ident;
 use local::Local;
@@ -167,11 +167,11 @@ pub async fn verify(
     for task in std::mem::take(&mut *locked(&work.todo)) {
         files[task.file].left = Some("stopped before its turn".to_owned());
     }
-    for (file, count) in tasks_of {
-        if done.iter().filter(|(task, _)| task.file == file).count() < count {
-            let why = "not all of it was looked at".to_owned();
-            files[file].left.get_or_insert(why);
-        }
+    for (task, _) in &done {
+        tasks_of.entry(task.file).and_modify(|left| *left -= 1);
+    }
+    for (file, _) in tasks_of.into_iter().filter(|(_, left)| *left > 0) {
+        files[file].left.get_or_insert_with(|| "not all of it was looked at".to_owned());
     }
     let done = confirmed(&work, options.jobs, done, &mut notes).await;
     for (task, seen) in done {
@@ -275,8 +275,7 @@ async fn list(
 
 /// Listing directories is one right, reading files another.
 async fn may_read(session: &Session) -> Result<(), VerifyError> {
-    const READ: &str = "SELECT pg_catalog.pg_read_binary_file('PG_VERSION', 0, 1, true)";
-    match session.value(READ).await {
+    match session.value(MAY_READ).await {
         Err(e) if e.is_permission() => Err(forbidden(session).await),
         other => Ok(other.map(|_| ())?),
     }
@@ -292,7 +291,7 @@ async fn forbidden(session: &Session) -> VerifyError {
         "role {role} may not read the files of the server, which pages are checked in; a \
          superuser can allow it, in this database: GRANT EXECUTE ON FUNCTION \
          pg_catalog.pg_ls_dir(text, boolean, boolean), pg_catalog.pg_stat_file(text, boolean), \
-         pg_catalog.pg_read_binary_file(text, bigint, bigint, boolean) TO {role}"
+         {READ_FUNCTION} TO {role}"
     ))
 }
 

@@ -2,7 +2,7 @@
 
 use super::File;
 use crate::report::{grouped, sized};
-use crate::server::files::{FileOf, ForkFile};
+use crate::server::files::{FileOf, ForkFile, segment_path};
 use crate::server::session::ServerFacts;
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -149,8 +149,7 @@ fn of_file(file: File, server: &ServerFacts) -> FileReport {
 fn place(fork: &ForkFile, block: u32, server: &ServerFacts) -> (String, u64) {
     let per_segment = server.segment_blocks.max(1);
     let (segment, within) = (block / per_segment, block % per_segment);
-    let suffix = if segment == 0 { String::new() } else { format!(".{segment}") };
-    (format!("{}{suffix}", fork.path), u64::from(within) * u64::from(server.block_size))
+    (segment_path(&fork.path, segment), u64::from(within) * u64::from(server.block_size))
 }
 
 fn kind(of: &FileOf) -> &'static str {

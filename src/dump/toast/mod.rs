@@ -241,13 +241,9 @@ impl Doctor {
         let tells = at.session.server().version >= TELLS_OF_TOAST;
         let sql = at.readable.stored_as(ctid, column, tells);
         let in_memory = at.session.row(&sql).await.map_err(first)?;
-        let of_file = [xmin, pointer.stored_size, pointer.value_id];
-        let of_file = of_file[..if tells { 3 } else { 2 }].iter();
-        let is_same = in_memory.iter().map(Option::as_deref).eq(of_file
-            .map(u32::to_string)
-            .collect::<Vec<_>>()
-            .iter()
-            .map(|known| Some(known.as_str())));
+        let in_memory = in_memory.into_iter().map(|field| field?.parse().ok());
+        let of_file = [xmin, pointer.stored_size, pointer.value_id].map(Some);
+        let is_same = in_memory.eq(of_file.into_iter().take(if tells { 3 } else { 2 }));
         if pointer.toast_relid != oid || !is_same {
             return Ok(Value::Unknown);
         }

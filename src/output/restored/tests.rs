@@ -1,10 +1,9 @@
 use super::*;
+use crate::output::schema_checks::{assert_kept, assert_refused, validator};
 use serde_json::{Value, json};
 
 fn schema() -> jsonschema::Validator {
-    let schema: Value =
-        serde_json::from_str(include_str!("../../../docs/restore.schema.json")).unwrap();
-    jsonschema::draft202012::options().should_validate_formats(true).build(&schema).unwrap()
+    validator(include_str!("../../../docs/restore.schema.json"))
 }
 
 /// With every field there is, so that the schema knows them all.
@@ -76,12 +75,7 @@ fn full() -> Restored {
 
 #[test]
 fn a_report_with_every_field_keeps_to_the_schema() {
-    let json: Value = serde_json::from_str(&full().to_json()).unwrap();
-    let errors: Vec<String> = schema()
-        .iter_errors(&json)
-        .map(|error| format!("{}: {error}", error.instance_path()))
-        .collect();
-    assert!(errors.is_empty(), "{errors:#?}");
+    assert_kept(&schema(), &full().to_json());
 }
 
 #[test]
@@ -100,13 +94,7 @@ fn the_schema_refuses_what_is_not_promised() {
         ("/not_made/0/keys", json!("7")),
         ("/totals", json!({})),
     ];
-    let schema = schema();
-    let good: Value = serde_json::from_str(&full().to_json()).unwrap();
-    for (pointer, value) in breaks {
-        let mut json = good.clone();
-        *json.pointer_mut(pointer).unwrap() = value;
-        assert!(!schema.is_valid(&json), "{pointer}");
-    }
+    assert_refused(&schema(), &full().to_json(), breaks);
 }
 
 /// Every object of the example, with one field more or one of its own less: what

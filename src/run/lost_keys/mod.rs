@@ -25,7 +25,6 @@ use crate::output::lost_keys::{LostKey, csv, paths};
 use crate::output::manifest::{self, RelationStatus};
 use crate::output::{DumpDir, OutputError};
 use crate::server::catalog::{Index, indexes};
-use crate::server::fault::is_permission;
 use crate::server::inventory::Relation;
 use crate::server::pages::Fork;
 use crate::server::relation::readable;
@@ -206,7 +205,7 @@ impl<'a> Search<'a> {
             let Some(now) = now else { return Err("its file was replaced meanwhile".to_owned()) };
             let visibility = match self.look_at_heap(session, &now, &mut places).await {
                 Ok(visibility) => visibility,
-                Err(e) if is_permission(e.sqlstate()) => {
+                Err(e) if e.is_permission() => {
                     session.leave_relation().await.map_err(|e| e.to_string())?;
                     return self.by_index_only_scan(session, &places, &e).await;
                 }

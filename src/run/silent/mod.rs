@@ -24,7 +24,6 @@ mod segments;
 
 use super::{Run, locked};
 use crate::output::manifest::{self, RelationKind, RelationStatus};
-use crate::server::fault::is_permission;
 use crate::server::inventory::Relation;
 use crate::server::session::{ReadError, Session};
 use found::{Found, Missing, is_short, join};
@@ -134,7 +133,7 @@ impl Run {
     /// A question about a relation could not be asked. Whether the session is
     /// still of use.
     async fn not_asked(&self, session: &Session, what: &str, error: &ReadError) -> bool {
-        if is_permission(error.sqlstate()) {
+        if error.is_permission() {
             tracing::debug!("{what}: {error}");
         } else {
             self.warn(format!("{what}: {error}"));

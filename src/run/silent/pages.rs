@@ -20,7 +20,6 @@ use super::pointed::{Pointed, pointed};
 use super::{Found, Looked, Missing, Run, is_short, path_now};
 use crate::heap::{BlockRange, Read};
 use crate::page::{Page, visibility};
-use crate::server::fault::is_permission;
 use crate::server::pages::{Fork, redo};
 use crate::server::relation::readable;
 use crate::server::session::{ReadError, Session};
@@ -80,7 +79,7 @@ impl Run {
                 Err(e) => {
                     let name = relation.relation.display_name();
                     let what = format!("the file of relation \"{name}\" was not looked at");
-                    let refused = is_permission(e.sqlstate());
+                    let refused = e.is_permission();
                     if !self.not_asked(session, &what, &e).await || refused {
                         break;
                     }
