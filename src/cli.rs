@@ -188,8 +188,9 @@ struct ReadingArgs {
     #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     jobs: u16,
     /// Read larger relations in ranges of blocks, by several connections
-    #[arg(long, value_name = "SIZE", default_value = "1GB", value_parser = size)]
-    split_size: u64,
+    /// [default: 1GB; with -j less, where one relation is much of all]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    split_size: Option<u64>,
     /// End a read after so long, and read less at a time; 0: never
     #[arg(long, value_name = "DURATION", default_value = "0", value_parser = duration)]
     statement_timeout: Duration,

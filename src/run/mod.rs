@@ -8,6 +8,7 @@
 
 mod begin;
 mod blame;
+mod cut;
 mod earlier;
 mod entry;
 mod finish;
@@ -67,8 +68,9 @@ pub struct RunOptions {
     pub selection: Selection,
     /// Every pattern must match something.
     pub strict_names: bool,
-    /// Larger relations are read as ranges of blocks; bytes.
-    pub split_bytes: u64,
+    /// Larger relations are read as ranges of blocks; bytes. None: as suits all
+    /// that is read, and how many read it.
+    pub split_bytes: Option<u64>,
     pub max_crashes: u32,
     /// How long a server that went down is waited for.
     pub crash_wait: Duration,

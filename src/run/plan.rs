@@ -9,7 +9,7 @@ use super::resume::{Kept, fits, has_files, sweep, take_up};
 use super::sequences::Missing;
 use super::{Run, RunError, locked};
 use crate::dump::{Cause, ColumnWatch, Finding, Watch};
-use crate::heap::{BlockRange, stretches};
+use crate::heap::BlockRange;
 use crate::output::{manifest, names};
 use crate::server::inventory::{Inventory, Relation, RelationKind};
 use crate::server::relation::{readable, sizes};
@@ -112,12 +112,13 @@ impl Run {
         order.sort_by_key(|(weight, r)| (Reverse(r.unlogged), Reverse(*weight), r.oid));
         *locked(&self.read) = Arc::new(order.iter().map(|(_, r)| (r.oid, r.clone())).collect());
         // All that needs the session first: what follows is done once.
+        let all = order.iter().fold(0_u64, |all, (weight, _)| all.saturating_add(*weight));
         let mut cuts = Vec::new();
         for (_, relation) in order {
             let length = blocks.get(&relation.oid).copied();
             let readable = readable(&first.session, &relation);
             let cut = match &readable {
-                Ok(readable) => self.cut(first, &relation, readable, length).await?,
+                Ok(readable) => self.cut(first, &relation, readable, (length, all)).await?,
                 Err(_) => Vec::new(),
             };
             cuts.push((relation, length, readable, cut));
@@ -299,38 +300,6 @@ impl Run {
             }
         }
         Ok(kept)
-    }
-
-    /// Where a large relation is cut; not at all, if it is not large.
-    async fn cut(
-        &self,
-        first: &mut Numbered,
-        relation: &Relation,
-        readable: &Readable,
-        length: Option<u32>,
-    ) -> Result<Vec<BlockRange>, RunError> {
-        let block_size = first.session.server().block_size.max(1);
-        let whole_max = self.options.split_bytes / u64::from(block_size);
-        let whole_max = u32::try_from(whole_max).unwrap_or(u32::MAX);
-        match length {
-            Some(length) if relation.heap && readable.tid_ranges && length > whole_max => {
-                let can = self.can_plan(first, &readable.probe()).await?;
-                Ok(if can { stretches(length, whole_max) } else { Vec::new() })
-            }
-            _ => Ok(Vec::new()),
-        }
-    }
-
-    /// Whether a read of a part can be planned at all: not where pg_statistic
-    /// is damaged, and then plain COPY of everything is all there is.
-    async fn can_plan(&self, first: &mut Numbered, probe: &str) -> Result<bool, RunError> {
-        match first.session.probe(probe).await {
-            Ok(()) => Ok(true),
-            Err(e) => {
-                self.after_failure(first, e).await?;
-                Ok(false)
-            }
-        }
     }
 }
 

@@ -90,7 +90,7 @@ fn help_of_dump() {
                       Read with so many connections [default: 1]
                   --split-size <SIZE>
                       Read larger relations in ranges of blocks, by several connections
-                      [default: 1GB]
+                      [default: 1GB; with -j less, where one relation is much of all]
                   --statement-timeout <DURATION>
                       End a read after so long, and read less at a time; 0: never [default:
                       0]
@@ -220,7 +220,7 @@ fn help_of_verify() {
                       Read with so many connections [default: 1]
                   --split-size <SIZE>
                       Read larger relations in ranges of blocks, by several connections
-                      [default: 1GB]
+                      [default: 1GB; with -j less, where one relation is much of all]
                   --statement-timeout <DURATION>
                       End a read after so long, and read less at a time; 0: never [default:
                       0]
