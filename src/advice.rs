@@ -1,8 +1,11 @@
 //! What to do next about a relation: from what was found to a sentence a tired
 //! person can act on. Nothing here is ever done by the program.
 
+mod dumped;
 pub mod object;
 pub mod script;
+
+pub use dumped::advice_of_dump;
 
 use crate::output::manifest::{Relation, RelationKind, RelationStatus};
 
@@ -16,6 +19,14 @@ pub fn advice(relation: &Relation) -> Vec<String> {
     if has("page") || has("tuple") {
         advice.push(
             "fetch the rows of the lost places from a standby or a restored backup".to_owned(),
+        );
+    }
+    if !dumped::of_transactions(relation).is_empty() {
+        advice.push(
+            "transactions that its tuples name are unknown to the server: restore a backup where \
+             one has them; advice.sql has the calls of pg_surgery for exactly these tuples, and \
+             what they do"
+                .to_owned(),
         );
     }
     if let Some((keys, path, sql)) =

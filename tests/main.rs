@@ -3,6 +3,7 @@
 //!
 //! `cargo test --test all damage::` runs those of `damage.rs`.
 
+mod advice;
 mod archive;
 mod binary;
 mod catalogs;

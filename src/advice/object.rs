@@ -60,7 +60,7 @@ pub struct Step {
 }
 
 impl Step {
-    fn of(text: impl Into<String>) -> Self {
+    pub(super) fn of(text: impl Into<String>) -> Self {
         Self { text: text.into(), ..Self::default() }
     }
 

@@ -14,7 +14,7 @@ pub struct Part<'a> {
 /// The text of the script.
 pub fn script(first: &[String], parts: &[Part<'_>]) -> String {
     let mut out = String::from(
-        "-- What pg_salvage locate advises. It was written to be read, and has not been run.\n\
+        "-- What pg_salvage advises. It was written to be read, and has not been run.\n\
          -- Take out what does not fit; the order is meant.\n--\n-- Before anything else:\n",
     );
     for (number, step) in first.iter().enumerate() {

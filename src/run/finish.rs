@@ -3,7 +3,7 @@
 use super::entry::described;
 use super::sequences::Missing;
 use super::{Run, RunError, locked};
-use crate::advice::advice;
+use crate::advice::{advice, advice_of_dump};
 use crate::dump::{Cause, Finding, Lost};
 use crate::heap::Loss;
 use crate::output::manifest::{self, Manifest, RelationStatus, RunStatus};
@@ -16,6 +16,9 @@ const INDEXES_DAMAGED: &str = "what could not be had by the indexes of the syste
                                TOAST tables, was read with ignore_system_indexes; if only they \
                                are damaged, REINDEX SYSTEM, and REINDEX of the tables, on a copy \
                                mends them";
+
+/// What to do next, for psql.
+const ADVICE: &str = "advice.sql";
 
 /// The run could not be done.
 const EXIT_TROUBLE: u8 = 1;
@@ -116,6 +119,11 @@ impl Run {
         if let Some(dir) = &self.dir {
             // What the manifest names is there, whatever happens.
             dir.sync_names().await?;
+            match advice_of_dump(&manifest) {
+                Some(script) => dir.write_atomic(ADVICE, script.into_bytes()).await?,
+                // Of an earlier run that found something, perhaps.
+                None => dir.remove(ADVICE)?,
+            }
             dir.write_atomic("manifest.json", manifest.to_json().into_bytes()).await?;
         }
         Ok(manifest)

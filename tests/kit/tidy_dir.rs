@@ -46,6 +46,10 @@ pub fn assert_tidy(dir: &Path, manifest: &Manifest, case: &str) {
             listed.extend(names.iter().map(|name| format!("{}/{name}", objects.folder)));
         }
     }
+    use pg_salvage::output::manifest::RelationStatus::{Lost, Salvaged};
+    if manifest.relations.iter().any(|r| matches!(r.status, Salvaged | Lost)) {
+        listed.insert("advice.sql".to_owned());
+    }
     let mut found = BTreeSet::new();
     walk(dir, dir, case, &mut found);
     assert_eq!(found, listed, "{case}: the files that are there, and those that are listed");
