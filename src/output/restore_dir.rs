@@ -29,7 +29,8 @@ pub const REPORT: &str = "restore.json";
 pub enum Record {
     /// A run begins, the first or one that goes on.
     Run(Run),
-    /// This transaction is about to be committed; if it is, that has been done.
+    /// This transaction may be committed; if it is, that has been done. The last
+    /// record of it counts.
     Commit { xid: String, step: Box<Step> },
     /// It is committed.
     Done { step: Box<Step> },
@@ -149,6 +150,22 @@ impl RestoreDir {
         // The target has not committed yet, or has.
         fault_point("restore journal is written");
         Ok(())
+    }
+
+    /// Writes a record, and gives what makes it durable, to be run beside other
+    /// work.
+    pub fn append_ahead(
+        &self,
+        record: &Record,
+    ) -> Result<impl FnOnce() -> Result<(), OutputError> + Send + use<>, OutputError> {
+        self.append(record, false)?;
+        let at = self.path.join(JOURNAL);
+        let journal = self.journal.try_clone().map_err(OutputError::io("open file", &at))?;
+        let sync = self.sync;
+        Ok(move || match sync {
+            true => journal.sync_data().map_err(OutputError::io("sync file", &at)),
+            false => Ok(()),
+        })
     }
 
     /// Writes the report.

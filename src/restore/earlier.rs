@@ -68,7 +68,10 @@ pub(super) async fn earlier(
     for record in records {
         match record {
             Record::Run(run) => earlier.runs.push(run),
-            Record::Commit { xid, step } => undecided.push((xid, *step)),
+            Record::Commit { xid, step } => {
+                undecided.retain(|(before, _)| *before != xid);
+                undecided.push((xid, *step));
+            }
             Record::Done { step } => {
                 undecided.retain(|(_, s)| *s != *step);
                 earlier.steps.push(*step);

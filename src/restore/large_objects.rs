@@ -84,7 +84,7 @@ pub(super) async fn load(shared: &Shared) -> Result<(), RestoreError> {
 async fn all(shared: &Shared, session: &TargetSession, table: &Table) -> Result<(), Stop> {
     let xid = session.begin().await.map_err(stop)?;
     match step(shared, session, table).await {
-        Ok(step) => shared.commit(session, xid, step).await.map_err(|error| match error {
+        Ok(step) => shared.commit(session, xid, step, None).await.map_err(|error| match error {
             CommitError::Refused(refusal) => stop(refusal),
             CommitError::Fatal(error) => Stop::Fatal(error),
         }),

@@ -75,6 +75,8 @@ pub(super) async fn relation(
     table: &Table,
 ) -> Result<(), Stop> {
     let xid = session.begin().await.map_err(stop)?;
+    let expected = expected(shared, table).map(|step| shared.expect(&xid, step));
+    let expected = expected.transpose().map_err(fatal)?;
     let loaded = match prepare(shared, session, table).await {
         Ok(loader) => loader.all().await,
         Err(stop) => Err(stop),
@@ -87,10 +89,33 @@ pub(super) async fn relation(
             return Err(stop);
         }
     };
-    shared.commit(session, xid, step).await.map_err(|error| match error {
+    shared.commit(session, xid, step, expected).await.map_err(|error| match error {
         CommitError::Refused(refusal) => stop(refusal),
         CommitError::Fatal(error) => Stop::Fatal(error),
     })
+}
+
+/// What loading comes to where every row of the dump is taken. None: that is not
+/// likely.
+fn expected(shared: &Shared, table: &Table) -> Option<Step> {
+    let (rejects_len, rejects) = shared.rejects_of(table.relation.oid);
+    if shared.options.skip_conflicts || rejects_len > 0 {
+        return None;
+    }
+    let include = shared.options.include;
+    let mut relation = table.report();
+    relation.status = RelationStatus::Loaded;
+    relation.files.clear();
+    let included = table.included(include).map(|file| restored::File {
+        included: true,
+        read: file.rows,
+        loaded: file.rows,
+        ..untouched_file(file)
+    });
+    relation.files.extend(included);
+    let others = table.relation.files.iter().filter(|f| !is_included(f.class, include));
+    relation.files.extend(others.map(untouched_file));
+    Some(Step::Relation { relation: Box::new(relation), rejects_len, rejects })
 }
 
 /// A refusal that is not about single rows.

@@ -182,7 +182,7 @@ async fn make(shared: &Shared, session: &TargetSession, entry: &Entry) -> Result
             go_around(shared, session, entry, refusal).await?
         }
     };
-    shared.commit(session, xid, step).await
+    shared.commit(session, xid, step, None).await
 }
 
 /// It was made, perhaps without its owner.

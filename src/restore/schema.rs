@@ -147,7 +147,7 @@ async fn make_group(
         }
     }
     let step = Step::Entries { made, not_made, not_valid: Vec::new(), moved: None };
-    shared.commit(session, xid, step).await
+    shared.commit(session, xid, step, None).await
 }
 
 /// Whether a refusal is no word about what was to be made.

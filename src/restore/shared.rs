@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::task::JoinHandle;
 
 /// So often a target that has gone away is tried, and so long is waited between.
 const CONNECTS_MAX: u32 = 30;
@@ -95,6 +96,14 @@ impl Shared {
         }
     }
 
+    /// Writes down what a transaction is expected to come to, beside its work: that
+    /// is durable by the time when it is committed.
+    pub(super) fn expect(&self, xid: &str, step: Step) -> Result<Expected, OutputError> {
+        let record = Record::Commit { xid: xid.to_owned(), step: Box::new(step.clone()) };
+        let sync = self.dir.append_ahead(&record)?;
+        Ok(Expected { step, synced: tokio::task::spawn_blocking(sync) })
+    }
+
     /// Commits a transaction that this step is, and takes it into account. If the
     /// connection is lost on the way, the target is asked what became of it.
     pub(super) async fn commit(
@@ -102,10 +111,21 @@ impl Shared {
         session: &TargetSession,
         xid: String,
         step: Step,
+        expected: Option<Expected>,
     ) -> Result<(), CommitError> {
         let durable = matches!(step, Step::Relation { .. });
+        match expected {
+            // A panic of a sync is no sync.
+            Some(Expected { step: before, synced }) if before == step => match synced.await {
+                Ok(synced) => synced?,
+                Err(e) => std::panic::resume_unwind(e.into_panic()),
+            },
+            _ => {
+                let record = Record::Commit { xid: xid.clone(), step: Box::new(step.clone()) };
+                self.dir.append(&record, durable)?;
+            }
+        }
         let step = Box::new(step);
-        self.dir.append(&Record::Commit { xid: xid.clone(), step: step.clone() }, durable)?;
         match session.commit().await {
             Ok(()) => {}
             Err(refusal) if refusal.is_lost() => {
@@ -175,6 +195,12 @@ impl Results {
         earlier.steps.into_iter().for_each(|step| results.take(step));
         results
     }
+}
+
+/// What a transaction is expected to come to; it is being written down.
+pub(super) struct Expected {
+    step: Step,
+    synced: JoinHandle<Result<(), OutputError>>,
 }
 
 /// Why a step is not committed.
