@@ -154,6 +154,9 @@ pub struct VerifyArgs {
     /// Read the files there, without the server: its data directory, on this host
     #[arg(long, value_name = "DIR", conflicts_with = "no_pages", help_heading = "Level")]
     pgdata: Option<PathBuf>,
+    /// The server is down: look at the files of all its databases, by their paths
+    #[arg(long, requires_all = ["pages", "pgdata"], help_heading = "Level")]
+    offline: bool,
     /// Print the report of --pages as JSON
     #[arg(long, requires = "pages", help_heading = "Level")]
     pub json: bool,
@@ -339,6 +342,7 @@ impl VerifyArgs {
             selection: self.selection.selection()?,
             timeouts: self.reading.timeouts(),
             pgdata: self.pgdata.clone(),
+            offline: self.offline,
         })
     }
 }

@@ -139,7 +139,22 @@ async fn nothing_is_wrong_with_what_is_whole_while_others_write() {
             }
             stop.store(true, std::sync::atomic::Ordering::Relaxed);
         });
+        // The same with the server down, of all databases.
+        assert_eq!(server.stop(), Stop::Clean);
+        let down = offline(&server);
+        assert_eq!(down["exit_code"], 0, "{}: {down:#}", version.major);
+        for part in ["data_checksums", "block_size"] {
+            assert_eq!(down[part], quiet[part], "{part}");
+        }
+        assert!(down["files"].as_u64() > quiet["files"].as_u64().map(|n| n + 200), "{down:#}");
     }
+}
+
+/// What is said of the files of all databases, with the server down.
+fn offline(server: &Server) -> Value {
+    let data = server.data_dir();
+    let data = data.to_str().expect("a path");
+    report(server, &["-j2", "--offline", "--pgdata", data])
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -197,6 +212,9 @@ async fn a_flipped_bit_in_any_file_is_named_with_its_place() {
         assert_eq!(chosen.len(), harmed.len() - of_others.len(), "{chosen:#?}");
         assert!(of_others.iter().all(|path| !chosen.contains_key(*path)), "{chosen:#?}");
         let words = verify(&server, "postgres", &[]);
+        assert_eq!(server.stop(), Stop::Clean);
+        let down = offline(&server);
+        assert_eq!((named(&down), &down["exit_code"]), (harmed, &found["exit_code"]), "{down:#}");
         let words = String::from_utf8_lossy(&words.stdout).into_owned();
         for part in
             ["table \"public.t\" (", "index \"public.t_gin\"", "checksum", "HINT:", "16 blocks"]

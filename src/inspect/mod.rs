@@ -130,7 +130,7 @@ fn has_line_pointers(page: Page<'_>, kind: Kind, origin: &Origin) -> bool {
     let has = match kind {
         Kind::Heap | Kind::Sequence => true,
         Kind::Btree => flags & META == 0,
-        Kind::Marked(_) | Kind::Other => false,
+        Kind::Marked(_) | Kind::Unknown | Kind::Other => false,
     };
     has && matches!(origin.fork, "main" | "init")
 }

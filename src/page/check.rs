@@ -24,6 +24,9 @@ pub enum Kind {
     /// An index of which each page ends with this mark (`HASHO_PAGE_ID`,
     /// `GIST_PAGE_ID`, `SPGIST_PAGE_ID`).
     Marked(u16),
+    /// The main fork of a relation that is not known: pages without a special space
+    /// are those of a heap.
+    Unknown,
     /// Other indexes; the free space map, the visibility map; what is not known.
     Other,
 }
@@ -45,7 +48,7 @@ impl Kind {
 
     /// Whether its first page is written before any other.
     fn has_first_page(self) -> bool {
-        !matches!(self, Self::Heap | Self::Other)
+        !matches!(self, Self::Heap | Self::Unknown | Self::Other)
     }
 }
 
@@ -104,6 +107,7 @@ pub fn check(bytes: &[u8], block: u32, kind: Kind, checksums: bool) -> Option<Pr
     }
     match kind {
         Kind::Heap => heap(page),
+        Kind::Unknown if usize::from(page.special()) == bytes.len() => heap(page),
         Kind::Sequence => (u16_at(bytes, usize::from(page.special())) != Some(SEQUENCE_MAGIC))
             .then_some(Problem::Special("the page is not marked as that of a sequence")),
         Kind::Btree => {
@@ -114,7 +118,7 @@ pub fn check(bytes: &[u8], block: u32, kind: Kind, checksums: bool) -> Option<Pr
             (u16_at(bytes, end) != Some(mark))
                 .then_some(Problem::Special("the page does not end with the mark of its index"))
         }
-        Kind::Other => None,
+        Kind::Unknown | Kind::Other => None,
     }
 }
 

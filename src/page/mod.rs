@@ -9,6 +9,7 @@
 pub mod btree;
 pub mod check;
 pub mod checksum;
+pub mod control;
 pub mod copy;
 pub mod datum;
 pub mod flags;

@@ -1,22 +1,22 @@
 //! What is wrong with the lengths of a fork's segments: one that is missing or
 //! not full before one that holds something, and a file that ends within a page.
 
-use super::{File, Source, VerifyError};
+use super::{File, VerifyError};
 use crate::server::files::{ForkFile, segment_path};
-use crate::server::session::Session;
+use crate::server::session::ServerFacts;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// A file that is being extended or truncated is looked at again.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// Notes what is wrong, now and a moment later.
+/// Notes what is wrong, now and a moment later. `list` gives the forks in a
+/// directory.
 pub(super) async fn check(
-    session: &Session,
-    source: &Source,
+    server: &ServerFacts,
     files: &mut [File],
+    list: impl AsyncFn(&str) -> Result<Vec<ForkFile>, VerifyError>,
 ) -> Result<(), VerifyError> {
-    let server = session.server().clone();
     let wrong = |fork: &ForkFile| wrong(fork, server.block_size, server.segment_blocks);
     let suspects: Vec<usize> =
         (0..files.len()).filter(|&i| !wrong(&files[i].fork).is_empty()).collect();
@@ -29,7 +29,7 @@ pub(super) async fn check(
         suspects.iter().filter_map(|&i| directory(&files[i].fork.path)).collect();
     let mut now: BTreeMap<String, ForkFile> = BTreeMap::new();
     for directory in directories {
-        let again = source.forks(session, &directory).await?;
+        let again = list(&directory).await?;
         now.extend(again.into_iter().map(|fork| (fork.path.clone(), fork)));
     }
     for i in suspects {

@@ -3,6 +3,7 @@
 
 use super::VerifyError;
 use super::segment::{Seen, Task};
+use crate::page::control::Control;
 use crate::server::files::{ForkFile, of_directory, segment_path};
 use crate::server::session::ServerFacts;
 use std::fs::File;
@@ -10,34 +11,84 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-/// So many bytes are read at once.
-const PIECE_BYTES: usize = 256 << 10;
+/// So many bytes are read at once: they are still in the processor's first cache when
+/// they are looked at, which makes this twice as fast as a large buffer.
+const PIECE_BYTES: usize = 32 << 10;
 
-/// A data directory, that of the server which we are connected to.
+/// A data directory.
 #[derive(Clone, Debug)]
 pub(super) struct Local {
     dir: PathBuf,
+    control: Control,
 }
 
 impl Local {
-    /// It must be of the same cluster: else names would be told of other files.
-    pub(super) fn open(dir: &Path, server: &ServerFacts) -> Result<Self, VerifyError> {
-        let wrong = |why: String| {
-            VerifyError::DataDirectory(format!("data directory \"{}\": {why}", dir.display()))
-        };
+    /// Of whatever cluster.
+    pub(super) fn open(dir: &Path) -> Result<Self, VerifyError> {
+        let wrong = |why: String| wrong(dir, &why);
         let control = std::fs::read(dir.join("global/pg_control"));
         let control =
             control.map_err(|e| wrong(format!("could not read global/pg_control: {e}")))?;
-        // `ControlFileData` begins with the system identifier.
-        let own = control.first_chunk().map(|bytes| u64::from_le_bytes(*bytes).to_string());
-        match (&server.system_identifier, own) {
-            (Some(server), Some(own)) if *server == own => Ok(Self { dir: dir.to_owned() }),
-            (None, _) => Err(wrong("the server does not say which cluster it is".to_owned())),
-            (Some(server), own) => {
-                let own = own.unwrap_or_default();
-                Err(wrong(format!("it is of another cluster ({own}) than the server ({server})")))
+        let control = Control::parse(&control)
+            .ok_or_else(|| wrong("global/pg_control is damaged".to_owned()))?;
+        Ok(Self { dir: dir.to_owned(), control })
+    }
+
+    /// It must be of the cluster that we are connected to: else names would be
+    /// told of other files.
+    pub(super) fn open_of(dir: &Path, server: &ServerFacts) -> Result<Self, VerifyError> {
+        let local = Self::open(dir)?;
+        let own = local.control.system_identifier.to_string();
+        match &server.system_identifier {
+            Some(server) if *server == own => Ok(local),
+            None => Err(wrong(dir, "the server does not say which cluster it is")),
+            Some(server) => {
+                let why = format!("it is of another cluster ({own}) than the server ({server})");
+                Err(wrong(dir, &why))
             }
         }
+    }
+
+    pub(super) fn control(&self) -> &Control {
+        &self.control
+    }
+
+    /// What the directory tells of its server, without it.
+    pub(super) fn facts(&self) -> Result<ServerFacts, VerifyError> {
+        let version = std::fs::read_to_string(self.dir.join("PG_VERSION"))
+            .map_err(|e| wrong(&self.dir, &format!("could not read PG_VERSION: {e}")))?;
+        let version = version.trim();
+        let major: u32 = version
+            .parse()
+            .map_err(|_| wrong(&self.dir, "PG_VERSION is not that of PostgreSQL 10 or later"))?;
+        Ok(ServerFacts {
+            version: major.saturating_mul(10_000),
+            version_text: version.to_owned(),
+            block_size: self.control.block_size,
+            segment_blocks: self.control.segment_blocks,
+            data_checksums: self.control.data_checksums,
+            system_identifier: Some(self.control.system_identifier.to_string()),
+            ..ServerFacts::default()
+        })
+    }
+
+    /// Directories that have relations of any database.
+    pub(super) fn all_directories(&self, version: u32) -> io::Result<Vec<String>> {
+        let mut within = vec!["base".to_owned()];
+        let prefix = format!("PG_{}_", version / 10_000);
+        for tablespace in names(&self.dir.join("pg_tblspc"))? {
+            let own = names(&self.dir.join("pg_tblspc").join(&tablespace))?;
+            let own = own.into_iter().filter(|name| name.starts_with(&prefix));
+            within.extend(own.map(|own| format!("pg_tblspc/{tablespace}/{own}")));
+        }
+        let mut directories = vec!["global".to_owned()];
+        for folder in within {
+            // pgsql_tmp is no database.
+            let databases = names(&self.dir.join(&folder))?.into_iter();
+            let databases = databases.filter(|name| name.bytes().all(|b| b.is_ascii_digit()));
+            directories.extend(databases.map(|database| format!("{folder}/{database}")));
+        }
+        Ok(directories)
     }
 
     /// Directories that have relations of the database, as the server would say.
@@ -129,6 +180,10 @@ impl Local {
         }
         end
     }
+}
+
+fn wrong(dir: &Path, why: &str) -> VerifyError {
+    VerifyError::DataDirectory(format!("data directory \"{}\": {why}", dir.display()))
 }
 
 /// As many bytes as there are, up to those that are wanted.

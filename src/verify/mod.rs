@@ -10,6 +10,7 @@
 mod lengths;
 mod local;
 mod names;
+mod offline;
 mod report;
 mod segment;
 
@@ -52,6 +53,8 @@ pub struct VerifyOptions {
     /// The data directory of the server, where it is on this host: else the
     /// server is asked for its files.
     pub pgdata: Option<PathBuf>,
+    /// The server is not asked at all: it is down. All databases are looked at.
+    pub offline: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -125,11 +128,25 @@ fn unreadable(error: std::io::Error) -> VerifyError {
 struct Work {
     source: Source,
     server: Arc<ServerFacts>,
-    target: Target,
-    timeouts: Timeouts,
+    /// Where more sessions are opened, if there is a server at all.
+    target: Option<(Target, Timeouts)>,
     todo: Mutex<VecDeque<Task>>,
     done: Mutex<Vec<Done>>,
     progress: Arc<Progress>,
+}
+
+impl Work {
+    fn new(
+        (source, server, target): (Source, Arc<ServerFacts>, Option<(Target, Timeouts)>),
+        files: &[File],
+        redo: u64,
+        progress: Arc<Progress>,
+    ) -> Self {
+        let todo = tasks(files, redo, (server.block_size, server.segment_blocks));
+        progress.relations.store(files.len() as u64, Relaxed);
+        progress.blocks.store(todo.iter().map(|t| u64::from(t.blocks())).sum(), Relaxed);
+        Self { source, server, target, todo: Mutex::new(todo), done: Mutex::default(), progress }
+    }
 }
 
 /// Looks at every page. `Err`: it could not be begun.
@@ -139,31 +156,37 @@ pub async fn verify(
     progress: Arc<Progress>,
 ) -> Result<Verified, VerifyError> {
     let started = jiff::Timestamp::now();
+    if options.offline {
+        return offline::verify(&options, progress, started).await;
+    }
     let session = Session::open(&target, options.timeouts, None).await?;
     let mut notes = Vec::new();
     let source = match &options.pgdata {
-        Some(dir) => Source::Local(Local::open(dir, session.server())?),
+        Some(dir) => Source::Local(Local::open_of(dir, session.server())?),
         None => Source::Server,
     };
     let mut files = list(&session, &source, &options.selection, &mut notes).await?;
-    lengths::check(&session, &source, &mut files).await?;
     let server = session.server().clone();
+    let again = async |directory: &str| source.forks(&session, directory).await;
+    lengths::check(&server, &mut files, again).await?;
     let redo = redo(&session).await?.unwrap_or(0);
-    let todo = tasks(&files, redo, (server.block_size, server.segment_blocks));
-    progress.relations.store(files.len() as u64, Relaxed);
-    progress.blocks.store(todo.iter().map(|t| u64::from(t.blocks())).sum(), Relaxed);
+    let target = Some((target, options.timeouts));
+    let work = Arc::new(Work::new((source, server, target), &files, redo, progress));
+    look_at_all(&work, options.jobs, Some(session), &mut files, &mut notes).await;
+    Ok(report::report(&work.server, started, files, notes))
+}
+
+/// Looks at all pages of these files, and notes what was found in them.
+async fn look_at_all(
+    work: &Arc<Work>,
+    jobs: usize,
+    session: Option<Session>,
+    files: &mut [File],
+    notes: &mut Vec<String>,
+) {
     let mut tasks_of: BTreeMap<usize, usize> = BTreeMap::new();
-    todo.iter().for_each(|task| *tasks_of.entry(task.file).or_default() += 1);
-    let work = Arc::new(Work {
-        source,
-        server: server.clone(),
-        target,
-        timeouts: options.timeouts,
-        todo: Mutex::new(todo),
-        done: Mutex::default(),
-        progress,
-    });
-    let done = all(&work, options.jobs, Some(session), &mut notes).await;
+    locked(&work.todo).iter().for_each(|task| *tasks_of.entry(task.file).or_default() += 1);
+    let done = all(work, jobs, session, notes).await;
     for task in std::mem::take(&mut *locked(&work.todo)) {
         files[task.file].left = Some("stopped before its turn".to_owned());
     }
@@ -173,7 +196,7 @@ pub async fn verify(
     for (file, _) in tasks_of.into_iter().filter(|(_, left)| *left > 0) {
         files[file].left.get_or_insert_with(|| "not all of it was looked at".to_owned());
     }
-    let done = confirmed(&work, options.jobs, done, &mut notes).await;
+    let done = confirmed(work, jobs, done, notes).await;
     for (task, seen) in done {
         let file = &mut files[task.file];
         match seen {
@@ -185,7 +208,6 @@ pub async fn verify(
             Err(why) => file.left = Some(why),
         }
     }
-    Ok(report::report(&server, started, files, notes))
 }
 
 /// Works on all that is to be done, or until we are told to stop.
@@ -265,7 +287,7 @@ async fn list(
         if names.chosen.as_ref().is_some_and(|c| of.as_ref().is_none_or(|f| !c.contains(&f.oid))) {
             return None;
         }
-        let kind = of.as_ref().map_or(Kind::Other, |f| Kind::of(f.relkind, f.access_method));
+        let kind = of.as_ref().map_or(Kind::Unknown, |f| Kind::of(f.relkind, f.access_method));
         let kind = if matches!(suffix, "main" | "init") { kind } else { Kind::Other };
         let (seen, problems, left) = (Seen::default(), Vec::new(), None);
         Some(File { fork, of, kind, seen, problems, left })
@@ -347,7 +369,9 @@ async fn patiently(
     loop {
         let tried = async {
             if session.as_ref().is_none_or(Session::is_closed) {
-                *session = Some(Session::open(&work.target, work.timeouts, None).await?);
+                if let Some((target, timeouts)) = &work.target {
+                    *session = Some(Session::open(target, *timeouts, None).await?);
+                }
             }
             let Some(session) = session.as_ref() else { return Ok(Seen::default()) };
             session.renew_snapshot().await?;

@@ -30,6 +30,7 @@ pub struct Verified {
     pub exit_code: u8,
     pub server_version: String,
     pub in_recovery: bool,
+    /// Empty: the server was not asked, and the files are those of all databases.
     pub database: String,
     /// Whether pages carry checksums: else only their structure was looked at.
     pub data_checksums: bool,
@@ -164,7 +165,7 @@ fn kind(of: &FileOf) -> &'static str {
 }
 
 impl FileReport {
-    fn title(&self) -> String {
+    fn title(&self, offline: bool) -> String {
         let fork = match self.fork {
             "main" => String::new(),
             "fsm" => ", free space map".to_owned(),
@@ -176,14 +177,15 @@ impl FileReport {
                 let name = format!("{schema}.{name}").escape_debug().to_string();
                 format!("{kind} \"{name}\"{fork} ({})", self.path)
             }
+            _ if offline => format!("file {}{fork}", self.path),
             _ => format!("file {}{fork}, which no relation that is known has", self.path),
         }
     }
 
     /// What to do about it.
-    fn advice(&self) -> &'static str {
+    fn advice(&self, offline: bool) -> &'static str {
         match (self.fork, self.kind) {
-            ("fsm" | "vm", Some(_)) => {
+            ("fsm" | "vm", kind) if offline || kind.is_some() => {
                 "it holds no rows: VACUUM makes it anew when its file was moved away with the server \
                  down, or by pg_truncate_visibility_map for a visibility map"
             }
@@ -198,6 +200,9 @@ impl FileReport {
                 "it is copied when a crash empties its unlogged relation: REINDEX, or make \
                  the relation anew"
             }
+            _ if offline => {
+                "pg_salvage locate tells which table or index it is, and what to do then"
+            }
             _ => "nobody reads it, unless a transaction that is under way has made it",
         }
     }
@@ -206,11 +211,12 @@ impl FileReport {
 /// For a person.
 pub fn text(verified: &Verified) -> String {
     let mut out = String::new();
+    let offline = verified.database.is_empty();
     for file in &verified.damaged {
         let _ = writeln!(
             out,
             "{}: {} of {} blocks damaged",
-            file.title(),
+            file.title(offline),
             file.damaged_blocks,
             file.blocks
         );
@@ -230,7 +236,7 @@ pub fn text(verified: &Verified) -> String {
             let _ = writeln!(out, "  not looked at to its end: {why}");
         }
         if file.damaged_blocks > 0 || !file.lengths.is_empty() {
-            let _ = writeln!(out, "  HINT: {}", file.advice());
+            let _ = writeln!(out, "  HINT: {}", file.advice(offline));
         }
         let _ = writeln!(out);
     }

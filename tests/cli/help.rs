@@ -213,6 +213,8 @@ fn help_of_verify() {
                                   may read files
                   --pgdata <DIR>  Read the files there, without the server: its data
                                   directory, on this host
+                  --offline       The server is down: look at the files of all its
+                                  databases, by their paths
                   --json          Print the report of --pages as JSON
 
             Reading:
