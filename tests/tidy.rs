@@ -23,7 +23,7 @@ const ARROW: &[(&str, &[&str])] = &[
     ("locate", &["advice", "report", "server"]),
     ("inspect", &["advice", "locate", "page", "server"]),
     ("restore", &["archive", "output", "progress", "report", "server"]),
-    ("verify", &["page", "progress", "report", "server"]),
+    ("verify", &["advice", "page", "progress", "report", "server"]),
     ("cli", &["inspect", "locate", "output", "restore", "run", "server", "verify"]),
     ("show", &["cli", "progress", "report"]),
 ];
@@ -36,6 +36,7 @@ const AT_HOME: &[(&str, &str)] = &[
     ("async_compression", "output"),
     ("csv", "output"),
     ("lz4_flex", "page"),
+    ("pulp", "page"),
     ("clap", "cli"),
     ("indicatif", "show"),
     ("tracing_subscriber", "show"),

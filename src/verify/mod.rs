@@ -7,6 +7,7 @@
 //! and nothing is locked. Each session looks at one segment at a time, in a
 //! transaction of its own, so that no old snapshot is held.
 
+mod advised;
 mod lengths;
 mod local;
 mod names;
@@ -14,6 +15,7 @@ mod offline;
 mod report;
 mod segment;
 
+pub use advised::Advice;
 pub use report::{DamagedBlock, FileReport, Verified, text};
 
 use crate::page::check::Kind;
@@ -368,10 +370,10 @@ async fn patiently(
     let mut tries = 0;
     loop {
         let tried = async {
-            if session.as_ref().is_none_or(Session::is_closed) {
-                if let Some((target, timeouts)) = &work.target {
-                    *session = Some(Session::open(target, *timeouts, None).await?);
-                }
+            if let Some((target, timeouts)) = &work.target
+                && session.as_ref().is_none_or(Session::is_closed)
+            {
+                *session = Some(Session::open(target, *timeouts, None).await?);
             }
             let Some(session) = session.as_ref() else { return Ok(Seen::default()) };
             session.renew_snapshot().await?;

@@ -1,9 +1,11 @@
 //! What a look at all pages came to: as data, and for a person.
 
 use super::File;
+use super::advised::{Advice, Relations};
 use crate::report::{grouped, sized};
 use crate::server::files::{FileOf, ForkFile, segment_path};
 use crate::server::session::ServerFacts;
+use crate::server::words::one_line;
 use serde::Serialize;
 use std::fmt::Write as _;
 
@@ -69,6 +71,8 @@ pub struct FileReport {
     pub lengths: Vec<String>,
     /// Why not all of it was looked at.
     pub not_looked_at: Option<String>,
+    /// What to do next, the first thing first.
+    pub advice: Vec<Advice>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -99,9 +103,10 @@ pub(super) fn report(
         (_, true) => EXIT_DAMAGED,
         _ => EXIT_CLEAN,
     };
+    let relations = Relations::new(files.iter().filter_map(|f| f.of.as_ref()));
     let named = |f: &File| is_damaged(f) || f.left.is_some();
     let damaged: Vec<FileReport> =
-        files.into_iter().filter(named).map(|f| of_file(f, server)).collect();
+        files.into_iter().filter(named).map(|f| of_file(f, server, &relations)).collect();
     Verified {
         format_version: FORMAT_VERSION,
         started,
@@ -122,7 +127,7 @@ pub(super) fn report(
     }
 }
 
-fn of_file(file: File, server: &ServerFacts) -> FileReport {
+fn of_file(file: File, server: &ServerFacts, relations: &Relations) -> FileReport {
     let (_, fork) = file.fork.fork();
     let of = file.of.as_ref();
     let damaged_blocks = file.seen.damaged.len() as u64;
@@ -131,6 +136,7 @@ fn of_file(file: File, server: &ServerFacts) -> FileReport {
         DamagedBlock { block, file, offset, what }
     });
     FileReport {
+        advice: relations.advice(&file.fork, of, server),
         fork,
         oid: of.map(|f| f.oid),
         schema: of.map(|f| f.schema.clone()),
@@ -181,31 +187,6 @@ impl FileReport {
             _ => format!("file {}{fork}, which no relation that is known has", self.path),
         }
     }
-
-    /// What to do about it.
-    fn advice(&self, offline: bool) -> &'static str {
-        match (self.fork, self.kind) {
-            ("fsm" | "vm", kind) if offline || kind.is_some() => {
-                "it holds no rows: VACUUM makes it anew when its file was moved away with the server \
-                 down, or by pg_truncate_visibility_map for a visibility map"
-            }
-            ("main", Some("index")) => {
-                "it holds no rows of its own: REINDEX INDEX CONCURRENTLY makes it anew, if its table is \
-                 sound"
-            }
-            ("main", Some(_)) => {
-                "pg_salvage dump reads all that is around the damage, and names the lost rows"
-            }
-            ("init", _) => {
-                "it is copied when a crash empties its unlogged relation: REINDEX, or make \
-                 the relation anew"
-            }
-            _ if offline => {
-                "pg_salvage locate tells which table or index it is, and what to do then"
-            }
-            _ => "nobody reads it, unless a transaction that is under way has made it",
-        }
-    }
 }
 
 /// For a person.
@@ -236,7 +217,13 @@ pub fn text(verified: &Verified) -> String {
             let _ = writeln!(out, "  not looked at to its end: {why}");
         }
         if file.damaged_blocks > 0 || !file.lengths.is_empty() {
-            let _ = writeln!(out, "  HINT: {}", file.advice(offline));
+            for (number, step) in file.advice.iter().enumerate() {
+                let _ = writeln!(out, "  {}. {}", number + 1, step.text);
+                let lines = step.sql.iter().chain(&step.shell);
+                lines.for_each(|line| {
+                    let _ = writeln!(out, "       {}", one_line(line));
+                });
+            }
         }
         let _ = writeln!(out);
     }
@@ -261,7 +248,7 @@ pub fn text(verified: &Verified) -> String {
         EXIT_CLEAN => "Every page was looked at, and nothing is wrong with any.",
         EXIT_DAMAGED => {
             "There is damage. Write nothing more to this server, copy its data directory before any \
-             repair, and look for a standby that is sound; then follow the hints above."
+             repair, and look for a standby that is sound; then follow the advice above."
         }
         _ => "NOT every page was looked at: see above.",
     };

@@ -1,0 +1,95 @@
+//! What to do next about a damaged file: the advice for what its relation is.
+
+use crate::advice::object::{Damaged, Object, Step, steps};
+use crate::server::files::{FileOf, ForkFile};
+use crate::server::session::ServerFacts;
+use crate::server::sql::ident;
+use crate::server::whose_file::STATISTIC_OID;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// One thing to do.
+#[derive(Clone, Debug, Serialize)]
+pub struct Advice {
+    pub text: String,
+    pub sql: Vec<String>,
+    pub shell: Vec<String>,
+}
+
+impl From<Step> for Advice {
+    fn from(Step { text, sql, shell }: Step) -> Self {
+        Self { text, sql, shell }
+    }
+}
+
+/// All relations whose files are known, by their OIDs.
+pub(super) struct Relations(BTreeMap<u32, FileOf>);
+
+impl Relations {
+    pub(super) fn new<'a>(all: impl Iterator<Item = &'a FileOf>) -> Self {
+        Self(all.map(|of| (of.oid, of.clone())).collect())
+    }
+
+    pub(super) fn advice(
+        &self,
+        fork: &ForkFile,
+        of: Option<&FileOf>,
+        server: &ServerFacts,
+    ) -> Vec<Advice> {
+        if server.database.is_empty() {
+            return vec![told(
+                "with the server up, pg_salvage locate tells which table or index it is, and what \
+                 to do then",
+            )];
+        }
+        let Some(of) = of else {
+            return vec![told(
+                "nobody reads it, unless a transaction that is under way has made it",
+            )];
+        };
+        let table = self.table(of);
+        let [name, table_name] = [of, table].map(quoted);
+        let damaged = Damaged {
+            object: object(fork.fork().1, of, table),
+            name: Some(&name),
+            table: Some(&table_name),
+            database: Some(&server.database),
+            version: Some(server.version),
+        };
+        steps(&damaged).into_iter().map(Advice::from).collect()
+    }
+
+    /// The table that an index, a TOAST table or the index of one belongs to.
+    fn table<'a>(&'a self, of: &'a FileOf) -> &'a FileOf {
+        let mut table = of;
+        for _ in 0..2 {
+            let owner = table.owner.and_then(|owner| self.0.get(&owner));
+            table = owner.unwrap_or(table);
+        }
+        table
+    }
+}
+
+fn told(text: &str) -> Advice {
+    Advice { text: text.to_owned(), sql: Vec::new(), shell: Vec::new() }
+}
+
+fn quoted(of: &FileOf) -> String {
+    format!("{}.{}", ident(&of.schema), ident(&of.name))
+}
+
+fn object(fork: &str, of: &FileOf, table: &FileOf) -> Object {
+    let is_catalog = table.schema == "pg_catalog";
+    match (fork, of.relkind) {
+        ("fsm" | "vm", _) => Object::Map,
+        ("init", _) => Object::Init,
+        _ if table.oid == STATISTIC_OID => Object::Statistic,
+        (_, 'i') if is_catalog => Object::CatalogIndex,
+        (_, 'i') if of.schema == "pg_toast" => Object::ToastIndex,
+        (_, 'i') => Object::Index,
+        _ if is_catalog => Object::Catalog,
+        (_, 't') => Object::Toast,
+        (_, 'S') => Object::Sequence,
+        _ => Object::Heap,
+    }
+}
