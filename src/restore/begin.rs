@@ -239,7 +239,7 @@ pub(super) async fn dry_run(
                 session.save().await?;
                 match session.value(&sql).await {
                     Ok(has_rows) => {
-                        session.keep().await?;
+                        session.keep();
                         rows_there
                             .insert(table.relation.oid, Some(has_rows.as_deref() == Some("t")));
                     }

@@ -36,7 +36,7 @@ pub(super) async fn make_not_valid(
     not_valid.defn = Some(format!("{statement} NOT VALID").into());
     session.save().await?;
     match super::schema::make(shared, session, &not_valid).await {
-        Ok(_) => session.keep().await?,
+        Ok(_) => session.keep(),
         Err(again) if again.is_lost() => return Err(again.into()),
         Err(_) => {
             session.undo().await?;
@@ -48,7 +48,7 @@ pub(super) async fn make_not_valid(
     session.save().await?;
     match orphans(session).await {
         Ok((keys, rows)) => {
-            session.keep().await?;
+            session.keep();
             said.keys = keys;
             said.rows = Some(rows);
         }

@@ -50,7 +50,7 @@ pub(super) async fn make_unique(
     };
     match schema::make(shared, session, entry).await {
         Ok(owner) => {
-            session.keep().await?;
+            session.keep();
             tracing::warn!(
                 "{} rows of {} had the key of another: they are in the rejects",
                 moved.rows,

@@ -241,8 +241,7 @@ impl Loader<'_> {
         let mut batch = Batch::default();
         // Not before there is a row: most files have one batch, and many none.
         let Some(rows) = reader.next().await else { return Ok(false) };
-        self.session.save().await.map_err(stop)?;
-        let mut copy = self.session.copy_in(&self.copy).await.map_err(stop)?;
+        let mut copy = self.session.save_and_copy_in(&self.copy).await.map_err(stop)?;
         let mut next = Some(rows);
         while let Some(rows) = next {
             copy.send(rows.text.clone()).await.map_err(stop)?;
@@ -255,7 +254,7 @@ impl Loader<'_> {
         file.read += batch.rows;
         let (rows, bytes) = (batch.rows, batch.bytes as u64);
         match self.end(copy, batch.rows).await {
-            Ok(took) => self.keep(&took, file).await?,
+            Ok(took) => self.keep(&took, file),
             Err(refusal) => {
                 let refusal = self.undo(refusal).await?;
                 self.divide(batch, first_line, refusal, file).await?;
@@ -288,11 +287,10 @@ impl Loader<'_> {
     }
 
     /// Keeps what was taken.
-    pub(super) async fn keep(&self, took: &Took, file: &mut restored::File) -> Result<(), Stop> {
-        self.session.keep().await.map_err(stop)?;
+    pub(super) fn keep(&self, took: &Took, file: &mut restored::File) {
+        self.session.keep();
         file.loaded += took.loaded;
         file.skipped += took.skipped;
-        Ok(())
     }
 
     /// Takes back a batch whose rows were refused; what was refused for another
@@ -325,11 +323,10 @@ impl Loader<'_> {
                 return Err(Stop::Interrupted);
             }
             let text = whole.slice(begins[part.start]..begins[part.end]);
-            self.session.save().await.map_err(stop)?;
-            let mut copy = self.session.copy_in(&self.copy).await.map_err(stop)?;
+            let mut copy = self.session.save_and_copy_in(&self.copy).await.map_err(stop)?;
             copy.send(text.clone()).await.map_err(stop)?;
             match self.end(copy, part.len() as u64).await {
-                Ok(took) => self.keep(&took, file).await?,
+                Ok(took) => self.keep(&took, file),
                 Err(refusal) => {
                     let refusal = self.undo(refusal).await?;
                     match part.len() {

@@ -52,7 +52,7 @@ pub(super) async fn file(
         copy.send(Bytes::from_static(TRAILER)).await.map_err(stop)?;
         file.read += 1;
         match loader.end(copy, 1).await {
-            Ok(took) => loader.keep(&took, &mut file).await?,
+            Ok(took) => loader.keep(&took, &mut file),
             Err(refusal) => {
                 let refusal = loader.undo(refusal).await?;
                 loader.reject(&mut file, rows.rows(), IN_ITS_FILE, &refusal)?;

@@ -130,7 +130,7 @@ async fn make_group(
         session.save().await?;
         match make(shared, session, entry).await {
             Ok(owner) => {
-                session.keep().await?;
+                session.keep();
                 made.push(entry.dump_id);
                 not_made.extend(owner);
             }

@@ -26,6 +26,8 @@ pub struct TargetSession {
     /// the server one `Sync` too many, and takes each answer for that of the
     /// statement before.
     out_of_step: AtomicBool,
+    /// What is behind the savepoint is kept, and it was not released yet.
+    kept: AtomicBool,
 }
 
 /// Rows of text, as the simple protocol has them.
@@ -37,8 +39,8 @@ impl TargetSession {
         let connected = connect::connect(target).await?;
         connect::refuse_shared_sessions(target, &connected).await?;
         let version = connected.server_version_num();
-        let out_of_step = AtomicBool::new(false);
-        let session = Self { connected, version, out_of_step };
+        let (out_of_step, kept) = (AtomicBool::new(false), AtomicBool::new(false));
+        let session = Self { connected, version, out_of_step, kept };
         session.execute(&sql::pin(version)).await.map_err(OpenError::from)?;
         for wish in sql::PINNED_IF_POSSIBLE {
             match session.execute(wish).await {
@@ -107,16 +109,19 @@ impl TargetSession {
     /// Begins a transaction that writes, and gives its number. Deferred constraints
     /// hold at once in it: else rows that break one are known at its end only.
     pub async fn begin(&self) -> Result<String, Refusal> {
+        self.kept.store(false, Ordering::Relaxed);
         let begin = "BEGIN; SET CONSTRAINTS ALL IMMEDIATE; SELECT pg_catalog.txid_current()";
         let xid = self.value(begin).await?;
         Ok(xid.unwrap_or_default())
     }
 
     pub async fn commit(&self) -> Result<(), Refusal> {
+        self.kept.store(false, Ordering::Relaxed);
         self.execute("COMMIT").await
     }
 
     pub async fn rollback(&self) -> Result<(), Refusal> {
+        self.kept.store(false, Ordering::Relaxed);
         self.execute("ROLLBACK").await
     }
 
@@ -129,11 +134,17 @@ impl TargetSession {
     }
 
     pub async fn save(&self) -> Result<(), Refusal> {
-        self.execute("SAVEPOINT part").await
+        match self.kept.swap(false, Ordering::Relaxed) {
+            true => self.execute("RELEASE SAVEPOINT part; SAVEPOINT part").await,
+            false => self.execute("SAVEPOINT part").await,
+        }
     }
 
-    pub async fn keep(&self) -> Result<(), Refusal> {
-        self.execute("RELEASE SAVEPOINT part").await
+    /// What came since [`Self::save`] stays. The savepoint goes with the next, or
+    /// with the end of the transaction: to release it would be one more question to
+    /// wait for.
+    pub fn keep(&self) {
+        self.kept.store(true, Ordering::Relaxed);
     }
 
     pub async fn undo(&self) -> Result<(), Refusal> {
@@ -150,6 +161,13 @@ impl TargetSession {
                 Err(error.into())
             }
         }
+    }
+
+    /// Both at once: a savepoint, and behind it the beginning of a COPY.
+    pub async fn save_and_copy_in(&self, sql: &str) -> Result<CopyIn, Refusal> {
+        let (saved, copy) = tokio::join!(self.save(), self.copy_in(sql));
+        saved?;
+        copy
     }
 
     /// Gives rows of a COPY, some whole ones at a time.
