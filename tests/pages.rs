@@ -3,6 +3,7 @@
 //! done to the bytes makes the decoder fail.
 
 mod decode;
+mod heapam;
 mod values;
 
 use crate::kit::flips::Random;
