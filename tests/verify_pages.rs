@@ -30,6 +30,10 @@ fn report(server: &Server, options: &[&str]) -> Value {
     let report: Value = serde_json::from_slice(&out.stdout)
         .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&out.stderr)));
     assert_eq!(report["exit_code"].as_i64(), out.status.code().map(i64::from), "{report:#}");
+    let schema = include_str!("../docs/verify-pages.schema.json");
+    let schema = serde_json::from_str(schema).expect("JSON");
+    let wrong = jsonschema::validator_for(&schema).expect("a schema").validate(&report);
+    wrong.unwrap_or_else(|e| panic!("{e}: {report:#}"));
     report
 }
 
