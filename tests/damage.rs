@@ -11,6 +11,7 @@
 // Modules of a test have no other users.
 #![allow(unreachable_pub)]
 
+mod pages;
 mod predict;
 mod table;
 
@@ -138,6 +139,9 @@ fn check_version(version: &Version, plan: Plan) {
         check_sequence(&ward, plan, &dumped, harm);
     }
     dumped.check_files(&format!("{plan:?} on {}", version.major));
+    if version.major == Version::newest().major && plan.at == At::Middle {
+        pages::check(&ward, plan, &dumped);
+    }
 }
 
 fn matrix(plan: Plan) {
