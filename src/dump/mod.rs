@@ -9,6 +9,7 @@
 mod again;
 mod apart;
 mod cause;
+mod check;
 mod columns;
 mod cut_off;
 mod findings;
@@ -31,6 +32,8 @@ mod watch;
 pub use again::{Came, read_alone};
 use apart::Apart;
 pub use cause::Cause;
+use check::look_ahead;
+pub use check::{CheckPages, Checking, Layout};
 pub use cut_off::cut_off;
 pub use findings::{Finding, Findings, Log, Lost, LostColumn};
 pub use lane::{Begun, Lane, LaneMark, LaneWriter, piece_path};
@@ -46,10 +49,12 @@ pub use watch::{ColumnWatch, LargeObjectWatch, Watch};
 
 use crate::heap::{BlockNumber, BlockRange, Ctid, Loss, Outcome, Read, RowClass, Rows, Salvage};
 use crate::output::OutputError;
+use crate::page::insane::Insane;
 use crate::progress::Progress;
 use crate::server::fault::{Fault, Words};
 use crate::server::session::Session;
 use crate::server::sql::Readable;
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -73,6 +78,8 @@ pub struct Stretch {
     imaged: Option<BlockNumber>,
     /// The block that is read unchecked, when all is ready for it.
     loaded: Option<BlockNumber>,
+    /// What was seen in blocks that are still to be read.
+    insane: BTreeMap<BlockNumber, Insane>,
     /// What came of a read of something perishable before the session was lost,
     /// and where it began: kept or undone when it is known what is left.
     came: Option<LaneMark>,
@@ -103,6 +110,7 @@ impl Stretch {
             past_statistics: false,
             imaged: None,
             loaded: None,
+            insane: BTreeMap::new(),
             came: None,
             came_before: None,
         }
@@ -161,6 +169,7 @@ impl Stretch {
     /// says nothing. A later run reads the block again, so what is saved ends
     /// before it.
     async fn keep_what_is_held(&mut self) -> Result<(), OutputError> {
+        self.note_insane();
         self.save().await?;
         if self.salvage.has_rows_of_a_part() {
             return flush(self, RowClass::Suspect).await;
@@ -226,6 +235,7 @@ pub struct Reading<'a> {
 /// we could not write.
 pub async fn read_stretch(at: &Reading<'_>, stretch: &mut Stretch) -> Result<End, OutputError> {
     let end = read_on(at, stretch).await?;
+    stretch.note_insane();
     // All of a relation is written down when it is finished.
     if !(stretch.whole && matches!(end, End::Settled)) {
         stretch.save().await?;
@@ -241,6 +251,9 @@ async fn read_on(at: &Reading<'_>, stretch: &mut Stretch) -> Result<End, OutputE
     let mut waits = Waits::default();
     let past_statistics = at.readable.past_statistics();
     loop {
+        if let Some(end) = look_ahead(at, stretch).await? {
+            return Ok(end);
+        }
         save_open(at, stretch).await?;
         let Some(read) = stretch.salvage.next_read() else { return Ok(End::Settled) };
         let readable = if stretch.past_statistics { &past_statistics } else { at.readable };

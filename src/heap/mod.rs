@@ -4,6 +4,7 @@
 //! Pure: no IO, no async, no SQL. Nothing outside this folder is named here, so
 //! the whole salvage is tested by simulation (`examples/simulate.rs`).
 
+mod ahead;
 pub mod columns;
 pub mod ctid;
 pub mod map;

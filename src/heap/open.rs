@@ -62,11 +62,18 @@ impl OpenBlock {
         self.damaged || self.blamed || self.crashed
     }
 
-    /// Tuples that took the server down before.
-    pub(super) fn with_killers(mut self, killers: &[OffsetNumber]) -> Self {
-        (self.crashed, self.damaged) = (true, !killers.is_empty());
-        self.spoilt.extend(killers.iter().map(|&o| (o, Status::Lost)));
-        self
+    /// Tuples that took the server down before. 0: the block did, as a whole.
+    pub(super) fn leave_out_killers(&mut self, killers: &[OffsetNumber]) {
+        let damaged = self.damaged || killers.iter().any(|&offset| offset > 0);
+        self.leave_out(killers);
+        (self.crashed, self.damaged) = (true, damaged);
+    }
+
+    /// Tuples that must not be read, and the others are to be read by themselves.
+    pub(super) fn leave_out(&mut self, tuples: &[OffsetNumber]) {
+        (self.damaged, self.whole) = (true, false);
+        let left_out = tuples.iter().filter(|&&offset| self.tuples.leave_out(offset.into()));
+        self.spoilt.extend(left_out.map(|&offset| (offset, Status::Lost)));
     }
 
     /// What came of a read of tuples from `first` on. The tuple that is lost by

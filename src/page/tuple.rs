@@ -179,6 +179,21 @@ impl<'a> Tuple<'a> {
         (found, at.map(|at| at + self.hoff()))
     }
 
+    /// Where the values of these attributes end, counted from the tuple's begin,
+    /// as far as it has them; or the number, from 1, of the first that cannot be
+    /// told. What the tuple's header says is believed.
+    pub(super) fn end_of(&self, attributes: &[Attribute]) -> Result<usize, u16> {
+        let data = self.bytes.get(self.hoff()..).unwrap_or_default();
+        let mut at = 0;
+        for (i, attribute) in attributes.iter().enumerate().take(usize::from(self.natts())) {
+            if !self.is_null(i) {
+                let value = attribute.value(data, at);
+                at = value.ok_or_else(|| u16::try_from(i + 1).unwrap_or(u16::MAX))?.1;
+            }
+        }
+        Ok(self.hoff() + at)
+    }
+
     fn is_null(&self, attribute: usize) -> bool {
         let byte = self.bytes.get(HEADER_LEN + attribute / 8).copied().unwrap_or(0);
         self.has_nulls() && byte & 1 << (attribute % 8) == 0

@@ -1,0 +1,307 @@
+//! Pages looked at as bytes before the executor meets them.
+//!
+//! Where some of a page would lead the server astray, that is never read: a
+//! length that leads out of the tuple takes down the backend that believes it,
+//! and all others with it. What is read of such a page is read by exact TIDs.
+//!
+//! The file may be older than what the server has in memory, or be written to at
+//! this moment. So what looks insane is looked at again; of what is insane each
+//! time nothing is executed. Whatever keeps us from looking keeps no row from
+//! being read.
+
+use super::{End, Reading, Stretch};
+use crate::heap::{BlockNumber, BlockRange, OffsetNumber, Read};
+use crate::output::OutputError;
+use crate::page::insane::{Insane, insane};
+use crate::page::{Align, Attribute, Page, checksum};
+use crate::server::fault::{Fault, Phase, is_permission};
+use crate::server::inventory::Relation;
+use crate::server::pages::Fork;
+use crate::server::session::ReadError;
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+/// Before what looks insane is looked at again, each time.
+const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(400)];
+
+/// So many blocks are asked for in one statement: whoever stops reading its
+/// answer gets the rest of it all the same.
+const BLOCKS_PER_STATEMENT: u32 = 4096;
+
+/// So many blocks from the next read on are looked at with it, at least: to look
+/// again at what is insane takes as long for many as for one.
+const BLOCKS_AHEAD: u32 = 1024;
+
+/// When so many blocks are insane, what follows waits until they are read.
+const INSANE_MAX: usize = 1024;
+
+/// So many pieces of a stretch may not be had; then nobody looks at the rest.
+const FAILURES_MAX: u32 = 16;
+
+/// When pages are looked at before they are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CheckPages {
+    /// Once the server went down; and, where pages have no checksums, before
+    /// reads that damage asks for.
+    #[default]
+    Auto,
+    Always,
+    Never,
+}
+
+/// Looking at pages; the same for the whole run.
+#[derive(Default)]
+pub struct Checking {
+    pub when: CheckPages,
+    crashed: AtomicBool,
+    /// Files cannot be read by this role.
+    refused: AtomicBool,
+    /// Why some page could not be looked at.
+    trouble: OnceLock<String>,
+}
+
+impl Checking {
+    pub fn new(when: CheckPages) -> Self {
+        Self { when, ..Self::default() }
+    }
+
+    /// The server went down in this run.
+    pub fn after_crash(&self) {
+        self.crashed.store(true, Relaxed);
+    }
+
+    /// Nobody need try.
+    pub fn refuse(&self) {
+        self.refused.store(true, Relaxed);
+    }
+
+    /// What kept us from looking, where we were told to look always.
+    pub fn trouble(&self) -> Option<&str> {
+        self.trouble.get().map(String::as_str).filter(|_| self.when == CheckPages::Always)
+    }
+
+    /// Whether pages are looked at before this read.
+    fn is_for(&self, at: &Reading<'_>, tagged: bool) -> bool {
+        let wanted = match self.when {
+            CheckPages::Never => false,
+            CheckPages::Always => true,
+            CheckPages::Auto => {
+                self.crashed.load(Relaxed) || (tagged && !at.session.server().data_checksums)
+            }
+        };
+        wanted && !self.refused.load(Relaxed)
+    }
+}
+
+/// How the tuples of a relation are laid out, as far as its catalogs say.
+pub struct Layout {
+    /// Of another file they say nothing.
+    filenode: Option<u32>,
+    attributes: Option<Vec<Attribute>>,
+}
+
+impl Layout {
+    /// None: its pages are not those of a heap.
+    pub fn of(relation: &Relation) -> Option<Self> {
+        let attribute = |(i, a): (i16, &crate::server::inventory::Attribute)| {
+            let align = Align::of(a.align)?;
+            let makes_sense = a.attnum == i && (a.len > 0 || matches!(a.len, -1 | -2));
+            makes_sense.then_some(Attribute { len: a.len, align })
+        };
+        let all = usize::from(relation.attributes) == relation.physical.len();
+        let attributes: Option<Vec<_>> = (1..).zip(&relation.physical).map(attribute).collect();
+        relation.heap.then(|| Self {
+            filenode: relation.filenode,
+            attributes: attributes.filter(|_| all),
+        })
+    }
+
+    fn is_of(&self, path: &str) -> bool {
+        let file = path.rsplit('/').next().and_then(|file| file.parse().ok());
+        self.filenode.is_none() || self.filenode == file
+    }
+}
+
+/// Looks at the pages of the next read, as far as that is wanted: after it, there
+/// may be another next read.
+pub(super) async fn look_ahead(
+    at: &Reading<'_>,
+    stretch: &mut Stretch,
+) -> Result<Option<End>, OutputError> {
+    loop {
+        stretch.note_insane();
+        let Some(read) = stretch.salvage.next_read() else { return Ok(None) };
+        let Some(range) = wanted(at, stretch, &read) else { return Ok(None) };
+        let seen = match look(at, at.pages.layout.as_ref(), range).await {
+            Ok(seen) => seen,
+            Err(error) => return Ok(Some(ended(at, &error))),
+        };
+        let recorded = stretch.salvage.looked_at(seen.to, seen.tuples());
+        stretch.insane.extend(seen.insane);
+        super::settle(at, stretch, recorded, None).await?;
+    }
+}
+
+fn wanted(at: &Reading<'_>, stretch: &Stretch, read: &Read) -> Option<BlockRange> {
+    let tagged = !matches!(read, Read::Blocks { tagged: false, .. });
+    let layout = at.pages.layout.as_ref()?;
+    if !at.source.checking.is_for(at, tagged) || !layout.is_of(at.path) {
+        return None;
+    }
+    let range = stretch.salvage.not_looked_at(read)?;
+    let ahead = range.start.saturating_add(BLOCKS_AHEAD).min(stretch.salvage.end());
+    Some(BlockRange::new(range.start, range.end.max(ahead)))
+}
+
+/// What was seen.
+#[derive(Default)]
+pub(super) struct Seen {
+    /// Nobody looked at what follows.
+    pub(super) to: BlockNumber,
+    insane: BTreeMap<BlockNumber, Insane>,
+}
+
+impl Seen {
+    /// The tuples that must not be read, by their blocks.
+    pub(super) fn tuples(&self) -> BTreeMap<BlockNumber, Vec<OffsetNumber>> {
+        let fenced = |i: &Insane| i.fenced.iter().map(|(number, _)| *number).collect();
+        self.insane.iter().map(|(block, insane)| (*block, fenced(insane))).collect()
+    }
+}
+
+/// Of a TOAST relation, whose layout is the same everywhere: what must not be
+/// read of it. `chunk_id`, `chunk_seq`, `chunk_data`.
+pub(super) async fn look_at_toast(at: &Reading<'_>, blocks: u32) -> Result<Seen, ReadError> {
+    let int = |len| Attribute { len, align: Align::Int };
+    let attributes = Some([4, 4, -1].map(int).to_vec());
+    let all = BlockRange::new(0, blocks);
+    if !at.source.checking.is_for(at, true) {
+        return Ok(Seen::default());
+    }
+    look(at, Some(&Layout { filenode: None, attributes }), all).await
+}
+
+/// Looks at some blocks. `Err`: the session is of no use any more.
+async fn look(
+    at: &Reading<'_>,
+    layout: Option<&Layout>,
+    range: BlockRange,
+) -> Result<Seen, ReadError> {
+    let fork = Fork::new(at.session, at.path);
+    let mut seen = Seen { to: range.start, insane: BTreeMap::new() };
+    let mut failures = 0;
+    while seen.to < range.end && seen.insane.len() < INSANE_MAX && !at.progress.stopped() {
+        let count = BLOCKS_PER_STATEMENT.min(range.end - seen.to);
+        let Err(error) = look_at_some(at, layout, &fork, (seen.to, count), &mut seen).await else {
+            continue;
+        };
+        let shortage = matches!(not_had(at, error).await?, Fault::Environment | Fault::Hung);
+        failures += 1;
+        let piece = seen.to.saturating_add(fork.piece()).min(range.end);
+        let over = shortage || failures == FAILURES_MAX || at.source.checking.refused.load(Relaxed);
+        seen.to = if over { range.end } else { piece };
+    }
+    if at.progress.stopped() {
+        // It is not read either.
+        seen.to = range.end;
+    }
+    for pause in PAUSES {
+        if seen.insane.is_empty() {
+            break;
+        }
+        tokio::time::sleep(pause).await;
+        for block in seen.insane.keys().copied().collect::<Vec<_>>() {
+            let again = match fork.read(block, 1).await {
+                Ok(bytes) => judge(at, layout, block, &bytes),
+                Err(error) => not_had(at, error).await.map(|_| None)?,
+            };
+            match again {
+                Some(insane) => seen.insane.insert(block, insane),
+                None => seen.insane.remove(&block),
+            };
+        }
+    }
+    Ok(seen)
+}
+
+/// In one statement.
+async fn look_at_some(
+    at: &Reading<'_>,
+    layout: Option<&Layout>,
+    fork: &Fork<'_>,
+    (first, count): (BlockNumber, u32),
+    seen: &mut Seen,
+) -> Result<(), ReadError> {
+    let size = at.session.server().block_size.max(1) as usize;
+    let mut pieces = fork.pieces(first, count);
+    while let Some((first, bytes)) = pieces.next().await? {
+        for (block, page) in (first..).zip(bytes.chunks_exact(size)) {
+            if let Some(insane) = judge(at, layout, block, page) {
+                seen.insane.insert(block, insane);
+            }
+            seen.to = block.saturating_add(1);
+        }
+    }
+    // Pages that are not there are the server's to tell of.
+    seen.to = first.saturating_add(count);
+    Ok(())
+}
+
+/// What must not be executed of a page, if the server would take it at all.
+fn judge(
+    at: &Reading<'_>,
+    layout: Option<&Layout>,
+    block: BlockNumber,
+    bytes: &[u8],
+) -> Option<Insane> {
+    let server = at.session.server();
+    if bytes.len() != server.block_size as usize {
+        return None;
+    }
+    let (page, attributes) = (Page::new(bytes), layout.and_then(|l| l.attributes.as_deref()));
+    let found = insane(page, attributes, at.readable.tuples_max)?;
+    let is_refused = server.data_checksums
+        && at.pages.unchecked.is_none()
+        && page.checksum() != checksum::checksum(bytes, block);
+    (!is_refused).then_some(found)
+}
+
+/// A page could not be had. `Err`: nor can anything else.
+async fn not_had(at: &Reading<'_>, error: ReadError) -> Result<Fault, ReadError> {
+    let fault = error.fault(Phase::Rows, None);
+    if fault == Fault::SessionLost || at.session.is_given_up() {
+        return Err(error);
+    }
+    at.session.undo_reading().await?;
+    let (checking, words) = (&at.source.checking, error.words());
+    if is_permission(&words.sqlstate) {
+        checking.refuse();
+    }
+    let name = &at.readable.qualified;
+    checking.trouble.get_or_init(|| {
+        format!("not all pages were checked before they were read: {name}: {}", words.one_line())
+    });
+    Ok(fault)
+}
+
+fn ended(at: &Reading<'_>, error: &ReadError) -> End {
+    match error.fault(Phase::Rows, None) {
+        Fault::SessionLost => End::SessionLost(error.words().clone()),
+        _ if at.session.is_given_up() => End::Hung,
+        _ => End::SessionLost(error.words().clone()),
+    }
+}
+
+impl Stretch {
+    /// Names what is not read of blocks whose turn has come.
+    pub(super) fn note_insane(&mut self) {
+        for block in self.salvage.take_opened() {
+            if let Some(insane) = self.insane.remove(&block) {
+                self.findings.insane(block, &insane);
+            }
+        }
+    }
+}

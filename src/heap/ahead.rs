@@ -1,0 +1,86 @@
+//! Tuples that must not be read, as the bytes of their pages tell before a read
+//! meets them.
+//!
+//! Somebody else looks at pages, ahead of the next read. What he finds is lost
+//! without a read, and the other tuples of such a block are read by exact TIDs,
+//! which look at nothing else on the page; a block in which something is only
+//! doubtful has none to lose, and is read likewise. Either way its rows are
+//! suspect.
+
+use super::ctid::{BlockNumber, BlockRange, OffsetNumber};
+use super::outcome::{Read, Recorded};
+use super::salvage::Salvage;
+use std::collections::BTreeMap;
+
+/// What was seen in pages so far.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ahead {
+    /// Blocks before this one were looked at, if they had to be.
+    to: BlockNumber,
+    /// By blocks that are not opened yet.
+    insane: BTreeMap<BlockNumber, Vec<OffsetNumber>>,
+    /// Opened since somebody asked.
+    opened: Vec<BlockNumber>,
+}
+
+impl Ahead {
+    /// The tuples of this block that must not be read, which is being opened.
+    pub(super) fn open(&mut self, block: BlockNumber) -> Option<Vec<OffsetNumber>> {
+        let found = self.insane.remove(&block)?;
+        self.opened.push(block);
+        Some(found)
+    }
+}
+
+impl Salvage {
+    /// The blocks of a read that were not looked at.
+    pub fn not_looked_at(&self, read: &Read) -> Option<BlockRange> {
+        let range = match *read {
+            Read::Blocks { range, .. } => range,
+            Read::Tuples { block, .. } => BlockRange::new(block, block + 1),
+        };
+        let rest = BlockRange::new(range.start.max(self.ahead.to), range.end);
+        (!rest.is_empty()).then_some(rest)
+    }
+
+    /// Where the stretch ends.
+    pub fn end(&self) -> BlockNumber {
+        self.map.extents().last().map_or(0, |e| e.end.block)
+    }
+
+    /// The blocks from the next read up to `to` were looked at: those in which
+    /// something is wrong, with the tuples that must not be read. No read goes on
+    /// behind `to` where something was wrong.
+    pub fn looked_at(
+        &mut self,
+        to: BlockNumber,
+        insane: BTreeMap<BlockNumber, Vec<OffsetNumber>>,
+    ) -> Recorded {
+        self.ahead.to = self.ahead.to.max(to);
+        self.tagged |= !insane.is_empty();
+        if !insane.is_empty() {
+            self.blocks.cut(to);
+        }
+        for (block, tuples) in insane {
+            match self.open.as_mut().filter(|open| open.block == block) {
+                Some(open) => {
+                    open.leave_out(&tuples);
+                    self.ahead.opened.push(block);
+                }
+                None if self.blocks.set_apart(block) => {
+                    self.ahead.insane.insert(block, tuples);
+                }
+                None => {}
+            }
+        }
+        let recorded = self.settle_if_read(None);
+        self.go_on();
+        recorded
+    }
+
+    /// Blocks that were opened since this was last asked, and are read around
+    /// what was seen in them.
+    pub fn take_opened(&mut self) -> Vec<BlockNumber> {
+        std::mem::take(&mut self.ahead.opened)
+    }
+}

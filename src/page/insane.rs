@@ -1,0 +1,167 @@
+//! Which tuples of a heap page the server's executor must not meet.
+//!
+//! The executor believes what it finds: it goes where a line pointer leads, takes
+//! t_hoff for where the values begin, and lengths for lengths. Where these lead
+//! out of the tuple it may crash, and the whole server with it. So the same way is
+//! gone here first, over the bytes of the page alone.
+//!
+//! Two things may be wrong with a tuple. Of one that leads astray no value can be
+//! believed: it is *fenced*. Another is *doubtful*: it leads nowhere bad, but is
+//! not as PostgreSQL writes it. On a page with either a scan does harm, for it
+//! looks at all of the page, and may prune it; a read of a single ctid looks at
+//! that one tuple only.
+
+use super::{Attribute, LinePointer, LineState, Page, Tuple};
+use std::fmt;
+
+/// `MaxHeapAttributeNumber`.
+const ATTRIBUTES_MAX: usize = 1600;
+
+/// What is wrong with tuples of a page.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Insane {
+    /// Line pointers that must not be followed, in order.
+    pub fenced: Vec<(u16, What)>,
+    /// What else is wrong, of the first tuple that it is of. 0: of the page.
+    pub doubtful: Option<(u16, What)>,
+}
+
+/// What is wrong with a tuple.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    Said(&'static str),
+    /// The value of this attribute, counted from 1, cannot be told.
+    Attribute(u16),
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Said(what) => f.write_str(what),
+            Self::Attribute(number) => {
+                write!(f, "attribute {number} leads out of the tuple, or begins as no value does")
+            }
+        }
+    }
+}
+
+/// What is wrong with a page that the server would take. `attributes`: those of
+/// its relation, dropped ones included, where they are known.
+pub fn insane(
+    page: Page<'_>,
+    attributes: Option<&[Attribute]>,
+    tuples_max: u16,
+) -> Option<Insane> {
+    // The server says so itself, of a block that is empty or that it refuses.
+    if page.is_refused() {
+        return None;
+    }
+    let items = Items::of(page);
+    let mut found = Insane::default();
+    let mut doubt = |number: u16, what| {
+        if found.doubtful.is_none() {
+            found.doubtful = Some((number, what));
+        }
+    };
+    if page.line_pointer_count() > tuples_max {
+        doubt(0, What::Said("the page has more line pointers than tuples fit on it"));
+    }
+    for (number, pointer) in page.line_pointers() {
+        match items.tuple(page, pointer, attributes) {
+            Seen::Sane => {}
+            Seen::Doubtful(what) => doubt(number, what),
+            Seen::Insane(what) => found.fenced.push((number, what)),
+        }
+    }
+    let is_sane = found.fenced.is_empty() && found.doubtful.is_none();
+    (!is_sane).then_some(found)
+}
+
+enum Seen {
+    Sane,
+    Doubtful(What),
+    Insane(What),
+}
+
+/// Where the tuples of a page begin and end, as the line pointers have it.
+struct Items {
+    /// In order.
+    places: Vec<(u16, u16)>,
+}
+
+impl Items {
+    fn of(page: Page<'_>) -> Self {
+        let stored = page.line_pointers().filter(|(_, p)| is_stored(page, *p));
+        let mut places: Vec<_> = stored.map(|(_, p)| (p.offset, p.length)).collect();
+        places.sort_unstable();
+        Self { places }
+    }
+
+    /// Whether a tuple shares bytes with another.
+    fn overlaps(&self, pointer: LinePointer) -> bool {
+        let (start, end) = (pointer.offset, pointer.offset.saturating_add(pointer.length));
+        let at = self.places.partition_point(|(other, _)| *other < start);
+        let before = self.places[..at].last().is_some_and(|(o, l)| o.saturating_add(*l) > start);
+        let others = self.places[at..].iter().take_while(|(other, _)| *other < end.max(start + 1));
+        before || others.count() > 1
+    }
+
+    /// Where the next tuple begins, or the page ends for tuples.
+    fn next(&self, page: Page<'_>, start: u16) -> u16 {
+        let at = self.places.partition_point(|(other, _)| *other <= start);
+        self.places.get(at).map_or(page.special(), |(next, _)| *next)
+    }
+
+    /// Looks at what a line pointer leads to.
+    fn tuple(&self, page: Page<'_>, pointer: LinePointer, known: Option<&[Attribute]>) -> Seen {
+        let wrong = page.insane_pointer(pointer);
+        if pointer.flags != LineState::Normal {
+            return wrong.map_or(Seen::Sane, |what| Seen::Insane(What::Said(what)));
+        }
+        if let Some(what) = wrong
+            && !begins_well(page, pointer)
+        {
+            return Seen::Insane(What::Said(what));
+        }
+        // Its length may be what is wrong, which the executor does not look at.
+        let end = pointer.offset.saturating_add(pointer.length).min(page.special());
+        let limit = usize::from(end.max(self.next(page, pointer.offset)));
+        let bytes = page.bytes().get(usize::from(pointer.offset)..limit);
+        let Some(tuple) = bytes.and_then(Tuple::new) else {
+            return Seen::Insane(What::Said("its tuple does not lie on the page"));
+        };
+        let natts = usize::from(tuple.natts());
+        if let Some(what) = tuple.insane(natts) {
+            return Seen::Insane(What::Said(what));
+        }
+        let walked = known.map(|known| (known.len(), tuple.end_of(known)));
+        let doubt = |what| Seen::Doubtful(What::Said(what));
+        match walked {
+            Some((_, Err(attribute))) => Seen::Insane(What::Attribute(attribute)),
+            _ if wrong.is_some() => Seen::Doubtful(What::Said(wrong.unwrap_or_default())),
+            _ if natts > ATTRIBUTES_MAX => doubt("the tuple has more attributes than any relation"),
+            // There may be columns by now that were not there when we asked.
+            Some((known, Ok(end))) if natts <= known && end != usize::from(pointer.length) => {
+                doubt("its values do not end where it does: some length is wrong")
+            }
+            _ if self.overlaps(pointer) => doubt("it shares bytes with another"),
+            _ => Seen::Sane,
+        }
+    }
+}
+
+/// Whether a tuple may begin where a line pointer leads.
+fn begins_well(page: Page<'_>, pointer: LinePointer) -> bool {
+    let start = pointer.offset;
+    start >= page.upper() && start < page.special() && start.is_multiple_of(8)
+}
+
+/// Whether a tuple is stored where a line pointer leads, however long it is.
+fn is_stored(page: Page<'_>, pointer: LinePointer) -> bool {
+    let has_tuple = match pointer.flags {
+        LineState::Normal => true,
+        LineState::Dead => pointer.length > 0,
+        LineState::Unused | LineState::Redirect => false,
+    };
+    has_tuple && begins_well(page, pointer)
+}
