@@ -165,3 +165,133 @@ fn is_stored(page: Page<'_>, pointer: LinePointer) -> bool {
     };
     has_tuple && begins_well(page, pointer)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Align;
+    use super::*;
+
+    const INT: Attribute = Attribute { len: 4, align: Align::Int };
+    const TEXT: Attribute = Attribute { len: -1, align: Align::Int };
+    const COLUMNS: [Attribute; 2] = [INT, TEXT];
+
+    /// Two tuples of an int and a text of three letters: at 480, and at 448.
+    fn page() -> Vec<u8> {
+        let mut bytes = vec![0; 512];
+        for (at, value) in [(12, 32), (14, 448), (16, 512), (18, 512 | 4)] {
+            put(&mut bytes, at, value);
+        }
+        for (number, start) in [(1, 480), (2, 448)] {
+            point(&mut bytes, number, start | 1 << 15 | 32 << 17);
+            let start = usize::try_from(start).expect("small");
+            put(&mut bytes, start + 18, 2);
+            put(&mut bytes, start + 22, 24);
+            bytes[start + 24..start + 32].copy_from_slice(b"\x07\0\0\0\x09abc");
+        }
+        bytes
+    }
+
+    fn put(bytes: &mut [u8], at: usize, value: u16) {
+        bytes[at..at + 2].copy_from_slice(&value.to_le_bytes());
+    }
+
+    fn point(bytes: &mut [u8], number: usize, word: u32) {
+        let at = 20 + 4 * number;
+        bytes[at..at + 4].copy_from_slice(&word.to_le_bytes());
+    }
+
+    /// Which are fenced, and whether something else is wrong.
+    fn found(bytes: &[u8]) -> (Vec<u16>, bool) {
+        let found = insane(Page::new(bytes), Some(&COLUMNS), 17).unwrap_or_default();
+        (found.fenced.iter().map(|(number, _)| *number).collect(), found.doubtful.is_some())
+    }
+
+    #[test]
+    fn what_is_as_it_should_be_or_is_refused_by_the_server_is_not_insane() {
+        assert_eq!(insane(Page::new(&page()), Some(&COLUMNS), 17), None);
+        // Columns were added to the table since the tuples were written, or since
+        // somebody asked for its columns.
+        assert_eq!(insane(Page::new(&page()), Some(&[INT, TEXT, TEXT]), 17), None);
+        assert_eq!(insane(Page::new(&page()), Some(&[INT]), 17), None);
+        assert_eq!(insane(Page::new(&page()), None, 17), None);
+        assert_eq!(insane(Page::new(&[0; 512]), Some(&COLUMNS), 17), None);
+        let mut refused = page();
+        put(&mut refused, 14, 513);
+        point(&mut refused, 1, u32::MAX);
+        assert_eq!(insane(Page::new(&refused), Some(&COLUMNS), 17), None);
+    }
+
+    #[test]
+    fn what_leads_astray_is_fenced_alone() {
+        // Behind the page, before pd_upper, not aligned, redirected to nothing.
+        for word in [
+            504 | 1 << 15 | 32 << 17,
+            40 | 1 << 15 | 32 << 17,
+            484 | 1 << 15 | 24 << 17,
+            9 | 2 << 15,
+        ] {
+            let mut bytes = page();
+            point(&mut bytes, 1, word);
+            assert_eq!(found(&bytes).0, [1], "{word:#x}");
+        }
+        // t_hoff, and lengths: out of the tuple, out of the page, of no TOAST pointer.
+        for (at, value) in [
+            (480 + 22, 32),
+            (448 + 22, 0),
+            (480 + 28, 0x010B),
+            (448 + 28, 0x6311),
+            (480 + 28, 0xFFF8),
+            (448 + 28, 0x6301),
+        ] {
+            let mut bytes = page();
+            put(&mut bytes, at, value);
+            let number = if at < 480 { 2 } else { 1 };
+            assert_eq!(found(&bytes).0, [number], "{value:#x} at {at}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_but_leads_nowhere_bad_is_doubtful() {
+        // A length that is too short; fewer attributes; more than any relation has.
+        for (at, value) in [(480 + 28, 0x0107), (480 + 18, 1), (480 + 18, 0x7FF)] {
+            let mut bytes = page();
+            put(&mut bytes, at, value);
+            assert_eq!(found(&bytes), (vec![], true), "{value:#x} at {at}");
+        }
+        // Line pointers: too short, too long, two to one tuple.
+        for (number, word) in [
+            (1, 480 | 1 << 15 | 27 << 17),
+            (1, 480 | 1 << 15),
+            (2, 448 | 1 << 15 | 64 << 17),
+            (2, 480 | 1 << 15 | 32 << 17),
+        ] {
+            let mut bytes = page();
+            point(&mut bytes, number, word);
+            assert_eq!(found(&bytes), (vec![], true), "{word:#x}");
+        }
+        assert_eq!(
+            insane(Page::new(&page()), Some(&COLUMNS), 1).and_then(|i| i.doubtful).map(|d| d.0),
+            Some(0)
+        );
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic() {
+        let mut seed = 1_u32;
+        let mut bytes = page();
+        let mut insane_pages = 0;
+        for round in 0..100_000_usize {
+            if round % 20 == 0 {
+                bytes = page();
+            }
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let at = (seed >> 8) as usize % if round % 2 == 0 { 40 } else { bytes.len() };
+            bytes[at] = seed.to_le_bytes()[3];
+            let page = Page::new(&bytes[..bytes.len() - round % 5]);
+            let found = insane(page, Some(&COLUMNS), 17);
+            insane_pages += usize::from(found.is_some());
+            insane(page, None, 17);
+        }
+        assert!(insane_pages > 1000, "{insane_pages}");
+    }
+}
