@@ -138,7 +138,8 @@ async fn garbage_where_the_server_believes_it_takes_it_down_only_if_nobody_looks
 /// Each harm of the kit that changes a page, in a table of its own.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_harm_of_a_page_takes_the_server_down_where_pages_are_looked_at() {
-    let harms = [&Harm::TUPLE[..], &[Harm::TornPage, Harm::ZeroBlock, Harm::BadPageHeader]].concat();
+    let harms =
+        [&Harm::TUPLE[..], &[Harm::TornPage, Harm::ZeroBlock, Harm::BadPageHeader]].concat();
     let names: Vec<String> = harms.iter().map(|h| format!("{h:?}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     for version in Version::two() {
@@ -159,7 +160,8 @@ async fn no_harm_of_a_page_takes_the_server_down_where_pages_are_looked_at() {
                 Harm::TornPage => harmed.changed.contains_key(&(r.block, r.offset)),
                 _ => !harmed.leaves_tuple_alone(r.block, r.offset),
             };
-            table.touched = table.rows.iter().filter(touched).map(|r| (r.block, r.offset)).collect();
+            table.touched =
+                table.rows.iter().filter(touched).map(|r| (r.block, r.offset)).collect();
             table.check(&dumped, &format!("{:?} on {}", harmed.harm, version.major)).await;
             let fenced = fenced(dumped.relation(&table.name));
             let is_killer = matches!(

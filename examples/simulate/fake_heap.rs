@@ -4,7 +4,7 @@
 #![allow(dead_code, unreachable_pub)]
 
 use pg_salvage::heap::{
-    BlockNumber, Ctid, Loss, OffsetNumber, Outcome, Place, Read, RowClass, Rows, Salvage,
+    Around, BlockNumber, Ctid, Loss, OffsetNumber, Outcome, Place, Read, RowClass, Rows, Salvage,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -253,8 +253,15 @@ impl FakeHeap {
         while let Some(range) = salvage.next_read().and_then(|read| salvage.not_looked_at(&read)) {
             let to = range.start.saturating_add(blocks).min(salvage.end());
             let insane = |(&block, bad): (&BlockNumber, &Bad)| match bad {
-                Bad::Killers(tuples) if self.live(block) => Some((block, tuples.clone())),
-                Bad::Visibility(_) if self.live(block) => Some((block, Vec::new())),
+                _ if !self.live(block) => None,
+                Bad::Killers(lost) => {
+                    Some((block, Around { lost: lost.clone(), ..Around::default() }))
+                }
+                Bad::Visibility(_) => Some((block, Around::default())),
+                Bad::Toast(alone) => {
+                    let (alone, lost) = (alone.clone(), Vec::new());
+                    Some((block, Around { lost, alone, sound: true }))
+                }
                 _ => None,
             };
             let insane = self.bad.range(range.start..to).filter_map(insane).collect();

@@ -9,20 +9,22 @@
 //! time nothing is executed. Whatever keeps us from looking keeps no row from
 //! being read.
 
+use super::astray::know_astray;
 use super::{End, Reading, Stretch};
-use crate::heap::{BlockNumber, BlockRange, OffsetNumber, Read};
+use crate::heap::{Around, BlockNumber, BlockRange, Ctid, OffsetNumber, Read};
 use crate::output::OutputError;
-use crate::page::insane::{Insane, insane};
+use crate::page::insane::{Insane, insane, pointing};
 use crate::page::{Align, Attribute, Page, checksum};
 use crate::server::fault::{Fault, Phase, is_permission};
 use crate::server::inventory::Relation;
 use crate::server::pages::Fork;
 use crate::server::session::ReadError;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
+use tokio::sync::OnceCell;
 
 /// Before what looks insane is looked at again, each time.
 const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(400)];
@@ -83,6 +85,12 @@ impl Checking {
         self.trouble.get().map(String::as_str).filter(|_| self.when == CheckPages::Always)
     }
 
+    /// Whether what is stored elsewhere is looked at, too.
+    pub(super) fn is_thorough(&self) -> bool {
+        let after_crash = self.when == CheckPages::Auto && self.crashed.load(Relaxed);
+        self.when == CheckPages::Always || after_crash
+    }
+
     /// Whether pages are looked at before this read.
     fn is_for(&self, at: &Reading<'_>, tagged: bool) -> bool {
         let wanted = match self.when {
@@ -101,6 +109,12 @@ pub struct Layout {
     /// Of another file they say nothing.
     filenode: Option<u32>,
     attributes: Option<Vec<Attribute>>,
+    /// Of each attribute, which column of the rows it is, if it is one.
+    columns: Vec<Option<usize>>,
+    /// The OID of the TOAST relation.
+    pub(super) toast: Option<u32>,
+    /// Its values that the server must not be asked for, once somebody looked.
+    pub(super) astray: OnceCell<BTreeSet<u32>>,
 }
 
 impl Layout {
@@ -113,10 +127,41 @@ impl Layout {
         };
         let all = usize::from(relation.attributes) == relation.physical.len();
         let attributes: Option<Vec<_>> = (1..).zip(&relation.physical).map(attribute).collect();
+        let column = |attnum| relation.columns.iter().position(|c| c.attnum == attnum);
         relation.heap.then(|| Self {
             filenode: relation.filenode,
             attributes: attributes.filter(|_| all),
+            columns: relation.physical.iter().map(|a| column(a.attnum)).collect(),
+            toast: relation.toast,
+            astray: OnceCell::new(),
         })
+    }
+
+    /// That of every TOAST relation: `chunk_id`, `chunk_seq`, `chunk_data`.
+    pub(super) fn of_toast() -> Self {
+        let int = |len| Attribute { len, align: Align::Int };
+        Self {
+            filenode: None,
+            attributes: Some([4, 4, -1].map(int).to_vec()),
+            columns: Vec::new(),
+            toast: None,
+            astray: OnceCell::new(),
+        }
+    }
+
+    /// Tuples of a page with values that the server must not be asked for, but for
+    /// those that are not read at all.
+    fn astray_on(&self, page: Page<'_>, insane: &Insane) -> Vec<(OffsetNumber, Vec<usize>)> {
+        let bad = self.astray.get().filter(|bad| !bad.is_empty());
+        let Some((bad, attributes)) = bad.zip(self.attributes.as_ref()) else { return Vec::new() };
+        let mut found = pointing(page, attributes, |value| bad.contains(&value));
+        found.retain(|(number, _)| insane.fenced.iter().all(|(fenced, _)| fenced != number));
+        let column = |place: usize| self.columns.get(place).copied().flatten();
+        let columns = |(number, places): (_, Vec<usize>)| {
+            let columns: Vec<usize> = places.into_iter().filter_map(column).collect();
+            (!columns.is_empty()).then_some((number, columns))
+        };
+        found.into_iter().filter_map(columns).collect()
     }
 
     fn is_of(&self, path: &str) -> bool {
@@ -135,12 +180,22 @@ pub(super) async fn look_ahead(
         stretch.note_insane();
         let Some(read) = stretch.salvage.next_read() else { return Ok(None) };
         let Some(range) = wanted(at, stretch, &read) else { return Ok(None) };
-        let seen = match look(at, at.pages.layout.as_ref(), range).await {
+        let Some(layout) = &at.pages.layout else { return Ok(None) };
+        let seen = async {
+            know_astray(at, layout).await?;
+            look(at, layout, range).await
+        };
+        let seen = match seen.await {
             Ok(seen) => seen,
             Err(error) => return Ok(Some(ended(at, &error))),
         };
-        let recorded = stretch.salvage.looked_at(seen.to, seen.tuples());
-        stretch.insane.extend(seen.insane);
+        let recorded = stretch.salvage.looked_at(seen.to, seen.around());
+        stretch.astray.retain(|ctid, _| ctid.block >= range.start);
+        for (block, Found { insane, astray }) in seen.found {
+            let places = astray.into_iter().map(|(number, of)| (Ctid::new(block, number), of));
+            stretch.astray.extend(places);
+            stretch.insane.extend((insane != Insane::default()).then_some((block, insane)));
+        }
         super::settle(at, stretch, recorded, None).await?;
     }
 }
@@ -161,39 +216,51 @@ fn wanted(at: &Reading<'_>, stretch: &Stretch, read: &Read) -> Option<BlockRange
 pub(super) struct Seen {
     /// Nobody looked at what follows.
     pub(super) to: BlockNumber,
-    insane: BTreeMap<BlockNumber, Insane>,
+    pub(super) found: BTreeMap<BlockNumber, Found>,
+}
+
+/// What was seen in a block.
+#[derive(Default, PartialEq, Eq)]
+pub(super) struct Found {
+    insane: Insane,
+    /// Tuples with values that the server must not be asked for, and the columns
+    /// that these are of.
+    astray: Vec<(OffsetNumber, Vec<usize>)>,
 }
 
 impl Seen {
-    /// The tuples that must not be read, by their blocks.
-    pub(super) fn tuples(&self) -> BTreeMap<BlockNumber, Vec<OffsetNumber>> {
-        let fenced = |i: &Insane| i.fenced.iter().map(|(number, _)| *number).collect();
-        self.insane.iter().map(|(block, insane)| (*block, fenced(insane))).collect()
+    /// How the blocks are to be read.
+    pub(super) fn around(&self) -> BTreeMap<BlockNumber, Around> {
+        let around = |found: &Found| Around {
+            lost: found.insane.fenced.iter().map(|(number, _)| *number).collect(),
+            alone: found.astray.iter().map(|(number, _)| *number).collect(),
+            sound: found.insane == Insane::default(),
+        };
+        self.found.iter().map(|(block, found)| (*block, around(found))).collect()
     }
 }
 
-/// Of a TOAST relation, whose layout is the same everywhere: what must not be
-/// read of it. `chunk_id`, `chunk_seq`, `chunk_data`.
+/// Looks at all of a TOAST relation, if its chunks are to be looked at before they
+/// are read.
 pub(super) async fn look_at_toast(at: &Reading<'_>, blocks: u32) -> Result<Seen, ReadError> {
-    let int = |len| Attribute { len, align: Align::Int };
-    let attributes = Some([4, 4, -1].map(int).to_vec());
-    let all = BlockRange::new(0, blocks);
     if !at.source.checking.is_for(at, true) {
         return Ok(Seen::default());
     }
-    look(at, Some(&Layout { filenode: None, attributes }), all).await
+    let (layout, mut seen) = (Layout::of_toast(), Seen::default());
+    while seen.to < blocks {
+        let more = look(at, &layout, BlockRange::new(seen.to, blocks)).await?;
+        seen.to = more.to;
+        seen.found.extend(more.found);
+    }
+    Ok(seen)
 }
 
 /// Looks at some blocks. `Err`: the session is of no use any more.
-async fn look(
-    at: &Reading<'_>,
-    layout: Option<&Layout>,
-    range: BlockRange,
-) -> Result<Seen, ReadError> {
+async fn look(at: &Reading<'_>, layout: &Layout, range: BlockRange) -> Result<Seen, ReadError> {
     let fork = Fork::new(at.session, at.path);
-    let mut seen = Seen { to: range.start, insane: BTreeMap::new() };
+    let mut seen = Seen { to: range.start, found: BTreeMap::new() };
     let mut failures = 0;
-    while seen.to < range.end && seen.insane.len() < INSANE_MAX && !at.progress.stopped() {
+    while seen.to < range.end && seen.found.len() < INSANE_MAX && !at.progress.stopped() {
         let count = BLOCKS_PER_STATEMENT.min(range.end - seen.to);
         let Err(error) = look_at_some(at, layout, &fork, (seen.to, count), &mut seen).await else {
             continue;
@@ -209,18 +276,20 @@ async fn look(
         seen.to = range.end;
     }
     for pause in PAUSES {
-        if seen.insane.is_empty() {
+        let suspected = seen.found.iter().filter(|(_, f)| f.insane != Insane::default());
+        let suspected: Vec<BlockNumber> = suspected.map(|(block, _)| *block).collect();
+        if suspected.is_empty() {
             break;
         }
         tokio::time::sleep(pause).await;
-        for block in seen.insane.keys().copied().collect::<Vec<_>>() {
+        for block in suspected {
             let again = match fork.read(block, 1).await {
                 Ok(bytes) => judge(at, layout, block, &bytes),
                 Err(error) => not_had(at, error).await.map(|_| None)?,
             };
             match again {
-                Some(insane) => seen.insane.insert(block, insane),
-                None => seen.insane.remove(&block),
+                Some(found) => seen.found.insert(block, found),
+                None => seen.found.remove(&block),
             };
         }
     }
@@ -230,7 +299,7 @@ async fn look(
 /// In one statement.
 async fn look_at_some(
     at: &Reading<'_>,
-    layout: Option<&Layout>,
+    layout: &Layout,
     fork: &Fork<'_>,
     (first, count): (BlockNumber, u32),
     seen: &mut Seen,
@@ -239,8 +308,8 @@ async fn look_at_some(
     let mut pieces = fork.pieces(first, count);
     while let Some((first, bytes)) = pieces.next().await? {
         for (block, page) in (first..).zip(bytes.chunks_exact(size)) {
-            if let Some(insane) = judge(at, layout, block, page) {
-                seen.insane.insert(block, insane);
+            if let Some(found) = judge(at, layout, block, page) {
+                seen.found.insert(block, found);
             }
             seen.to = block.saturating_add(1);
         }
@@ -251,26 +320,24 @@ async fn look_at_some(
 }
 
 /// What must not be executed of a page, if the server would take it at all.
-fn judge(
-    at: &Reading<'_>,
-    layout: Option<&Layout>,
-    block: BlockNumber,
-    bytes: &[u8],
-) -> Option<Insane> {
+fn judge(at: &Reading<'_>, layout: &Layout, block: BlockNumber, bytes: &[u8]) -> Option<Found> {
     let server = at.session.server();
     if bytes.len() != server.block_size as usize {
         return None;
     }
-    let (page, attributes) = (Page::new(bytes), layout.and_then(|l| l.attributes.as_deref()));
-    let found = insane(page, attributes, at.readable.tuples_max)?;
-    let is_refused = server.data_checksums
-        && at.pages.unchecked.is_none()
-        && page.checksum() != checksum::checksum(bytes, block);
-    (!is_refused).then_some(found)
+    let (page, attributes) = (Page::new(bytes), layout.attributes.as_deref());
+    let insane = insane(page, attributes, at.readable.tuples_max).unwrap_or_default();
+    let found = Found { astray: layout.astray_on(page, &insane), insane };
+    let is_refused = || {
+        server.data_checksums
+            && at.pages.unchecked.is_none()
+            && page.checksum() != checksum::checksum(bytes, block)
+    };
+    (found != Found::default() && !is_refused()).then_some(found)
 }
 
 /// A page could not be had. `Err`: nor can anything else.
-async fn not_had(at: &Reading<'_>, error: ReadError) -> Result<Fault, ReadError> {
+pub(super) async fn not_had(at: &Reading<'_>, error: ReadError) -> Result<Fault, ReadError> {
     let fault = error.fault(Phase::Rows, None);
     if fault == Fault::SessionLost || at.session.is_given_up() {
         return Err(error);

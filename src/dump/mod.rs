@@ -8,6 +8,7 @@
 
 mod again;
 mod apart;
+mod astray;
 mod cause;
 mod check;
 mod columns;
@@ -31,6 +32,7 @@ mod watch;
 
 pub use again::{Came, read_alone};
 use apart::Apart;
+use astray::read_astray;
 pub use cause::Cause;
 use check::look_ahead;
 pub use check::{CheckPages, Checking, Layout};
@@ -80,6 +82,8 @@ pub struct Stretch {
     loaded: Option<BlockNumber>,
     /// What was seen in blocks that are still to be read.
     insane: BTreeMap<BlockNumber, Insane>,
+    /// Columns of tuples that must not be asked for.
+    astray: BTreeMap<Ctid, Vec<usize>>,
     /// What came of a read of something perishable before the session was lost,
     /// and where it began: kept or undone when it is known what is left.
     came: Option<LaneMark>,
@@ -111,6 +115,7 @@ impl Stretch {
             imaged: None,
             loaded: None,
             insane: BTreeMap::new(),
+            astray: BTreeMap::new(),
             came: None,
             came_before: None,
         }
@@ -277,7 +282,11 @@ async fn read_on(at: &Reading<'_>, stretch: &mut Stretch) -> Result<End, OutputE
             Read::Tuples { .. } => None,
         };
         let held = stretch.lanes.mark_held();
-        let Got { last, error, tail } = read_once(at, stretch, &read).await?;
+        let got = match stretch.astray_of(&read) {
+            Some(ctid) => read_astray(at, stretch, (&read, ctid)).await?,
+            None => Some(read_once(at, stretch, &read).await?),
+        };
+        let Some(Got { last, error, tail }) = got else { continue };
         let Some((error, phase)) = error else {
             stretch.plans |= !is_whole(stretch);
             let recorded = stretch.salvage.record(Outcome::Complete);

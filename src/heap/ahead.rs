@@ -5,12 +5,24 @@
 //! without a read, and the other tuples of such a block are read by exact TIDs,
 //! which look at nothing else on the page; a block in which something is only
 //! doubtful has none to lose, and is read likewise. Either way its rows are
-//! suspect.
+//! suspect. Where only what is stored elsewhere must not be read, the page is
+//! sound, and its tuples with such values are read by themselves.
 
 use super::ctid::{BlockNumber, BlockRange, OffsetNumber};
 use super::outcome::{Read, Recorded};
 use super::salvage::Salvage;
 use std::collections::BTreeMap;
+
+/// How a block is read in which something was seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Around {
+    /// Tuples that must not be read.
+    pub lost: Vec<OffsetNumber>,
+    /// Tuples that are read alone, whatever is read of the others.
+    pub alone: Vec<OffsetNumber>,
+    /// Whether the page itself is sound.
+    pub sound: bool,
+}
 
 /// What was seen in pages so far.
 #[derive(Clone, Debug, Default)]
@@ -18,15 +30,15 @@ pub(super) struct Ahead {
     /// Blocks before this one were looked at, if they had to be.
     to: BlockNumber,
     /// By blocks that are not opened yet.
-    insane: BTreeMap<BlockNumber, Vec<OffsetNumber>>,
+    seen: BTreeMap<BlockNumber, Around>,
     /// Opened since somebody asked.
     opened: Vec<BlockNumber>,
 }
 
 impl Ahead {
-    /// The tuples of this block that must not be read, which is being opened.
-    pub(super) fn open(&mut self, block: BlockNumber) -> Option<Vec<OffsetNumber>> {
-        let found = self.insane.remove(&block)?;
+    /// What was seen in this block, which is being opened.
+    pub(super) fn open(&mut self, block: BlockNumber) -> Option<Around> {
+        let found = self.seen.remove(&block)?;
         self.opened.push(block);
         Some(found)
     }
@@ -49,26 +61,22 @@ impl Salvage {
     }
 
     /// The blocks from the next read up to `to` were looked at: those in which
-    /// something is wrong, with the tuples that must not be read. No read goes on
-    /// behind `to` where something was wrong.
-    pub fn looked_at(
-        &mut self,
-        to: BlockNumber,
-        insane: BTreeMap<BlockNumber, Vec<OffsetNumber>>,
-    ) -> Recorded {
+    /// something is wrong, and how they are to be read. No read goes on behind
+    /// `to` where something was wrong.
+    pub fn looked_at(&mut self, to: BlockNumber, seen: BTreeMap<BlockNumber, Around>) -> Recorded {
         self.ahead.to = self.ahead.to.max(to);
-        self.tagged |= !insane.is_empty();
-        if !insane.is_empty() {
+        if !seen.is_empty() {
+            self.tagged = true;
             self.blocks.cut(to);
         }
-        for (block, tuples) in insane {
+        for (block, around) in seen {
             match self.open.as_mut().filter(|open| open.block == block) {
                 Some(open) => {
-                    open.leave_out(&tuples);
+                    open.read_around(&around);
                     self.ahead.opened.push(block);
                 }
                 None if self.blocks.set_apart(block) => {
-                    self.ahead.insane.insert(block, tuples);
+                    self.ahead.seen.insert(block, around);
                 }
                 None => {}
             }

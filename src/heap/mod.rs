@@ -14,6 +14,7 @@ pub mod outcome;
 pub mod salvage;
 mod within;
 
+pub use ahead::Around;
 pub use columns::Columns;
 pub use ctid::{BlockNumber, BlockRange, Ctid, OffsetNumber, stretches, tuples_per_page_max};
 pub use map::{Extent, Status, TidMap};

@@ -78,20 +78,20 @@ impl Salvage {
         while self.open.is_none()
             && let Some(block) = self.blocks.next_read().map(|read| read.start)
             && let (lost, is_bad) = (self.killers.remove(&block), self.bad_pages.remove(&block))
-            && let insane = self.ahead.open(block)
-            && (lost.is_some() || is_bad || insane.is_some())
+            && let seen = self.ahead.open(block)
+            && (lost.is_some() || is_bad || seen.is_some())
         {
             self.blocks.complete();
             self.map.mark_blocks(BlockRange::new(block, block + 1), Status::Broken);
-            if lost.is_none() && insane.is_none() {
+            if lost.is_none() && seen.is_none() {
                 self.open_unchecked(block);
                 return;
             }
             let all = 1..u32::from(self.limits.tuples_max) + 1;
             let tuples = if lost.is_some() { Narrow::careful(all) } else { Narrow::new(all) };
             let mut open = OpenBlock::new(block, tuples);
-            if let Some(insane) = insane {
-                open.leave_out(&insane);
+            if let Some(around) = seen {
+                open.read_around(&around);
             }
             if let Some(lost) = lost {
                 open.leave_out_killers(&lost);

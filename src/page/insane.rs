@@ -11,7 +11,7 @@
 //! looks at all of the page, and may prune it; a read of a single ctid looks at
 //! that one tuple only.
 
-use super::{Attribute, LinePointer, LineState, Page, Tuple};
+use super::{Attribute, Found, LinePointer, LineState, Page, Tuple, varlena};
 use std::fmt;
 
 /// `MaxHeapAttributeNumber`.
@@ -47,11 +47,7 @@ impl fmt::Display for What {
 
 /// What is wrong with a page that the server would take. `attributes`: those of
 /// its relation, dropped ones included, where they are known.
-pub fn insane(
-    page: Page<'_>,
-    attributes: Option<&[Attribute]>,
-    tuples_max: u16,
-) -> Option<Insane> {
+pub fn insane(page: Page<'_>, attributes: Option<&[Attribute]>, tuples_max: u16) -> Option<Insane> {
     // The server says so itself, of a block that is empty or that it refuses.
     if page.is_refused() {
         return None;
@@ -131,7 +127,11 @@ impl Items {
             return Seen::Insane(What::Said("its tuple does not lie on the page"));
         };
         let natts = usize::from(tuple.natts());
-        if let Some(what) = tuple.insane(natts) {
+        // The executor takes no more of them than there are.
+        let too_many = known.is_some_and(|k| natts > k.len() && tuple.begins_as_of(k.len()));
+        if let Some(what) = tuple.insane(natts)
+            && !(too_many && tuple.is_whole())
+        {
             return Seen::Insane(What::Said(what));
         }
         let walked = known.map(|known| (known.len(), tuple.end_of(known)));
@@ -139,7 +139,9 @@ impl Items {
         match walked {
             Some((_, Err(attribute))) => Seen::Insane(What::Attribute(attribute)),
             _ if wrong.is_some() => Seen::Doubtful(What::Said(wrong.unwrap_or_default())),
-            _ if natts > ATTRIBUTES_MAX => doubt("the tuple has more attributes than any relation"),
+            _ if natts > ATTRIBUTES_MAX || tuple.insane(natts).is_some() => {
+                doubt("the tuple has more attributes than its relation")
+            }
             // There may be columns by now that were not there when we asked.
             Some((known, Ok(end))) if natts <= known && end != usize::from(pointer.length) => {
                 doubt("its values do not end where it does: some length is wrong")
@@ -148,6 +150,29 @@ impl Items {
             _ => Seen::Sane,
         }
     }
+}
+
+/// The tuples of a page that have values in TOAST of which the numbers are such,
+/// and these attributes of them, counted from 0.
+pub fn pointing(
+    page: Page<'_>,
+    attributes: &[Attribute],
+    is: impl Fn(u32) -> bool,
+) -> Vec<(u16, Vec<usize>)> {
+    if page.is_refused() {
+        return Vec::new();
+    }
+    let is_such = |(_, found): &(usize, Found<'_>)| match found {
+        Found::Bytes(bytes) => varlena::value_id(bytes).is_some_and(&is),
+        _ => false,
+    };
+    let tuple = |(number, _)| {
+        let found = page.tuple(number)?.attributes(attributes);
+        let such = (0..).zip(found).zip(attributes).filter(|(_, a)| a.len == -1).map(|(f, _)| f);
+        let such: Vec<usize> = such.filter(is_such).map(|(place, _)| place).collect();
+        (!such.is_empty()).then_some((number, such))
+    };
+    page.line_pointers().filter_map(tuple).collect()
 }
 
 /// Whether a tuple may begin where a line pointer leads.

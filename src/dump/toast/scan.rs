@@ -37,7 +37,7 @@ pub(super) async fn find_chunks(
     salvage.tag_all();
     let at = Reading { path: &toast.path, ..*at };
     let seen = look_at_toast(&at, toast.blocks).await.map_err(|e| (e, Phase::Rows))?;
-    salvage.looked_at(seen.to, seen.tuples());
+    salvage.looked_at(seen.to, seen.around());
     let number = |f: &[u8]| std::str::from_utf8(f).ok()?.parse::<u32>().ok();
     while let Some(read) = salvage.next_read() {
         let (mut last, mut phase) = (None, Phase::Start);
