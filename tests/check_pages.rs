@@ -6,10 +6,10 @@ mod healthy;
 
 use crate::kit::dumped::{Dumped, check_same, dump};
 use crate::kit::flips::Random;
-use crate::kit::places::{read_page, write_page};
+use crate::kit::places::{read_page, read_pages, write_page};
 use crate::kit::{ChecksumAfter, Harm, Place, Places, Server, ServerOptions, Stop, Version};
-use crate::kit::{harm, oracle, sample};
-use garbage::garbage;
+use crate::kit::{harm, oracle, sample, victim};
+use garbage::{garbage, garbage_in_toast};
 use oracle::Row;
 use pg_salvage::output::manifest::{Relation, RowClass};
 use std::collections::BTreeSet;
@@ -68,6 +68,21 @@ fn scattered(server: &Server, places: &Places, random: &mut Random) -> Tuples {
     touched
 }
 
+/// Garbage in each third page of a table's TOAST table: in one chunk, or in some.
+/// The tuples with these values.
+fn scattered_in_toast(server: &Server, places: &Places, random: &mut Random) -> Tuples {
+    let users = victim::toast_users(&read_pages(server, &places.main));
+    let toast = places.toast.as_deref().expect("a TOAST table");
+    let mut touched = Tuples::new();
+    for block in (1..places.toast_blocks).step_by(3) {
+        let mut page = read_page(server, toast, block);
+        let values = garbage_in_toast(&mut page, random);
+        touched.extend(values.iter().map(|value| users[value]));
+        write_page(server, toast, &page);
+    }
+    touched
+}
+
 /// The tuples that are named as lost for what their bytes are.
 fn fenced(entry: &Relation) -> Tuples {
     let of = entry.lost.iter().filter(|lost| lost.cause == "structure");
@@ -109,9 +124,13 @@ fn dump_copy(server: &Server, options: &[&str]) -> (Server, Dumped, usize) {
 async fn garbage_where_the_server_believes_it_takes_it_down_only_if_nobody_looks() {
     for version in Version::two() {
         let mut random = Random(20_261_128);
-        let names = ["one", "two", "freshthree"];
+        let names = ["one", "two", "freshthree", "stored"];
         let (server, tables) =
-            damaged(&version, &names, |s, places| scattered(s, places, &mut random)).await;
+            damaged(&version, &names, |server, places| match places.relation.contains("stored") {
+                true => scattered_in_toast(server, places, &mut random),
+                false => scattered(server, places, &mut random),
+            })
+            .await;
         let (_, dumped, crashes) = dump_copy(&server, &["-j2", ALWAYS]);
         let at = format!("always, {}", version.major);
         assert_eq!(crashes, 0, "{at}: {}", dumped.said);
@@ -122,6 +141,10 @@ async fn garbage_where_the_server_believes_it_takes_it_down_only_if_nobody_looks
         }
         assert!(count > 10, "{at}: {count} are fenced: {}", dumped.said);
         dumped.check_files(&at);
+        // Of what is stored elsewhere only the value itself is lost.
+        let stored = dumped.relation("stored");
+        assert_eq!((stored.rows.clean + stored.rows.partial, stored.rows.suspect), (1500, 0));
+        assert!(stored.rows.partial > 20, "{at}: {stored:#?}");
 
         let (_, dumped, crashes) = dump_copy(&server, &["-j1", "--max-crashes", "20"]);
         let at = format!("auto, {}", version.major);
@@ -190,21 +213,27 @@ async fn what_is_not_read_is_the_same_when_a_run_is_gone_on_with() {
     let options = [ALWAYS, "-j2", "--split-size", "128kB"];
     let whole = dump(PROGRAM, &server, DB, &options);
     tables[0].check(&whole, "whole").await;
-    for n in ["40", "90"] {
+    let mut ended = 0;
+    for n in (6..100).step_by(9) {
         let dir = tempfile::tempdir().expect("a folder");
-        let run = |more: &[&str], die: Option<&str>| {
+        let run = |more: &[&str], die: Option<i32>| {
             let mut command = Command::new(PROGRAM);
             command.args(["dump", "--no-schema", "-d"]).arg(server.conninfo(DB));
             command.arg("-f").arg(dir.path()).args(options).args(more);
-            command.envs(die.map(|n| ("PG_SALVAGE_DIE_AT", n)));
+            command.envs(die.map(|n| ("PG_SALVAGE_DIE_AT", n.to_string())));
             let out = command.output().expect("the program starts");
             (out.status.code(), String::from_utf8_lossy(&out.stderr).into_owned())
         };
         let (code, said) = run(&[], Some(n));
-        assert_eq!(code, None, "it was over before: {said}");
+        if code.is_some() {
+            assert_eq!(code, Some(2), "{said}");
+            break;
+        }
+        ended += 1;
         let (code, said) = run(&["--resume"], None);
         assert_eq!(code, Some(2), "{said}");
         check_same(&Dumped::read(dir, said), &whole, &format!("ended at {n}")).await;
     }
+    assert!(ended > 1, "ended {ended} times");
     assert_eq!(server.crashes(), 0);
 }

@@ -301,6 +301,33 @@ mod tests {
     }
 
     #[test]
+    fn a_tuple_of_more_attributes_than_there_are_is_read_if_its_values_begin_where_they_do() {
+        let many: Vec<Attribute> = [INT, TEXT].into_iter().chain([INT; 10]).collect();
+        let mut bytes = page();
+        // All attributes are there that it has, by a bitmap of one byte.
+        (bytes[480 + 20], bytes[480 + 23]) = (1, 0xFF);
+        put(&mut bytes, 480 + 18, 0x7FF);
+        assert_eq!(found(&bytes), (vec![], true));
+        let of_many = insane(Page::new(&bytes), Some(&many), 17).unwrap_or_default();
+        assert_eq!(of_many.fenced.iter().map(|f| f.0).collect::<Vec<_>>(), [1]);
+    }
+
+    #[test]
+    fn tuples_with_values_in_toast_are_found_by_these() {
+        let mut bytes = page();
+        point(&mut bytes, 2, 440 | 1 << 15 | 46 << 17);
+        bytes[440..472].copy_from_slice(&[0; 32]);
+        put(&mut bytes, 14, 440);
+        put(&mut bytes, 440 + 18, 2);
+        put(&mut bytes, 440 + 22, 24);
+        bytes[468..470].copy_from_slice(&[1, 18]);
+        bytes[468 + 10..468 + 14].copy_from_slice(&77_u32.to_le_bytes());
+        let page = Page::new(&bytes);
+        assert_eq!(pointing(page, &COLUMNS, |value| value == 77), [(2, vec![1])]);
+        assert_eq!(pointing(page, &COLUMNS, |value| value == 78), []);
+    }
+
+    #[test]
     fn no_bytes_make_it_panic() {
         let mut seed = 1_u32;
         let mut bytes = page();
@@ -316,6 +343,7 @@ mod tests {
             let found = insane(page, Some(&COLUMNS), 17);
             insane_pages += usize::from(found.is_some());
             insane(page, None, 17);
+            pointing(page, &COLUMNS, |value| value % 2 == 0);
         }
         assert!(insane_pages > 1000, "{insane_pages}");
     }
