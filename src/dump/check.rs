@@ -10,21 +10,19 @@
 //! being read.
 
 use super::astray::know_astray;
-use super::{End, Reading, Stretch};
+use super::{End, Layout, Reading, Stretch};
 use crate::heap::{Around, BlockNumber, BlockRange, Ctid, OffsetNumber, Read};
 use crate::output::OutputError;
-use crate::page::insane::{Insane, insane, pointing};
-use crate::page::{Align, Attribute, Page, checksum};
+use crate::page::insane::{Insane, insane};
+use crate::page::{Page, checksum};
 use crate::server::fault::{Fault, Phase, is_permission};
-use crate::server::inventory::Relation;
 use crate::server::pages::Fork;
 use crate::server::session::ReadError;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
-use tokio::sync::OnceCell;
 
 /// Before what looks insane is looked at again, each time.
 const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(400)];
@@ -39,6 +37,10 @@ const BLOCKS_AHEAD: u32 = 1024;
 
 /// When so many blocks are insane, what follows waits until they are read.
 const INSANE_MAX: usize = 1024;
+
+/// When so many of a TOAST relation are, the rest is not looked at: they are
+/// remembered all together.
+const TOAST_INSANE_MAX: usize = 100_000;
 
 /// So many pieces of a stretch may not be had; then nobody looks at the rest.
 const FAILURES_MAX: u32 = 16;
@@ -104,72 +106,6 @@ impl Checking {
     }
 }
 
-/// How the tuples of a relation are laid out, as far as its catalogs say.
-pub struct Layout {
-    /// Of another file they say nothing.
-    filenode: Option<u32>,
-    attributes: Option<Vec<Attribute>>,
-    /// Of each attribute, which column of the rows it is, if it is one.
-    columns: Vec<Option<usize>>,
-    /// The OID of the TOAST relation.
-    pub(super) toast: Option<u32>,
-    /// Its values that the server must not be asked for, once somebody looked.
-    pub(super) astray: OnceCell<BTreeSet<u32>>,
-}
-
-impl Layout {
-    /// None: its pages are not those of a heap.
-    pub fn of(relation: &Relation) -> Option<Self> {
-        let attribute = |(i, a): (i16, &crate::server::inventory::Attribute)| {
-            let align = Align::of(a.align)?;
-            let makes_sense = a.attnum == i && (a.len > 0 || matches!(a.len, -1 | -2));
-            makes_sense.then_some(Attribute { len: a.len, align })
-        };
-        let all = usize::from(relation.attributes) == relation.physical.len();
-        let attributes: Option<Vec<_>> = (1..).zip(&relation.physical).map(attribute).collect();
-        let column = |attnum| relation.columns.iter().position(|c| c.attnum == attnum);
-        relation.heap.then(|| Self {
-            filenode: relation.filenode,
-            attributes: attributes.filter(|_| all),
-            columns: relation.physical.iter().map(|a| column(a.attnum)).collect(),
-            toast: relation.toast,
-            astray: OnceCell::new(),
-        })
-    }
-
-    /// That of every TOAST relation: `chunk_id`, `chunk_seq`, `chunk_data`.
-    pub(super) fn of_toast() -> Self {
-        let int = |len| Attribute { len, align: Align::Int };
-        Self {
-            filenode: None,
-            attributes: Some([4, 4, -1].map(int).to_vec()),
-            columns: Vec::new(),
-            toast: None,
-            astray: OnceCell::new(),
-        }
-    }
-
-    /// Tuples of a page with values that the server must not be asked for, but for
-    /// those that are not read at all.
-    fn astray_on(&self, page: Page<'_>, insane: &Insane) -> Vec<(OffsetNumber, Vec<usize>)> {
-        let bad = self.astray.get().filter(|bad| !bad.is_empty());
-        let Some((bad, attributes)) = bad.zip(self.attributes.as_ref()) else { return Vec::new() };
-        let mut found = pointing(page, attributes, |value| bad.contains(&value));
-        found.retain(|(number, _)| insane.fenced.iter().all(|(fenced, _)| fenced != number));
-        let column = |place: usize| self.columns.get(place).copied().flatten();
-        let columns = |(number, places): (_, Vec<usize>)| {
-            let columns: Vec<usize> = places.into_iter().filter_map(column).collect();
-            (!columns.is_empty()).then_some((number, columns))
-        };
-        found.into_iter().filter_map(columns).collect()
-    }
-
-    fn is_of(&self, path: &str) -> bool {
-        let file = path.rsplit('/').next().and_then(|file| file.parse().ok());
-        self.filenode.is_none() || self.filenode == file
-    }
-}
-
 /// Looks at the pages of the next read, as far as that is wanted: after it, there
 /// may be another next read.
 pub(super) async fn look_ahead(
@@ -190,7 +126,13 @@ pub(super) async fn look_ahead(
             Err(error) => return Ok(Some(ended(at, &error))),
         };
         let recorded = stretch.salvage.looked_at(seen.to, seen.around());
-        stretch.astray.retain(|ctid, _| ctid.block >= range.start);
+        // What is done is forgotten, and what a look before this one has said.
+        let next = match read {
+            Read::Blocks { range, .. } => range.start,
+            Read::Tuples { block, .. } => block,
+        };
+        stretch.astray.retain(|ctid, _| (next..range.start).contains(&ctid.block));
+        at.progress.damaged.fetch_add(seen.insane(), Relaxed);
         for (block, Found { insane, astray }) in seen.found {
             let places = astray.into_iter().map(|(number, of)| (Ctid::new(block, number), of));
             stretch.astray.extend(places);
@@ -229,6 +171,11 @@ pub(super) struct Found {
 }
 
 impl Seen {
+    /// How many pages are not sound.
+    fn insane(&self) -> u64 {
+        self.found.values().filter(|found| found.insane != Insane::default()).count() as u64
+    }
+
     /// How the blocks are to be read.
     pub(super) fn around(&self) -> BTreeMap<BlockNumber, Around> {
         let around = |found: &Found| Around {
@@ -247,7 +194,7 @@ pub(super) async fn look_at_toast(at: &Reading<'_>, blocks: u32) -> Result<Seen,
         return Ok(Seen::default());
     }
     let (layout, mut seen) = (Layout::of_toast(), Seen::default());
-    while seen.to < blocks {
+    while seen.to < blocks && seen.found.len() < TOAST_INSANE_MAX {
         let more = look(at, &layout, BlockRange::new(seen.to, blocks)).await?;
         seen.to = more.to;
         seen.found.extend(more.found);
