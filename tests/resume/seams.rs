@@ -60,7 +60,7 @@ async fn what_came_of_an_unlogged_table_outlives_a_resume() {
     let dir = tempfile::tempdir().expect("a directory");
     let run = |options: &[&str]| {
         Command::new(PROGRAM)
-            .args(["dump", "--no-schema", "-j2", "--crash-wait", "1s", "-d"])
+            .args(["dump", "--no-schema", "-j2", "--crash-wait", "1s", NEVER, "-d"])
             .arg(server.conninfo(DB))
             .arg("-f")
             .arg(dir.path())
