@@ -85,6 +85,13 @@ pub fn advice(relation: &Relation) -> Vec<String> {
     if has("server_crash") {
         advice.push("reading it took the server down: read it on a copy only".to_owned());
     }
+    if has("structure") {
+        advice.push(
+            "what was not read would have taken the server down: pages/ has its pages, and \
+             pg_salvage inspect shows them"
+                .to_owned(),
+        );
+    }
     if relation.rows.suspect > 0 {
         advice.push(
             "look at the suspect rows before restoring them: their blocks were damaged".to_owned(),

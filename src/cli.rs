@@ -12,7 +12,7 @@ mod unchecked;
 mod units;
 
 use crate::output::Codec;
-use crate::run::{CheckCounts, RunOptions, SchemaOptions, Unchecked};
+use crate::run::{CheckCounts, CheckPages, RunOptions, SchemaOptions, Unchecked};
 use crate::server::connect::{ConnectError, Target};
 use crate::server::inventory::Selection;
 use crate::server::session::Timeouts;
@@ -300,6 +300,7 @@ impl ReadingArgs {
             },
             fail_fast: self.fail_fast,
             unchecked: Unchecked::default(),
+            check_pages: CheckPages::Auto,
             schema: SchemaOptions::default(),
             asked,
         })
@@ -321,6 +322,7 @@ impl DumpArgs {
         options.asked.insert("compress".to_owned(), json!(self.compress.to_string()));
         options.asked.insert("min_free".to_owned(), json!(self.min_free));
         options.unchecked = self.unchecked.meant(&mut options.asked);
+        options.check_pages = self.unchecked.check_pages(&mut options.asked);
         options.schema = self.what.meant(&mut options.asked);
         Ok((self.connection.target()?, options))
     }

@@ -14,6 +14,8 @@ use pg_salvage::output::manifest::{RelationStatus, RowClass};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_pg_salvage");
 const DB: &str = "postgres";
+/// What takes the server down is found by reading it.
+const NEVER: &str = "--check-pages=never";
 
 fn stopped(server: &Server) {
     assert_eq!(server.stop(), Stop::Clean);
@@ -71,7 +73,7 @@ async fn check_well(dumped: &Dumped, well: &[&str], rows: &[oracle::Row], at: &s
 async fn rows_before_the_tuple_at_which_the_last_crash_happened_are_had() {
     for version in Version::two() {
         let (server, _) = with_killers(&version, &["killer1"], &["well1"]).await;
-        let dumped = dump(PROGRAM, &server, DB, &["-j1", "--max-crashes", "3"]);
+        let dumped = dump(PROGRAM, &server, DB, &["-j1", "--max-crashes", "3", NEVER]);
         server.wait_ready();
         let client = oracle::session(&server, DB).await;
         let (name, columns) = (oracle_name("killer1"), ["id".to_owned()]);
@@ -89,7 +91,7 @@ async fn rows_before_the_tuple_at_which_the_last_crash_happened_are_had() {
         let before: Vec<_> = before.map(|r| r.line.clone()).collect();
         assert!(!before.is_empty() && suspect.starts_with(&before), "{at}");
         assert_eq!(dumped.manifest.exit_code, 3, "{at}");
-        let whole = go_on(PROGRAM, &server, DB, dumped, &["-j1", "--max-crashes", "20"]);
+        let whole = go_on(PROGRAM, &server, DB, dumped, &["-j1", "--max-crashes", "20", NEVER]);
         let entry = whole.relation("killer1");
         let mut read = ids(whole.lines(entry, RowClass::Clean).await);
         read.extend(ids(whole.lines(entry, RowClass::Suspect).await));
@@ -110,7 +112,7 @@ async fn a_server_goes_down_no_more_often_than_allowed() {
         let mut before = server.crashes();
         for (limit, may) in [("0", 1), ("1", 2), ("3", 3), ("20", 20)] {
             let at = format!("--max-crashes {limit} on {}", version.major);
-            let dumped = dump(PROGRAM, &server, DB, &["-j2", "--max-crashes", limit]);
+            let dumped = dump(PROGRAM, &server, DB, &["-j2", "--max-crashes", limit, NEVER]);
             server.wait_ready();
             let crashes = server.crashes() - before;
             before += crashes;

@@ -7,6 +7,7 @@ mod advice;
 mod archive;
 mod binary;
 mod catalogs;
+mod check_pages;
 mod cli;
 mod columns;
 mod connect;

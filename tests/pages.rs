@@ -9,6 +9,7 @@ mod values;
 use crate::kit::flips::Random;
 use crate::kit::{Server, ServerOptions, Version, oracle, sample};
 use decode::{Heap, decode};
+use pg_salvage::page::insane::insane;
 use pg_salvage::page::{self, Found, LineState, Page, Varlena, checksum, datum};
 use std::collections::BTreeMap;
 use tokio_postgres::Client;
@@ -155,6 +156,8 @@ async fn nothing_is_insane_on_the_pages_of_an_undamaged_server() {
             let attributes = heap.attributes();
             for (block, page) in heap.pages() {
                 assert_eq!(page.insane(), None, "block {block} of {}", heap.name);
+                let found = insane(page, Some(&attributes), 291);
+                assert_eq!(found, None, "block {block} of {}", heap.name);
                 for (number, pointer) in page.line_pointers() {
                     if pointer.flags != LineState::Normal {
                         continue;
@@ -233,6 +236,7 @@ async fn whatever_is_done_to_a_page_nothing_panics_and_nothing_grows_without_bou
             let page = Page::new(&bytes);
             sane += usize::from(page.insane().is_none());
             checksum::checksum(&bytes, rounds);
+            insane(page, Some(&attributes), 291);
             if let Some(tuple) = page.tuple(number) {
                 let _ = tuple.is_filled_by(&attributes);
                 for (column, found) in heap.columns.iter().zip(tuple.attributes(&attributes)) {

@@ -14,6 +14,8 @@ use std::process::{Command, Output};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_pg_salvage");
 const DB: &str = "postgres";
+/// What takes the server down is found by reading it.
+const NEVER: &str = "--check-pages=never";
 
 /// A dump into a directory, with variables in its environment.
 fn run(server: &Server, dir: &Path, options: &[&str], env: &[(&str, String)]) -> Output {

@@ -1,6 +1,7 @@
 //! The salvage on heaps that are only simulated: what is read, what is lost,
 //! and what it costs.
 
+mod ahead;
 mod cost;
 #[path = "../examples/simulate/fake_heap.rs"]
 mod fake_heap;

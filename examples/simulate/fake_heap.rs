@@ -4,7 +4,7 @@
 #![allow(dead_code, unreachable_pub)]
 
 use pg_salvage::heap::{
-    BlockNumber, Ctid, Loss, OffsetNumber, Outcome, Place, Read, RowClass, Rows, Salvage,
+    Around, BlockNumber, Ctid, Loss, OffsetNumber, Outcome, Place, Read, RowClass, Rows, Salvage,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -61,6 +61,9 @@ pub struct Result {
     /// From this read on columns are read apart.
     pub apart_at: Option<u64>,
     pub lost: Vec<Loss>,
+    /// From which read on somebody looks at pages before they are read, and at how
+    /// many at a time.
+    pub looks: Option<(u64, u32)>,
     /// Of each so many unchecked reads one finds that the page has left the
     /// server's cache. 0: none does.
     pub evict_every: u64,
@@ -188,6 +191,7 @@ impl FakeHeap {
             if apart {
                 salvage.read_apart();
             }
+            self.look_ahead(&mut salvage, result, &mut held);
             let Some(read) = salvage.next_read() else { break };
             let unchecked = salvage.unchecked();
             let stop = result.evicted(&salvage, &read).or_else(|| match apart {
@@ -238,6 +242,35 @@ impl FakeHeap {
             result.partial.extend(rows.extract_if(.., |c| self.is_partial(*c)));
         }
         salvage
+    }
+
+    /// Tells of what takes the server down before it is read; and of a page of
+    /// which something else is wrong.
+    fn look_ahead(&self, salvage: &mut Salvage, result: &mut Result, held: &mut Vec<Ctid>) {
+        let Some((_, blocks)) = result.looks.filter(|(from, _)| result.reads >= *from) else {
+            return;
+        };
+        while let Some(range) = salvage.next_read().and_then(|read| salvage.not_looked_at(&read)) {
+            let to = range.start.saturating_add(blocks).min(salvage.end());
+            let insane = |(&block, bad): (&BlockNumber, &Bad)| match bad {
+                _ if !self.live(block) => None,
+                Bad::Killers(lost) => {
+                    Some((block, Around { lost: lost.clone(), ..Around::default() }))
+                }
+                Bad::Visibility(_) => Some((block, Around::default())),
+                Bad::Toast(alone) => {
+                    let (alone, lost) = (alone.clone(), Vec::new());
+                    Some((block, Around { lost, alone, sound: true }))
+                }
+                _ => None,
+            };
+            let insane = self.bad.range(range.start..to).filter_map(insane).collect();
+            match salvage.looked_at(to, insane).rows {
+                Rows::Settled(RowClass::Clean) => result.clean.append(held),
+                Rows::Settled(RowClass::Suspect) => result.suspect.append(held),
+                _ => {}
+            }
+        }
     }
 
     /// One read of the salvage, its rows left aside.

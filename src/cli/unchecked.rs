@@ -1,6 +1,7 @@
 //! Options for reading what is known to be bad.
 
-use crate::run::Unchecked;
+use super::When;
+use crate::run::{CheckPages, Unchecked};
 use clap::Args;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -8,6 +9,11 @@ use std::collections::BTreeMap;
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Damaged pages")]
 pub(super) struct UncheckedArgs {
+    /// Look at pages as bytes before they are read, and leave out what could take
+    /// the server down: auto does so once it went down and, without checksums,
+    /// around damage
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = When::Auto)]
+    check_pages: When,
     /// Read pages whose checksums are wrong, too, after an image of each was
     /// saved; their rows are suspect
     #[arg(long)]
@@ -22,6 +28,17 @@ pub(super) struct UncheckedArgs {
 }
 
 impl UncheckedArgs {
+    /// When pages are looked at before they are read.
+    pub(super) fn check_pages(&self, asked: &mut BTreeMap<String, Value>) -> CheckPages {
+        let (name, meant) = match self.check_pages {
+            When::Auto => return CheckPages::Auto,
+            When::Always => ("always", CheckPages::Always),
+            When::Never => ("never", CheckPages::Never),
+        };
+        asked.insert("check_pages".to_owned(), json!(name));
+        meant
+    }
+
     /// What is meant. What was given is noted in `asked`.
     pub(super) fn meant(&self, asked: &mut BTreeMap<String, Value>) -> Unchecked {
         let named = [

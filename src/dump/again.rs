@@ -7,7 +7,7 @@
 
 use super::pages::save_open;
 use super::rows::take_in;
-use super::{End, Reading, Stretch, cut_short, read_stretch};
+use super::{End, Reading, Stretch, cut_short, look_ahead, read_stretch};
 use crate::heap::Read;
 use crate::output::OutputError;
 use crate::server::fault::{Fault, Phase, Words};
@@ -34,6 +34,10 @@ pub async fn read_alone(
     save_open(at, stretch).await?;
     if !risky {
         return Ok(End::Stopped);
+    }
+    // What is seen to be to blame is left out, and nothing behind it is suspected.
+    if let Some(end) = look_ahead(at, stretch).await? {
+        return Ok(end);
     }
     stretch.salvage.accuse();
     read_stretch(at, stretch).await

@@ -18,6 +18,8 @@ pub enum Cause {
     MissingLibrary,
     /// Reading it took the server down.
     ServerCrash,
+    /// Its bytes would lead the server astray: it was not read.
+    Structure,
     /// It was not read, lest the server went down, or since too much hung.
     NotTried,
     /// The connection is lost each time that it is read; the server is well.
@@ -37,13 +39,14 @@ pub enum Cause {
 }
 
 impl Cause {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 15] = [
         Self::Page,
         Self::Tuple,
         Self::StoredElsewhere,
         Self::Untrusted,
         Self::MissingLibrary,
         Self::ServerCrash,
+        Self::Structure,
         Self::NotTried,
         Self::ConnectionLost,
         Self::Hung,
@@ -91,6 +94,7 @@ impl Cause {
             Self::Untrusted => "untrusted",
             Self::MissingLibrary => "missing_library",
             Self::ServerCrash => "server_crash",
+            Self::Structure => "structure",
             Self::NotTried => "not_tried",
             Self::ConnectionLost => "connection_lost",
             Self::Hung => "hung",

@@ -3,6 +3,7 @@
 
 use super::Cause;
 use super::apart::Apart;
+use super::astray::not_asked_for;
 use super::findings::LostColumn;
 use super::oversize::{Weight, weigh};
 use super::react::refined;
@@ -67,7 +68,13 @@ pub(super) async fn read_columns(
     }
     while let Some(read) = search.next_read() {
         let columns = read.start as usize..read.end as usize;
-        match fields(at, &at.readable.columns_of(ctid, columns.clone())).await {
+        let came = if stretch.is_astray(ctid, &columns) {
+            let (words, place) = (not_asked_for(), Some(Place::Elsewhere));
+            Err(NotRead::Damage { words, place, phase: Phase::Rows })
+        } else {
+            fields(at, &at.readable.columns_of(ctid, columns.clone())).await
+        };
+        match came {
             Ok(Some(came)) if came.len() == columns.len() => {
                 for (slot, field) in had[columns].iter_mut().zip(came) {
                     *slot = Some(field);

@@ -2,9 +2,10 @@
 //! way, which goes to the error log at once.
 
 use super::{Cause, Reading};
-use crate::heap::{BlockRange, Ctid, Loss, Place, Read, Recorded};
+use crate::heap::{BlockNumber, BlockRange, Ctid, Loss, Place, Read, Recorded};
 use crate::output::error_log::{ErrorLine, ErrorLog, FOR_NOW, IN_BINARY};
 use crate::output::manifest;
+use crate::page::insane::Insane;
 use crate::server::fault::Words;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -192,6 +193,27 @@ impl Findings {
     pub fn killer(&mut self, at: Ctid, message: &str) {
         let words = Words { message: message.to_owned(), ..Words::default() };
         self.push(Some(Lost::Tuple(at)), Cause::ServerCrash, &words);
+    }
+
+    /// What was seen in the bytes of a block, before any of it was read.
+    pub fn insane(&mut self, block: BlockNumber, insane: &Insane) {
+        let Insane { fenced, doubtful } = insane;
+        let lost = fenced.iter().map(|(number, what)| (*number, what, true));
+        for (number, what, lost) in
+            lost.chain(doubtful.iter().map(|(number, what)| (*number, what, false)))
+        {
+            let message = match number {
+                0 => what.to_string(),
+                _ => format!("line pointer {number}: {what}"),
+            };
+            let words = Words { message, ..Words::default() };
+            let read = Read::Tuples { block, first: number, last: number };
+            let action = if lost { "not read" } else { "reading its tuples by themselves" };
+            self.log_error(Some(&read), None, &words, action);
+            if lost {
+                self.push(Some(Lost::Tuple(Ctid::new(block, number))), Cause::Structure, &words);
+            }
+        }
     }
 
     /// An error that is about the relation as a whole.

@@ -8,7 +8,9 @@
 
 mod again;
 mod apart;
+mod astray;
 mod cause;
+mod check;
 mod columns;
 mod cut_off;
 mod findings;
@@ -16,6 +18,7 @@ mod held;
 mod hindered;
 mod lane;
 mod lanes;
+mod layout;
 mod miscounted;
 mod oversize;
 mod pages;
@@ -30,11 +33,15 @@ mod watch;
 
 pub use again::{Came, read_alone};
 use apart::Apart;
+use astray::read_astray;
 pub use cause::Cause;
+use check::look_ahead;
+pub use check::{CheckPages, Checking};
 pub use cut_off::cut_off;
 pub use findings::{Finding, Findings, Log, Lost, LostColumn};
 pub use lane::{Begun, Lane, LaneMark, LaneWriter, piece_path};
 pub use lanes::Lanes;
+pub use layout::Layout;
 use pages::save_open;
 pub use pages::{PageSource, Pages};
 use react::{Failed, Waits, react};
@@ -46,10 +53,12 @@ pub use watch::{ColumnWatch, LargeObjectWatch, Watch};
 
 use crate::heap::{BlockNumber, BlockRange, Ctid, Loss, Outcome, Read, RowClass, Rows, Salvage};
 use crate::output::OutputError;
+use crate::page::insane::Insane;
 use crate::progress::Progress;
 use crate::server::fault::{Fault, Words};
 use crate::server::session::Session;
 use crate::server::sql::Readable;
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -73,6 +82,10 @@ pub struct Stretch {
     imaged: Option<BlockNumber>,
     /// The block that is read unchecked, when all is ready for it.
     loaded: Option<BlockNumber>,
+    /// What was seen in blocks that are still to be read.
+    insane: BTreeMap<BlockNumber, Insane>,
+    /// Columns of tuples that must not be asked for.
+    astray: BTreeMap<Ctid, Vec<usize>>,
     /// What came of a read of something perishable before the session was lost,
     /// and where it began: kept or undone when it is known what is left.
     came: Option<LaneMark>,
@@ -103,6 +116,8 @@ impl Stretch {
             past_statistics: false,
             imaged: None,
             loaded: None,
+            insane: BTreeMap::new(),
+            astray: BTreeMap::new(),
             came: None,
             came_before: None,
         }
@@ -161,6 +176,7 @@ impl Stretch {
     /// says nothing. A later run reads the block again, so what is saved ends
     /// before it.
     async fn keep_what_is_held(&mut self) -> Result<(), OutputError> {
+        self.note_insane();
         self.save().await?;
         if self.salvage.has_rows_of_a_part() {
             return flush(self, RowClass::Suspect).await;
@@ -226,6 +242,7 @@ pub struct Reading<'a> {
 /// we could not write.
 pub async fn read_stretch(at: &Reading<'_>, stretch: &mut Stretch) -> Result<End, OutputError> {
     let end = read_on(at, stretch).await?;
+    stretch.note_insane();
     // All of a relation is written down when it is finished.
     if !(stretch.whole && matches!(end, End::Settled)) {
         stretch.save().await?;
@@ -241,6 +258,9 @@ async fn read_on(at: &Reading<'_>, stretch: &mut Stretch) -> Result<End, OutputE
     let mut waits = Waits::default();
     let past_statistics = at.readable.past_statistics();
     loop {
+        if let Some(end) = look_ahead(at, stretch).await? {
+            return Ok(end);
+        }
         save_open(at, stretch).await?;
         let Some(read) = stretch.salvage.next_read() else { return Ok(End::Settled) };
         let readable = if stretch.past_statistics { &past_statistics } else { at.readable };
@@ -264,7 +284,11 @@ async fn read_on(at: &Reading<'_>, stretch: &mut Stretch) -> Result<End, OutputE
             Read::Tuples { .. } => None,
         };
         let held = stretch.lanes.mark_held();
-        let Got { last, error, tail } = read_once(at, stretch, &read).await?;
+        let got = match stretch.astray_of(&read) {
+            Some(ctid) => read_astray(at, stretch, (&read, ctid)).await?,
+            None => Some(read_once(at, stretch, &read).await?),
+        };
+        let Some(Got { last, error, tail }) = got else { continue };
         let Some((error, phase)) = error else {
             stretch.plans |= !is_whole(stretch);
             let recorded = stretch.salvage.record(Outcome::Complete);

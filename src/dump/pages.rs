@@ -1,7 +1,7 @@
 //! Damaged pages of a relation: an image of each is saved, and, where that is
 //! allowed, some are read unchecked.
 
-use super::{Reading, Stretch};
+use super::{Checking, Layout, Reading, Stretch};
 use crate::heap::{BlockNumber, Read};
 use crate::output::journal::{Journal, Record};
 use crate::output::{OutputError, PageFiles};
@@ -21,11 +21,13 @@ pub struct PageSource {
     pub unchecked: AtomicU64,
     /// Also on a server that is no standby.
     pub on_primary: bool,
+    /// Whether they are looked at before they are read.
+    pub checking: Checking,
 }
 
 impl PageSource {
-    pub fn new(on_primary: bool) -> Self {
-        Self { on_primary, ..Self::default() }
+    pub fn new(on_primary: bool, checking: Checking) -> Self {
+        Self { on_primary, checking, ..Self::default() }
     }
 
     /// Why no page can be had.
@@ -40,6 +42,8 @@ pub struct Pages {
     pub files: Option<PageFiles>,
     pub journal: Option<Arc<Journal>>,
     pub oid: u32,
+    /// What is on them; none: they are not those of a heap.
+    pub layout: Option<Layout>,
     /// Those that were read unchecked. None: none is.
     pub unchecked: Option<Mutex<BTreeSet<BlockNumber>>>,
 }

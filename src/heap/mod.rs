@@ -4,6 +4,7 @@
 //! Pure: no IO, no async, no SQL. Nothing outside this folder is named here, so
 //! the whole salvage is tested by simulation (`examples/simulate.rs`).
 
+mod ahead;
 pub mod columns;
 pub mod ctid;
 pub mod map;
@@ -13,6 +14,7 @@ pub mod outcome;
 pub mod salvage;
 mod within;
 
+pub use ahead::Around;
 pub use columns::Columns;
 pub use ctid::{BlockNumber, BlockRange, Ctid, OffsetNumber, stretches, tuples_per_page_max};
 pub use map::{Extent, Status, TidMap};

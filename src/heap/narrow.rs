@@ -129,6 +129,32 @@ impl Narrow {
         self.width_max = self.width_max.min(places.max(1));
     }
 
+    /// No read of this place is of any other. Whether it is still to be read.
+    pub fn set_apart(&mut self, place: u32) -> bool {
+        let of = self.todo.iter().position(|part| part.places.contains(&place));
+        let Some(at) = of else { return false };
+        let Part { places, known } = self.todo.remove(at);
+        let parts = around(places, [place]).into_iter().rev().filter(|part| !part.is_empty());
+        self.todo.splice(at..at, parts.map(|places| Part { places, known }));
+        true
+    }
+
+    /// This place is not read. Whether it would have been.
+    pub fn leave_out(&mut self, place: u32) -> bool {
+        let is_left = self.set_apart(place);
+        self.todo.retain(|part| part.places != (place..place + 1));
+        is_left
+    }
+
+    /// No read reaches over the end of the places before this one.
+    pub fn cut(&mut self, place: u32) {
+        let of = self.todo.iter().position(|p| p.places.start < place && place < p.places.end);
+        let Some(at) = of else { return };
+        let Part { places, known } = self.todo.remove(at);
+        let parts = [place..places.end, places.start..place];
+        self.todo.splice(at..at, parts.map(|places| Part { places, known }));
+    }
+
     /// All parts that are still to be read, in order.
     pub fn rest(&self) -> impl Iterator<Item = Range<u32>> {
         self.todo.iter().rev().map(|p| p.places.clone())

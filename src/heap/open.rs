@@ -1,6 +1,7 @@
 //! The block whose tuples are being read by themselves: what was lost of it,
 //! and what its other rows are worth.
 
+use super::ahead::Around;
 use super::ctid::{BlockNumber, Ctid, OffsetNumber};
 use super::map::{Status, TidMap};
 use super::narrow::Narrow;
@@ -62,11 +63,26 @@ impl OpenBlock {
         self.damaged || self.blamed || self.crashed
     }
 
-    /// Tuples that took the server down before.
-    pub(super) fn with_killers(mut self, killers: &[OffsetNumber]) -> Self {
-        (self.crashed, self.damaged) = (true, !killers.is_empty());
-        self.spoilt.extend(killers.iter().map(|&o| (o, Status::Lost)));
-        self
+    /// Tuples that took the server down before. 0: the block did, as a whole.
+    pub(super) fn leave_out_killers(&mut self, killers: &[OffsetNumber]) {
+        self.crashed = true;
+        self.damaged |= killers.iter().any(|&offset| offset > 0);
+        self.leave_out(killers);
+    }
+
+    /// Its tuples are to be read by themselves, around what was seen.
+    pub(super) fn read_around(&mut self, around: &Around) {
+        self.whole = false;
+        self.damaged |= !around.sound;
+        self.leave_out(&around.lost);
+        around.alone.iter().for_each(|&offset| {
+            self.tuples.set_apart(offset.into());
+        });
+    }
+
+    fn leave_out(&mut self, tuples: &[OffsetNumber]) {
+        let left_out = tuples.iter().filter(|&&offset| self.tuples.leave_out(offset.into()));
+        self.spoilt.extend(left_out.map(|&offset| (offset, Status::Lost)));
     }
 
     /// What came of a read of tuples from `first` on. The tuple that is lost by

@@ -23,7 +23,10 @@
 //! 7. A read under which the server went down is read again in single places
 //!    (blocks, then tuples), each alone. A tuple that is known to take the server
 //!    down is never read again.
+//! 8. Nor is one that would lead the server astray, as somebody says who has
+//!    looked at its page (see `ahead`).
 
+use super::ahead::Ahead;
 use super::ctid::{BlockNumber, BlockRange, Ctid, OffsetNumber};
 use super::map::{Status, TidMap};
 use super::narrow::{Narrow, around};
@@ -42,7 +45,7 @@ pub struct Salvage {
     pub(super) map: TidMap,
     pub(super) blocks: Narrow,
     pub(super) open: Option<OpenBlock>,
-    tagged: bool,
+    pub(super) tagged: bool,
     pub(super) limits: Limits,
     /// Tuples that took the server down when they were read, by their blocks:
     /// they are not read again. 0: the block did, as a whole.
@@ -51,6 +54,8 @@ pub struct Salvage {
     pub(super) allowed: bool,
     /// Blocks whose pages were read unchecked before.
     pub(super) bad_pages: BTreeSet<BlockNumber>,
+    /// What was seen in pages before they are read.
+    pub(super) ahead: Ahead,
     /// Some columns are read apart.
     apart: bool,
     /// Blocks of the read that is to be recorded of which rows were had in
@@ -99,6 +104,7 @@ impl Salvage {
             killers: by_block,
             allowed,
             bad_pages,
+            ahead: Ahead::default(),
             apart: false,
             holes: Vec::new(),
         };

@@ -9,7 +9,7 @@
 
 use super::ctid::{BlockNumber, BlockRange, Ctid, OffsetNumber};
 use super::map::Status;
-use super::narrow::{Narrow, around};
+use super::narrow::Narrow;
 use super::open::OpenBlock;
 use super::outcome::{Loss, Outcome, Place, Recorded, Rows};
 use super::salvage::Salvage;
@@ -73,28 +73,29 @@ impl Salvage {
 
     /// A block with a tuple that is known to take the server down is not read as
     /// a whole: its other tuples are read one by one. One whose page is known to
-    /// be bad is read as such.
+    /// be bad is read as such, and one in which something was seen around that.
     pub(super) fn open_known(&mut self) {
         while self.open.is_none()
             && let Some(block) = self.blocks.next_read().map(|read| read.start)
             && let (lost, is_bad) = (self.killers.remove(&block), self.bad_pages.remove(&block))
-            && (lost.is_some() || is_bad)
+            && let seen = self.ahead.open(block)
+            && (lost.is_some() || is_bad || seen.is_some())
         {
             self.blocks.complete();
             self.map.mark_blocks(BlockRange::new(block, block + 1), Status::Broken);
-            let Some(mut lost) = lost else {
+            if lost.is_none() && seen.is_none() {
                 self.open_unchecked(block);
                 return;
-            };
-            lost.sort_unstable();
-            lost.dedup();
-            lost.retain(|&offset| offset > 0);
-            let offsets = 1..u32::from(self.limits.tuples_max) + 1;
-            let others: Vec<_> = around(offsets, lost.iter().map(|&o| u32::from(o)))
-                .into_iter()
-                .filter(|part| !lost.iter().any(|&o| part.start == u32::from(o)))
-                .collect();
-            let mut open = OpenBlock::new(block, Narrow::of(&others, true)).with_killers(&lost);
+            }
+            let all = 1..u32::from(self.limits.tuples_max) + 1;
+            let tuples = if lost.is_some() { Narrow::careful(all) } else { Narrow::new(all) };
+            let mut open = OpenBlock::new(block, tuples);
+            if let Some(around) = seen {
+                open.read_around(&around);
+            }
+            if let Some(lost) = lost {
+                open.leave_out_killers(&lost);
+            }
             if is_bad {
                 open.go_unchecked();
             }

@@ -14,6 +14,7 @@ pub mod copy;
 pub mod datum;
 pub mod flags;
 pub mod flips;
+pub mod insane;
 mod pglz;
 pub mod tuple;
 pub mod varlena;
@@ -155,6 +156,18 @@ impl<'a> Page<'a> {
         } else {
             None
         }
+    }
+
+    /// Whether the server has no tuples of it to read: it is a new page, or it is
+    /// refused for its header (`PageIsVerified`).
+    pub fn is_refused(&self) -> bool {
+        let (lower, upper, special) = (self.lower(), self.upper(), self.special());
+        self.is_new()
+            || self.flags() & !FLAGS_VALID != 0
+            || lower > upper
+            || upper > special
+            || usize::from(special) > self.bytes.len()
+            || !special.is_multiple_of(8)
     }
 
     /// How many line pointers the header claims, as far as the page goes.

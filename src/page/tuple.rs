@@ -125,19 +125,29 @@ impl<'a> Tuple<'a> {
     /// count) can have in its header, if anything.
     pub fn insane(&self, natts: usize) -> Option<&'static str> {
         let own = usize::from(self.natts());
-        let bitmap = if self.has_nulls() { own.div_ceil(8) } else { 0 };
-        let oid = if self.infomask() & HAS_OID != 0 { 4 } else { 0 };
         if own > natts {
             Some("the tuple has more attributes than its relation")
         } else if self.hoff() > self.bytes.len() {
             Some("t_hoff points behind the tuple")
         } else if !self.hoff().is_multiple_of(8) {
             Some("t_hoff is not aligned")
-        } else if self.hoff() != Align::Double.up(HEADER_LEN + bitmap + oid) {
+        } else if !self.begins_as_of(own) {
             Some("t_hoff does not fit the number of attributes")
         } else {
             None
         }
+    }
+
+    /// Whether its data begin where data may.
+    pub(super) fn is_whole(&self) -> bool {
+        self.hoff() <= self.bytes.len() && self.hoff().is_multiple_of(8)
+    }
+
+    /// Whether its data begin where they do in a tuple of so many attributes.
+    pub(super) fn begins_as_of(&self, natts: usize) -> bool {
+        let bitmap = if self.has_nulls() { natts.div_ceil(8) } else { 0 };
+        let oid = if self.infomask() & HAS_OID != 0 { 4 } else { 0 };
+        self.hoff() == Align::Double.up(HEADER_LEN + bitmap + oid)
     }
 
     /// What the tuple holds for each attribute of its relation, in physical
@@ -177,6 +187,21 @@ impl<'a> Tuple<'a> {
             });
         }
         (found, at.map(|at| at + self.hoff()))
+    }
+
+    /// Where the values of these attributes end, counted from the tuple's begin,
+    /// as far as it has them; or the number, from 1, of the first that cannot be
+    /// told. What the tuple's header says is believed.
+    pub(super) fn end_of(&self, attributes: &[Attribute]) -> Result<usize, u16> {
+        let data = self.bytes.get(self.hoff()..).unwrap_or_default();
+        let mut at = 0;
+        for (i, attribute) in attributes.iter().enumerate().take(usize::from(self.natts())) {
+            if !self.is_null(i) {
+                let value = attribute.value(data, at);
+                at = value.ok_or_else(|| u16::try_from(i + 1).unwrap_or(u16::MAX))?.1;
+            }
+        }
+        Ok(self.hoff() + at)
     }
 
     fn is_null(&self, attribute: usize) -> bool {

@@ -79,6 +79,13 @@ pub(super) fn length(bytes: &[u8]) -> Option<usize> {
     }
 }
 
+/// The number of the value in TOAST that a whole varlena points to, whatever
+/// else stands in it.
+pub(super) fn value_id(bytes: &[u8]) -> Option<u32> {
+    let is_pointer = bytes.len() == TOAST_POINTER_LEN && bytes.starts_with(&[1, ON_DISK]);
+    u32_at(bytes, 2 + 8).filter(|_| is_pointer)
+}
+
 impl<'a> Varlena<'a> {
     /// Reads a whole varlena. None if no value is stored like this.
     pub fn parse(bytes: &'a [u8]) -> Option<Self> {

@@ -159,6 +159,9 @@ impl Run {
                 leave(session).await;
                 return Ok(if begun == Begun::LetGo { After::LetGo } else { After::Done });
             }
+            if how.alone || self.generations.crashes().await > 0 {
+                self.source.checking.after_crash();
+            }
             let Some(stretch) = &mut job.stretch else { return Ok(After::Done) };
             let reading = Reading {
                 session: &ready.session,

@@ -29,8 +29,10 @@ pub use generation::ServerGone;
 pub use schema::SchemaOptions;
 pub use silent::CheckCounts;
 pub use unchecked::Unchecked;
+use unchecked::may_check;
 
-use crate::dump::PageSource;
+pub use crate::dump::CheckPages;
+use crate::dump::{Checking, PageSource};
 use crate::output::journal::{Journal, Record};
 use crate::output::{Codec, DumpDir, OutputError, manifest, space};
 use crate::progress::Progress;
@@ -81,6 +83,8 @@ pub struct RunOptions {
     pub fail_fast: bool,
     /// What is to be read although it is known to be bad.
     pub unchecked: Unchecked,
+    /// When pages are looked at before they are read.
+    pub check_pages: CheckPages,
     pub schema: SchemaOptions,
     /// What was typed, for the manifest.
     pub asked: BTreeMap<String, serde_json::Value>,
@@ -150,7 +154,9 @@ pub async fn run(
         Generations::begin(target, options.timeouts, options.crash_wait, progress.clone()).await?;
     let (first, inventory) = generations.inventory().await?;
     check_selection(&options, &inventory, &first.session.server().database)?;
-    let warnings = options.unchecked.check(&first.session).await?;
+    let mut warnings = options.unchecked.check(&first.session).await?;
+    let checking = Checking::new(options.check_pages);
+    warnings.extend(may_check(&checking, &first.session).await?);
     let output = match &options.dir {
         Some(path) => {
             space::check(path, options.min_free)?;
@@ -166,7 +172,7 @@ pub async fn run(
         generations.follow(&earlier.snapshots, journal.clone()).await?;
     }
     let run = Arc::new(Run {
-        source: PageSource::new(options.unchecked.on_primary),
+        source: PageSource::new(options.unchecked.on_primary, checking),
         options,
         progress,
         generations,

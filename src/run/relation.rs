@@ -7,7 +7,7 @@ mod ending;
 use super::earlier::EarlierStretch;
 use super::resume::{Kept, columns};
 use crate::dump::{
-    Begun, Doctor, Finding, Findings, Lane, Lanes, Log, Pages, Saving, Stretch, Watch,
+    Begun, Doctor, Finding, Findings, Lane, Lanes, Layout, Log, Pages, Saving, Stretch, Watch,
 };
 use crate::heap::{BlockRange, Ctid, Known, Salvage, TidMap};
 use crate::output::error_log::{ErrorLine, ErrorLog};
@@ -114,6 +114,7 @@ impl RelationRun {
             files: images.transpose()?,
             journal: files.journal.clone(),
             oid: relation.oid,
+            layout: Layout::of(&relation),
             unchecked: plan.unchecked.map(StdMutex::new),
         };
         let file = match &files.dir {

@@ -7,6 +7,7 @@
 
 use super::generation::Numbered;
 use super::{Run, RunError};
+use crate::dump::{CheckPages, Checking};
 use crate::server::pages::{MAY_READ, READ_FUNCTION};
 use crate::server::session::{ReadError, Session};
 use crate::server::sql::ident;
@@ -99,6 +100,25 @@ async fn check_rights(session: &Session) -> Result<(), RunError> {
     )))
 }
 
+/// Why pages cannot be looked at before they are read, where that is always
+/// wanted, and what would allow it.
+pub(super) async fn may_check(
+    checking: &Checking,
+    session: &Session,
+) -> Result<Option<String>, ReadError> {
+    if checking.when != CheckPages::Always || may(session, MAY_READ).await? {
+        return Ok(None);
+    }
+    checking.refuse();
+    let role = session.value("SELECT current_user").await?.unwrap_or_default();
+    Ok(Some(format!(
+        "pages are not checked before they are read: role \"{role}\" may not read the files of the \
+         server; a superuser can allow it, in this database: GRANT EXECUTE ON FUNCTION \
+         {READ_FUNCTION} TO {}",
+        ident(&role)
+    )))
+}
+
 /// Whether a statement is allowed; it is undone.
 async fn may(session: &Session, sql: &str) -> Result<bool, ReadError> {
     let tried = session.execute(sql).await;
@@ -151,6 +171,9 @@ impl Run {
     pub(super) fn warn_of_pages(&self) {
         if let Some(words) = self.source.refused() {
             self.warn(format!("no images of damaged pages could be saved: {words}"));
+        }
+        if let Some(trouble) = self.source.checking.trouble() {
+            self.warn(trouble.to_owned());
         }
         let unchecked = self.source.unchecked.load(Relaxed);
         if unchecked > 0 {

@@ -3,6 +3,26 @@
 use super::session::{ReadError, Session};
 use super::sql::Readable;
 
+/// The files of the valid indexes of a TOAST relation (there is one), and their
+/// lengths in blocks.
+pub async fn toast_index(session: &Session, oid: u32) -> Result<Vec<(String, u32)>, ReadError> {
+    let sql = format!(
+        "SELECT pg_catalog.pg_relation_filepath(indexrelid), \
+         pg_catalog.pg_relation_size(indexrelid, 'main') \
+         FROM pg_catalog.pg_index WHERE indrelid = {oid} AND indisvalid"
+    );
+    let block_size = u64::from(session.server().block_size.max(1));
+    let rows = session.rows(&sql).await?.into_iter();
+    let index = |row: Vec<Option<String>>| match row.as_slice() {
+        [Some(path), Some(size)] => {
+            let blocks = size.parse::<u64>().ok()? / block_size;
+            Some((path.clone(), u32::try_from(blocks).unwrap_or(u32::MAX)))
+        }
+        _ => None,
+    };
+    Ok(rows.filter_map(index).collect())
+}
+
 /// The statements for a TOAST relation, its file, and its length in blocks.
 /// `of`: the table that it is of.
 pub async fn toast_relation(

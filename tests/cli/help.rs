@@ -124,6 +124,11 @@ fn help_of_dump() {
                       [possible values: auto, always, never]
 
             Damaged pages:
+                  --check-pages <WHEN>
+                      Look at pages as bytes before they are read, and leave out what could
+                      take the server down: auto does so once it went down and, without
+                      checksums, around damage [default: auto] [possible values: auto,
+                      always, never]
                   --ignore-checksum-failure
                       Read pages whose checksums are wrong, too, after an image of each was
                       saved; their rows are suspect

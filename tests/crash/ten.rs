@@ -5,7 +5,7 @@
 //! session that hung up first), so three crashes are enough to know all three,
 //! and the healthy ones are read to their end with no more than that.
 
-use super::{DB, PROGRAM, oracle_name, stopped};
+use super::{DB, NEVER, PROGRAM, oracle_name, stopped};
 use crate::kit::dumped::{Dumped, dump};
 use crate::kit::{ChecksumAfter, Harm, Place, Places, Server, ServerOptions, Version};
 use crate::kit::{harm, oracle, sample};
@@ -74,7 +74,8 @@ async fn ten(version: &Version) -> Ten {
 /// A dump, and how often the server went down under it.
 fn dump_of(ten: &Ten, limit: &str) -> (Dumped, usize) {
     let before = ten.server.crashes();
-    let dumped = dump(PROGRAM, &ten.server, DB, &["-j4", "-Z", "lz4", "--max-crashes", limit]);
+    let options = ["-j4", "-Z", "lz4", "--max-crashes", limit, NEVER];
+    let dumped = dump(PROGRAM, &ten.server, DB, &options);
     ten.server.wait_ready();
     (dumped, ten.server.crashes() - before)
 }

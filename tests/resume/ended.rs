@@ -25,12 +25,12 @@ async fn what_was_not_tried_for_fear_of_a_crash_is_tried_by_a_later_run() {
     // A crash empties it, whatever is done about it.
     server.connect(DB).await.batch_execute("DROP TABLE unlogged").await.expect("it works");
     let whole = tempfile::tempdir().expect("a directory");
-    let out = run(&server, whole.path(), &["-j2", "--max-crashes", "20"], &[]);
+    let out = run(&server, whole.path(), &["-j2", "--max-crashes", "20", NEVER], &[]);
     let whole = finished(whole, &out, 2);
     server.wait_ready();
 
     let dir = tempfile::tempdir().expect("a directory");
-    let out = run(&server, dir.path(), &["-j2", "--max-crashes", "1"], &[]);
+    let out = run(&server, dir.path(), &["-j2", "--max-crashes", "1", NEVER], &[]);
     server.wait_ready();
     let first = finished(dir, &out, 3);
     let not_tried = |d: &Dumped| {
@@ -42,7 +42,7 @@ async fn what_was_not_tried_for_fear_of_a_crash_is_tried_by_a_later_run() {
     let mut crashes = Vec::new();
     for _ in 0..20 {
         let before = server.crashes();
-        let out = run(&server, dir.path(), &["-j2", "--max-crashes", "1", "--resume"], &[]);
+        let out = run(&server, dir.path(), &["-j2", "--max-crashes", "1", NEVER, "--resume"], &[]);
         server.wait_ready();
         crashes.push(server.crashes() - before);
         if out.status.code() == Some(2) {
@@ -73,7 +73,7 @@ async fn what_took_the_server_down_is_not_forgotten_when_the_database_is_written
     let mut crashes = Vec::new();
     for _ in 0..4 {
         let before = server.crashes();
-        let out = run(&server, dir.path(), &["--max-crashes", "0", "--resume"], &[]);
+        let out = run(&server, dir.path(), &["--max-crashes", "0", NEVER, "--resume"], &[]);
         server.wait_ready();
         assert_eq!(out.status.code(), Some(3), "{}", said(&out));
         crashes.push(server.crashes() - before);

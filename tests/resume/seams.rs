@@ -35,7 +35,7 @@ async fn what_came_of_an_unlogged_table_before_a_crash_is_not_given_away() {
     let (server, rows, bad) = brief(ServerOptions::checksums(false)).await;
     let dir = tempfile::tempdir().expect("a directory");
     let out = Command::new(PROGRAM)
-        .args(["dump", "--no-schema", "-j2", "--max-crashes", "20", "-d"])
+        .args(["dump", "--no-schema", "-j2", "--max-crashes", "20", NEVER, "-d"])
         .arg(server.conninfo(DB))
         .arg("-f")
         .arg(dir.path())
@@ -60,7 +60,7 @@ async fn what_came_of_an_unlogged_table_outlives_a_resume() {
     let dir = tempfile::tempdir().expect("a directory");
     let run = |options: &[&str]| {
         Command::new(PROGRAM)
-            .args(["dump", "--no-schema", "-j2", "--crash-wait", "1s", "-d"])
+            .args(["dump", "--no-schema", "-j2", "--crash-wait", "1s", NEVER, "-d"])
             .arg(server.conninfo(DB))
             .arg("-f")
             .arg(dir.path())
@@ -92,14 +92,14 @@ async fn what_took_the_server_down_is_read_when_its_file_is_another_one() {
     let server = damaged(&Version::newest(), &[("killer", Harm::THoff)]).await;
     server.connect(DB).await.batch_execute("DROP TABLE unlogged").await.expect("it works");
     let dir = tempfile::tempdir().expect("a directory");
-    let out = run(&server, dir.path(), &["-j1", "--max-crashes", "3"], &[]);
+    let out = run(&server, dir.path(), &["-j1", "--max-crashes", "3", NEVER], &[]);
     server.wait_ready();
     assert_eq!(out.status.code(), Some(3), "{}", said(&out));
     let journal = std::fs::read_to_string(dir.path().join("journal")).expect("a journal");
     assert!(journal.contains(r#""record":"killer""#), "{}", said(&out));
     let mend = "TRUNCATE killer; INSERT INTO killer SELECT * FROM well";
     server.connect(DB).await.batch_execute(mend).await.expect("it works");
-    let out = run(&server, dir.path(), &["-j1", "--max-crashes", "3", "--resume"], &[]);
+    let out = run(&server, dir.path(), &["-j1", "--max-crashes", "3", NEVER, "--resume"], &[]);
     let dumped = Dumped::read(dir, said(&out));
     let entry = dumped.relation("killer");
     assert_eq!((entry.rows.clean, entry.lost.len()), (1500, 0), "{entry:#?}");

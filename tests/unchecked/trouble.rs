@@ -3,6 +3,9 @@
 use super::*;
 use std::process::Command;
 
+/// What takes the server down is found by reading it.
+const NEVER: &str = "--check-pages=never";
+
 const KILLER: [(&str, Harm); 2] = [("killer", Harm::VarlenaLength), ("stale", Harm::Checksum)];
 
 fn causes(dumped: &Dumped, table: &str) -> Vec<String> {
@@ -14,7 +17,7 @@ async fn a_crash_under_an_unchecked_read_costs_the_tuple_that_is_to_blame() {
     for version in Version::two() {
         for standby in [false, true] {
             let hurt = hurt(&version, options(), &KILLER, standby).await;
-            let options = ["-j2", UNCHECKED, "--allow-on-primary", "--max-crashes", "20"];
+            let options = ["-j2", UNCHECKED, "--allow-on-primary", "--max-crashes", "20", NEVER];
             let dumped = dump(PROGRAM, &hurt.server, DB, &options);
             hurt.server.wait_ready();
             let at = format!("{} standby {standby}: {}", version.major, dumped.said);
@@ -30,7 +33,7 @@ async fn a_crash_under_an_unchecked_read_costs_the_tuple_that_is_to_blame() {
 async fn a_crash_under_an_unchecked_read_never_costs_more_than_its_block() {
     for version in Version::two() {
         let hurt = hurt(&version, options(), &KILLER, false).await;
-        let options = ["-j2", UNCHECKED, "--allow-on-primary", "--max-crashes", "1"];
+        let options = ["-j2", UNCHECKED, "--allow-on-primary", "--max-crashes", "1", NEVER];
         let dumped = dump(PROGRAM, &hurt.server, DB, &options);
         hurt.server.wait_ready();
         assert_eq!(hurt.server.crashes(), 1, "{}", dumped.said);
@@ -50,7 +53,7 @@ async fn a_crash_under_an_unchecked_read_never_costs_more_than_its_block() {
 async fn a_page_that_takes_the_server_down_has_its_image() {
     let options = ServerOptions::checksums(false);
     let hurt = hurt(&Version::newest(), options, &KILLER[..1], false).await;
-    let dumped = dump(PROGRAM, &hurt.server, DB, &["--max-crashes", "20"]);
+    let dumped = dump(PROGRAM, &hurt.server, DB, &["--max-crashes", "20", NEVER]);
     hurt.server.wait_ready();
     assert_eq!(causes(&dumped, "killer"), ["server_crash"], "{}", dumped.said);
     hurt.check_images(&dumped, "killer", "killer");

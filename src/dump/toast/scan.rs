@@ -2,6 +2,7 @@
 //! and the chunks at some places.
 
 use super::super::Reading;
+use super::super::check::look_at_toast;
 use super::super::columns::{NotRead, not_read};
 use crate::heap::{BlockRange, Ctid, Outcome, Place, Salvage};
 use crate::server::copy_text::{raw_fields, split_tag};
@@ -35,6 +36,8 @@ pub(super) async fn find_chunks(
     let mut salvage = Salvage::new(range, toast.readable.limits());
     salvage.tag_all();
     let at = Reading { path: &toast.path, ..*at };
+    let seen = look_at_toast(&at, toast.blocks).await.map_err(|e| (e, Phase::Rows))?;
+    salvage.looked_at(seen.to, seen.around());
     let number = |f: &[u8]| std::str::from_utf8(f).ok()?.parse::<u32>().ok();
     while let Some(read) = salvage.next_read() {
         let (mut last, mut phase) = (None, Phase::Start);
