@@ -166,7 +166,7 @@ pub async fn run(
         generations.follow(&earlier.snapshots, journal.clone()).await?;
     }
     let run = Arc::new(Run {
-        source: PageSource::new(options.unchecked.on_primary),
+        source: PageSource::new(options.unchecked.on_primary, options.unchecked.raw),
         options,
         progress,
         generations,

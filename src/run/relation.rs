@@ -7,7 +7,7 @@ mod ending;
 use super::earlier::EarlierStretch;
 use super::resume::{Kept, columns};
 use crate::dump::{
-    Begun, Doctor, Finding, Findings, Lane, Lanes, Log, Pages, Saving, Stretch, Watch,
+    Begun, Doctor, Finding, Findings, Lane, Lanes, Layout, Log, Pages, Saving, Stretch, Watch,
 };
 use crate::heap::{BlockRange, Ctid, Known, Salvage, TidMap};
 use crate::output::error_log::{ErrorLine, ErrorLog};
@@ -115,6 +115,7 @@ impl RelationRun {
             journal: files.journal.clone(),
             oid: relation.oid,
             unchecked: plan.unchecked.map(StdMutex::new),
+            layout: Layout::of(&relation),
         };
         let file = match &files.dir {
             Some(dir) => Some(ErrorLog::new(dir, &stem)?),

@@ -33,6 +33,9 @@ pub struct Unchecked {
     pub zeros: bool,
     /// Also where the server may write.
     pub on_primary: bool,
+    /// Whether rows of pages that the server refuses are decoded from their bytes,
+    /// where the role may read files.
+    pub raw: bool,
 }
 
 impl Unchecked {
@@ -151,6 +154,13 @@ impl Run {
     pub(super) fn warn_of_pages(&self) {
         if let Some(words) = self.source.refused() {
             self.warn(format!("no images of damaged pages could be saved: {words}"));
+        }
+        let decoded = self.source.decoded.load(Relaxed);
+        if decoded > 0 {
+            self.warn(format!(
+                "rows of {decoded} page(s) that the server refuses were decoded from their bytes: \
+                 they are suspect"
+            ));
         }
         let unchecked = self.source.unchecked.load(Relaxed);
         if unchecked > 0 {

@@ -124,6 +124,10 @@ fn help_of_dump() {
                       [possible values: auto, always, never]
 
             Damaged pages:
+                  --raw-rows <WHEN>
+                      Decode rows of pages that the server refuses from the pages' bytes,
+                      where the role may read files; they are suspect [default: auto]
+                      [possible values: auto, never]
                   --ignore-checksum-failure
                       Read pages whose checksums are wrong, too, after an image of each was
                       saved; their rows are suspect
