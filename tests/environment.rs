@@ -24,7 +24,7 @@ async fn a_role_with_two_connections_reads_everything_with_less_workers() {
         let options = ["-j4", "-U", "narrow"];
         let dir = tempfile::tempdir().unwrap();
         let out = Command::new(PROGRAM)
-            .args(["dump", "--no-schema", "--no-sync", "-h"])
+            .args(["dump", "--raw-rows=never", "--no-schema", "--no-sync", "-h"])
             .arg(server.socket_dir())
             .args(["-p", &server.port().to_string(), DB, "-f"])
             .arg(dir.path())
@@ -234,7 +234,18 @@ async fn a_full_disk_of_the_server_is_waited_for_and_is_no_damage() {
         drop(client);
         let dir = tempfile::tempdir().unwrap();
         let mut child = Command::new(PROGRAM);
-        child.args(["dump", "--no-schema", "--no-sync", "-v", "-t", "t", "-Z", "none", "-d"]);
+        child.args([
+            "dump",
+            "--raw-rows=never",
+            "--no-schema",
+            "--no-sync",
+            "-v",
+            "-t",
+            "t",
+            "-Z",
+            "none",
+            "-d",
+        ]);
         let child = child.arg(server.conninfo(DB)).arg("-f").arg(dir.path());
         let mut child = child.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         // The server itself may meet it first: it heals when we have met it.

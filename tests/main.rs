@@ -33,6 +33,7 @@ mod pages;
 mod pooler;
 mod proxy;
 mod random;
+mod raw_rows;
 mod restore;
 mod resume;
 mod salvage;

@@ -52,7 +52,8 @@ fn check_statements(server: &Server, at: &str) -> BTreeSet<String> {
     let slow = ["-j2", "--max-crashes", "100", "--check-counts", "always"];
     let dumped = dump(PROGRAM, server, DB, &slow);
     assert_eq!(dumped.manifest.exit_code, 2, "{at}: {}", dumped.said);
-    let split = ["-j2", "--max-crashes", "100", "--split-size", "64kB", "--check-pages", "always"];
+    let split = ["-j2", "--max-crashes", "100", "--split-size", "64kB"];
+    let split = [&split[..], &["--check-pages", "always", "--raw-rows=auto"]].concat();
     let dumped = dump(PROGRAM, server, DB, &split);
     assert_eq!(dumped.manifest.exit_code, 2, "{at}: {}", dumped.said);
     // No such program: the schema is described by our own statements.

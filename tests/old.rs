@@ -182,7 +182,7 @@ async fn a_list_of_tids_is_read_by_a_tid_scan() {
 
 fn run(large: &Large, dir: &std::path::Path, options: &[&str], die_at: Option<u32>) -> Output {
     Command::new(PROGRAM)
-        .args(["dump", "--no-schema", "-vvv", "-d"])
+        .args(["dump", "--raw-rows=never", "--no-schema", "-vvv", "-d"])
         .arg(large.server.conninfo(DB))
         .arg("-f")
         .arg(dir)

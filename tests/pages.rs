@@ -4,7 +4,7 @@
 
 mod decode;
 mod heapam;
-mod values;
+pub(crate) mod values;
 
 use crate::kit::flips::Random;
 use crate::kit::{Server, ServerOptions, Version, oracle, sample};
@@ -158,6 +158,16 @@ async fn nothing_is_insane_on_the_pages_of_an_undamaged_server() {
                 assert_eq!(page.insane(), None, "block {block} of {}", heap.name);
                 let found = insane(page, Some(&attributes), 291);
                 assert_eq!(found, None, "block {block} of {}", heap.name);
+                let looked = page::raw::look(page.bytes(), block, &attributes, LINES_MAX);
+                let raw: Vec<u16> = looked.tuples.iter().map(|(number, _)| *number).collect();
+                let normal = page.line_pointers().filter(|(_, p)| p.flags == LineState::Normal);
+                let normal: Vec<u16> = normal.map(|(number, _)| number).collect();
+                assert_eq!(
+                    (raw, looked.broken, looked.more),
+                    (normal, Vec::new(), None),
+                    "block {block} of {}",
+                    heap.name
+                );
                 for (number, pointer) in page.line_pointers() {
                     if pointer.flags != LineState::Normal {
                         continue;
@@ -237,6 +247,9 @@ async fn whatever_is_done_to_a_page_nothing_panics_and_nothing_grows_without_bou
             sane += usize::from(page.insane().is_none());
             checksum::checksum(&bytes, rounds);
             insane(page, Some(&attributes), 291);
+            if rounds % 8 == 0 {
+                look_raw(&bytes, rounds, &attributes);
+            }
             if let Some(tuple) = page.tuple(number) {
                 let _ = tuple.is_filled_by(&attributes);
                 for (column, found) in heap.columns.iter().zip(tuple.attributes(&attributes)) {
@@ -251,6 +264,26 @@ async fn whatever_is_done_to_a_page_nothing_panics_and_nothing_grows_without_bou
     assert!(sane > 100_000, "{sane} of {rounds} headers were sane");
     let took = begun.elapsed();
     assert!(took.as_secs() < 300, "{rounds} pages took {took:?}");
+}
+
+/// The most line pointers of a page of 8 kB.
+const LINES_MAX: u16 = 291;
+
+/// No line pointer is told of twice, whatever the bytes are.
+fn look_raw(bytes: &[u8], block: u32, attributes: &[page::Attribute]) {
+    let looked = page::raw::look(bytes, block, attributes, LINES_MAX);
+    let tuples = looked.tuples.iter().map(|(number, _)| *number);
+    let broken = looked.broken.iter().map(|(number, _)| *number);
+    let mut all: Vec<u16> = tuples.chain(broken).chain(looked.unused).collect();
+    let count = all.len();
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all.len(), count);
+    for (_, tuple) in &looked.tuples {
+        let fate = |_| page::seen::Fate::Unknown;
+        assert!(page::seen::asked(*tuple).count() <= 2);
+        page::seen::sight(*tuple, fate);
+    }
 }
 
 /// One to four changes, mostly where they hurt: in one tuple, its header and
@@ -283,6 +316,7 @@ fn bytes_that_are_no_page_at_all_are_looked_at_without_a_panic() {
         let bytes: Vec<u8> = (0..length).map(|_| random.next().to_le_bytes()[0]).collect();
         let page = Page::new(&bytes);
         let _ = (page.insane(), page.is_new(), page.lsn(), checksum::checksum(&bytes, 0));
+        look_raw(&bytes, 0, &[]);
         for (number, pointer) in page.line_pointers() {
             let _ = page.item(pointer);
             let _ = page.tuple(number).map(|tuple| tuple.attributes(&[]));

@@ -20,7 +20,7 @@ const NEVER: &str = "--check-pages=never";
 /// A dump into a directory, with variables in its environment.
 fn run(server: &Server, dir: &Path, options: &[&str], env: &[(&str, String)]) -> Output {
     Command::new(PROGRAM)
-        .args(["dump", "--no-schema", "--split-size", "64kB", "-d"])
+        .args(["dump", "--raw-rows=never", "--no-schema", "--split-size", "64kB", "-d"])
         .arg(server.conninfo(DB))
         .arg("-f")
         .arg(dir)

@@ -2,9 +2,15 @@
 
 use super::When;
 use crate::run::{CheckPages, Unchecked};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum RawRows {
+    Auto,
+    Never,
+}
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Damaged pages")]
@@ -14,6 +20,10 @@ pub(super) struct UncheckedArgs {
     /// around damage
     #[arg(long, value_enum, value_name = "WHEN", default_value_t = When::Auto)]
     check_pages: When,
+    /// Decode rows of pages that the server refuses from the pages' bytes, where the
+    /// role may read files; they are suspect
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = RawRows::Auto)]
+    raw_rows: RawRows,
     /// Read pages whose checksums are wrong, too, after an image of each was
     /// saved; their rows are suspect
     #[arg(long)]
@@ -48,10 +58,14 @@ impl UncheckedArgs {
         ];
         let given = named.into_iter().filter(|(_, is_given)| *is_given);
         asked.extend(given.map(|(name, _)| (name.to_owned(), json!(true))));
+        if self.raw_rows == RawRows::Never {
+            asked.insert("raw_rows".to_owned(), json!("never"));
+        }
         Unchecked {
             checksums: self.ignore_checksum_failure,
             zeros: self.zero_damaged_pages,
             on_primary: self.allow_on_primary,
+            raw: self.raw_rows == RawRows::Auto,
         }
     }
 }

@@ -242,6 +242,11 @@ impl Findings {
         }
     }
 
+    /// A tuple of a page that was decoded from its bytes.
+    pub(super) fn lose_tuple(&mut self, at: Ctid, cause: Cause, words: &Words) {
+        self.push(Some(Lost::Tuple(at)), cause, words);
+    }
+
     /// Adds a finding; lost blocks in a row with the same cause are one.
     fn push(&mut self, at: Option<Lost>, cause: Cause, words: &Words) {
         let alike =
@@ -289,7 +294,13 @@ impl Findings {
         self.list.push(Finding { at, column: name, cause: *cause, sqlstate, message });
     }
 
-    fn log_error(&self, read: Option<&Read>, place: Option<Place>, words: &Words, action: &str) {
+    pub(super) fn log_error(
+        &self,
+        read: Option<&Read>,
+        place: Option<Place>,
+        words: &Words,
+        action: &str,
+    ) {
         self.log.line(self.error_line(read, place, words, action));
     }
 

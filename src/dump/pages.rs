@@ -1,11 +1,11 @@
 //! Damaged pages of a relation: an image of each is saved, and, where that is
 //! allowed, some are read unchecked.
 
-use super::{Checking, Layout, Reading, Stretch};
+use super::{Checking, Layout, RawLayout, Reading, Stretch};
 use crate::heap::{BlockNumber, Read};
 use crate::output::journal::{Journal, Record};
 use crate::output::{OutputError, PageFiles};
-use crate::server::fault::{Fault, Phase, is_permission};
+use crate::server::fault::{Fault, Phase, Words, is_permission};
 use crate::server::pages::Fork;
 use crate::server::session::ReadError;
 use std::collections::BTreeSet;
@@ -23,11 +23,20 @@ pub struct PageSource {
     pub on_primary: bool,
     /// Whether they are looked at before they are read.
     pub checking: Checking,
+    /// Whether rows of pages that the server refuses are decoded from their bytes,
+    /// and of how many they were.
+    pub raw: bool,
+    pub decoded: AtomicU64,
 }
 
 impl PageSource {
-    pub fn new(on_primary: bool, checking: Checking) -> Self {
-        Self { on_primary, checking, ..Self::default() }
+    pub fn new(on_primary: bool, checking: Checking, raw: bool) -> Self {
+        Self { on_primary, checking, raw, ..Self::default() }
+    }
+
+    /// The server says that we may read none.
+    pub(super) fn refuse(&self, words: &Words) {
+        self.refused.get_or_init(|| words.one_line());
     }
 
     /// Why no page can be had.
@@ -46,6 +55,8 @@ pub struct Pages {
     pub layout: Option<Layout>,
     /// Those that were read unchecked. None: none is.
     pub unchecked: Option<Mutex<BTreeSet<BlockNumber>>>,
+    /// What decoding its tuples takes. None: that is not known.
+    pub raw_layout: Option<RawLayout>,
 }
 
 impl Pages {
@@ -151,7 +162,7 @@ async fn not_had(at: &Reading<'_>, error: ReadError) -> Image {
     }
     let words = error.words();
     if is_permission(&words.sqlstate) {
-        at.source.refused.get_or_init(|| words.one_line());
+        at.source.refuse(words);
     }
     match error.fault(Phase::Rows, None) {
         Fault::Damage(_) | Fault::Pointless | Fault::TooLarge | Fault::Miscounted => {

@@ -5,6 +5,7 @@ use super::columns::{Had, read_columns};
 use super::lanes::HeldMarks;
 use super::oversize::{Oversize, read_oversize};
 use super::pages::save_damaged;
+use super::raw::read_raw;
 use super::rows::{pass_on, settle};
 use super::unplannable::{Plannable, plannable, read_unplannable};
 use super::{
@@ -195,6 +196,16 @@ async fn damage(
     {
         cut_short(at, stretch, failed.last, failed.mark()).await?;
         return Ok(Some(End::OtherWay(words)));
+    }
+    if let Some(block) = stretch.salvage.refused(&failed.read, place) {
+        match read_raw(at, stretch, &failed, block).await? {
+            Ok(true) => return Ok(None),
+            Ok(false) => {}
+            Err((error, phase)) => {
+                let failed = Failed { last: None, error, phase, ..failed };
+                return Box::pin(react(at, stretch, failed, waits)).await;
+            }
+        }
     }
     let Read::Tuples { block, first, last } = failed.read else {
         if let Some(block) = place::failing_block(at, stretch, &failed, place).await? {

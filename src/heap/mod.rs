@@ -11,6 +11,7 @@ pub mod map;
 pub mod narrow;
 mod open;
 pub mod outcome;
+mod raw;
 pub mod salvage;
 mod within;
 
@@ -19,4 +20,5 @@ pub use columns::Columns;
 pub use ctid::{BlockNumber, BlockRange, Ctid, OffsetNumber, stretches, tuples_per_page_max};
 pub use map::{Extent, Status, TidMap};
 pub use outcome::{Limits, Loss, Outcome, Place, Read, Recorded, RowClass, Rows};
+pub use raw::RawBlock;
 pub use salvage::{Known, Salvage};

@@ -6,6 +6,7 @@ use super::ctid::{BlockNumber, Ctid, OffsetNumber};
 use super::map::{Status, TidMap};
 use super::narrow::Narrow;
 use super::outcome::{Outcome, Place, RowClass};
+use super::within::offset;
 
 /// So often in a row is a page read again that may have left the server's cache
 /// between two reads of it; more, and it is something else.
@@ -28,6 +29,8 @@ pub(super) struct OpenBlock {
     /// Its page is read although it is bad. First all of it, if it is `whole`.
     pub(super) unchecked: bool,
     pub(super) whole: bool,
+    /// What is still to be read is not all that follows: the rest was had.
+    pub(super) in_parts: bool,
     /// How often in a row it failed for its page and was tried again.
     pub(super) tries: u32,
 }
@@ -43,6 +46,7 @@ impl OpenBlock {
             crashed: false,
             unchecked: false,
             whole: false,
+            in_parts: false,
             tries: 0,
         }
     }
@@ -135,11 +139,22 @@ impl OpenBlock {
         Some(offset)
     }
 
-    /// The page went away: no tuple of it from `from` on can be read now.
-    pub(super) fn lose_the_rest(&mut self, from: OffsetNumber, tuples_max: OffsetNumber) {
+    /// The page went away: no tuple of it from `from` on can be read now. Returns the
+    /// last that is lost by that: of parts, one is lost at a time.
+    pub(super) fn lose_the_rest(
+        &mut self,
+        from: OffsetNumber,
+        tuples_max: OffsetNumber,
+    ) -> OffsetNumber {
         self.damaged = true;
-        self.spoilt.extend((from..=tuples_max).map(|o| (o, Status::Lost)));
-        self.tuples = Narrow::new(0..0);
+        let read = self.tuples.next_read().filter(|_| self.in_parts);
+        let last = read.as_ref().map_or(tuples_max, |read| offset(read.end - 1));
+        self.spoilt.extend((from..=last).map(|o| (o, Status::Lost)));
+        match read {
+            Some(read) => self.tuples.advance(read.end),
+            None => self.tuples = Narrow::new(0..0),
+        }
+        last
     }
 
     /// Whether some of its tuples, but not all, are done with.

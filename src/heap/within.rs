@@ -206,10 +206,9 @@ impl Salvage {
 
     /// The page went away: no tuple of it from `from` on can be read now.
     fn lose_the_rest(&mut self, block: BlockNumber, from: OffsetNumber) -> Recorded {
-        if let Some(open) = &mut self.open {
-            open.lose_the_rest(from, self.limits.tuples_max);
-        }
-        self.settle_if_read(Some(Loss::Tuples(block, from, self.limits.tuples_max)))
+        let tuples_max = self.limits.tuples_max;
+        let last = self.open.as_mut().map(|open| open.lose_the_rest(from, tuples_max));
+        self.settle_if_read(Some(Loss::Tuples(block, from, last.unwrap_or(tuples_max))))
     }
 
     /// When nothing of the open block is left to be read, marks what became of

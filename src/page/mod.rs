@@ -16,6 +16,8 @@ pub mod flags;
 pub mod flips;
 pub mod insane;
 mod pglz;
+pub mod raw;
+pub mod seen;
 pub mod tuple;
 pub mod varlena;
 pub mod visibility;
@@ -184,10 +186,12 @@ impl<'a> Page<'a> {
 
     /// The line pointer of this number, counted from 1.
     pub fn line_pointer(&self, number: u16) -> Option<LinePointer> {
-        if number < 1 || number > self.line_pointer_count() {
-            return None;
-        }
-        let at = HEADER_LEN + LINE_POINTER_LEN * (usize::from(number) - 1);
+        self.pointer_at(number).filter(|_| number <= self.line_pointer_count())
+    }
+
+    /// What stands at the place of a line pointer, however many the header claims.
+    fn pointer_at(&self, number: u16) -> Option<LinePointer> {
+        let at = HEADER_LEN + LINE_POINTER_LEN * usize::from(number.checked_sub(1)?);
         let [low, middle] = [u16_at(self.bytes, at)?, u16_at(self.bytes, at + 2)?];
         // Bit fields of 15, 2 and 15 bits, from the lowest.
         let flags = match (middle & 1) << 1 | low >> 15 {

@@ -7,6 +7,8 @@ use super::{u16_at, u32_at};
 const HEADER_LEN: usize = 23;
 
 const HAS_NULL: u16 = 0x0001;
+/// Both hint bits of xmin together.
+pub(super) const FROZEN: u16 = 0x0300;
 /// Only before PostgreSQL 12: an OID of four bytes ends the header.
 const HAS_OID: u16 = 0x0008;
 /// `HEAP_NATTS_MASK` of t_infomask2.

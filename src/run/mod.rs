@@ -172,7 +172,7 @@ pub async fn run(
         generations.follow(&earlier.snapshots, journal.clone()).await?;
     }
     let run = Arc::new(Run {
-        source: PageSource::new(options.unchecked.on_primary, checking),
+        source: PageSource::new(options.unchecked.on_primary, checking, options.unchecked.raw),
         options,
         progress,
         generations,

@@ -7,7 +7,8 @@ mod ending;
 use super::earlier::EarlierStretch;
 use super::resume::{Kept, columns};
 use crate::dump::{
-    Begun, Doctor, Finding, Findings, Lane, Lanes, Layout, Log, Pages, Saving, Stretch, Watch,
+    Begun, Doctor, Finding, Findings, Lane, Lanes, Layout, Log, Pages, RawLayout, Saving, Stretch,
+    Watch,
 };
 use crate::heap::{BlockRange, Ctid, Known, Salvage, TidMap};
 use crate::output::error_log::{ErrorLine, ErrorLog};
@@ -116,6 +117,7 @@ impl RelationRun {
             oid: relation.oid,
             layout: Layout::of(&relation),
             unchecked: plan.unchecked.map(StdMutex::new),
+            raw_layout: RawLayout::of(&relation),
         };
         let file = match &files.dir {
             Some(dir) => Some(ErrorLog::new(dir, &stem)?),

@@ -34,6 +34,9 @@ pub struct Unchecked {
     pub zeros: bool,
     /// Also where the server may write.
     pub on_primary: bool,
+    /// Whether rows of pages that the server refuses are decoded from their bytes,
+    /// where the role may read files.
+    pub raw: bool,
 }
 
 impl Unchecked {
@@ -174,6 +177,13 @@ impl Run {
         }
         if let Some(trouble) = self.source.checking.trouble() {
             self.warn(trouble.to_owned());
+        }
+        let decoded = self.source.decoded.load(Relaxed);
+        if decoded > 0 {
+            self.warn(format!(
+                "rows of {decoded} page(s) that the server refuses were decoded from their bytes: \
+                 they are suspect"
+            ));
         }
         let unchecked = self.source.unchecked.load(Relaxed);
         if unchecked > 0 {

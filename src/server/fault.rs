@@ -118,6 +118,11 @@ pub fn is_permission(sqlstate: &str) -> bool {
     sqlstate == "42501"
 }
 
+/// Of `txid_status`: the number of a transaction that is still to come.
+pub fn is_in_the_future(sqlstate: &str) -> bool {
+    sqlstate == "22023"
+}
+
 /// The server is short of something: memory, disk, connections.
 pub fn is_shortage(sqlstate: &str) -> bool {
     sqlstate.starts_with("53")

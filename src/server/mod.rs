@@ -15,6 +15,7 @@ pub mod inventory;
 pub mod life;
 pub mod pages;
 pub mod pattern;
+pub mod raw;
 pub mod relation;
 pub mod restoring;
 pub mod session;

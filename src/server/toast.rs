@@ -1,7 +1,20 @@
 //! The TOAST relation of a table, as a relation to be read by itself.
 
 use super::session::{ReadError, Session};
-use super::sql::Readable;
+use super::sql::{Readable, literal};
+
+/// Takes an index for what follows, up to the next undo: sessions take none.
+pub const BY_INDEX: &str = "SET LOCAL enable_indexscan TO on";
+
+/// Of a TOAST relation the chunks of a value, as a query and as COPY.
+pub fn chunks_of_value(toast: &Readable, value_id: u32) -> (String, String) {
+    let select = format!(
+        "SELECT chunk_seq, chunk_data FROM {} WHERE chunk_id = {value_id} ORDER BY chunk_seq",
+        toast.qualified
+    );
+    let copy = format!("COPY ({select}) TO STDOUT (ENCODING {})", literal(&toast.encoding));
+    (select, copy)
+}
 
 /// The files of the valid indexes of a TOAST relation (there is one), and their
 /// lengths in blocks.

@@ -43,7 +43,7 @@ impl Dump {
         let dir = folder.path().join("dump");
         let mut args = words_as("dump", server, dbname, user);
         args.extend(["-f".to_owned(), dir.display().to_string()]);
-        args.extend(["--no-sync", "--no-schema"].map(str::to_owned));
+        args.extend(["--raw-rows=never", "--no-sync", "--no-schema"].map(str::to_owned));
         args.extend(options.iter().map(|word| (*word).to_owned()));
         (folder, dir, args)
     }

@@ -198,7 +198,7 @@ pub(super) fn refuses(server: &Server, at: &str) {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let mut command = Command::new(PROGRAM);
     command
-        .args(["dump", "--no-schema", "-d"])
+        .args(["dump", "--raw-rows=never", "--no-schema", "-d"])
         .arg(server.conninfo(DB))
         .arg("-f")
         .arg(dir.path().join("d"));

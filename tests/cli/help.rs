@@ -129,6 +129,10 @@ fn help_of_dump() {
                       take the server down: auto does so once it went down and, without
                       checksums, around damage [default: auto] [possible values: auto,
                       always, never]
+                  --raw-rows <WHEN>
+                      Decode rows of pages that the server refuses from the pages' bytes,
+                      where the role may read files; they are suspect [default: auto]
+                      [possible values: auto, never]
                   --ignore-checksum-failure
                       Read pages whose checksums are wrong, too, after an image of each was
                       saved; their rows are suspect

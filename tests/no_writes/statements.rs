@@ -58,6 +58,7 @@ const FUNCTIONS: &[&str] = &[
     "pg_get_triggerdef",
     "pg_get_userbyid",
     "pg_get_viewdef",
+    "pg_get_multixact_members",
     "pg_is_in_recovery",
     "pg_last_wal_replay_lsn",
     "pg_ls_dir",
@@ -77,6 +78,7 @@ const FUNCTIONS: &[&str] = &[
     "sum",
     "to_char",
     "txid_current_snapshot",
+    "txid_status",
     "unnest",
 ];
 

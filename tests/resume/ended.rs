@@ -87,7 +87,17 @@ async fn what_took_the_server_down_is_not_forgotten_when_the_database_is_written
 /// A run that comes to a table which is locked, and waits there.
 async fn at_the_gate(server: &Server, dir: &Path, options: &[&str]) -> Child {
     let child = Command::new(PROGRAM)
-        .args(["dump", "--no-schema", "--split-size", "64kB", "-j1", "--lock-timeout", "0", "-d"])
+        .args([
+            "dump",
+            "--raw-rows=never",
+            "--no-schema",
+            "--split-size",
+            "64kB",
+            "-j1",
+            "--lock-timeout",
+            "0",
+            "-d",
+        ])
         .arg(server.conninfo(DB))
         .arg("-f")
         .arg(dir)
@@ -245,7 +255,7 @@ async fn what_cannot_be_gone_on_with_is_refused_and_left_alone() {
         &["it was begun with -t not given, and now it is t"],
     );
     let another = Command::new(PROGRAM)
-        .args(["dump", "--no-schema", "--split-size", "64kB", "--resume", "-d"])
+        .args(["dump", "--raw-rows=never", "--no-schema", "--split-size", "64kB", "--resume", "-d"])
         .arg(server.conninfo("another"))
         .arg("-f")
         .arg(&dir)

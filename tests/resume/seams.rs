@@ -35,7 +35,16 @@ async fn what_came_of_an_unlogged_table_before_a_crash_is_not_given_away() {
     let (server, rows, bad) = brief(ServerOptions::checksums(false)).await;
     let dir = tempfile::tempdir().expect("a directory");
     let out = Command::new(PROGRAM)
-        .args(["dump", "--no-schema", "-j2", "--max-crashes", "20", NEVER, "-d"])
+        .args([
+            "dump",
+            "--raw-rows=never",
+            "--no-schema",
+            "-j2",
+            "--max-crashes",
+            "20",
+            NEVER,
+            "-d",
+        ])
         .arg(server.conninfo(DB))
         .arg("-f")
         .arg(dir.path())
@@ -60,7 +69,16 @@ async fn what_came_of_an_unlogged_table_outlives_a_resume() {
     let dir = tempfile::tempdir().expect("a directory");
     let run = |options: &[&str]| {
         Command::new(PROGRAM)
-            .args(["dump", "--no-schema", "-j2", "--crash-wait", "1s", NEVER, "-d"])
+            .args([
+                "dump",
+                "--raw-rows=never",
+                "--no-schema",
+                "-j2",
+                "--crash-wait",
+                "1s",
+                NEVER,
+                "-d",
+            ])
             .arg(server.conninfo(DB))
             .arg("-f")
             .arg(dir.path())
@@ -108,7 +126,7 @@ async fn what_took_the_server_down_is_read_when_its_file_is_another_one() {
 
 fn run_again(server: &Server, dumped: &Dumped) -> Output {
     Command::new(PROGRAM)
-        .args(["dump", "--no-schema", "--resume", "-d"])
+        .args(["dump", "--raw-rows=never", "--no-schema", "--resume", "-d"])
         .arg(server.conninfo(DB))
         .arg("-f")
         .arg(dumped.dir.path())

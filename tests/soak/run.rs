@@ -90,6 +90,7 @@ impl Round<'_> {
         command.args([
             "dump",
             "--no-schema",
+            "--raw-rows=never",
             "-v",
             "--resume",
             "--split-size",

@@ -8,7 +8,7 @@ use std::process::Command;
 fn run(server: &Server, user: &str, dir: &Path, options: &[&str]) -> (Option<i32>, String) {
     let conninfo = server.conninfo(DB).replace("user=postgres", &format!("user={user}"));
     let out = Command::new(PROGRAM)
-        .args(["dump", "--no-schema", "--no-sync", "-d", &conninfo, "-f"])
+        .args(["dump", "--raw-rows=never", "--no-schema", "--no-sync", "-d", &conninfo, "-f"])
         .arg(dir)
         .args(options)
         .output()

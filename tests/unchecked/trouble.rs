@@ -68,7 +68,7 @@ async fn a_run_that_is_gone_on_with_trusts_no_page_that_was_read_unchecked() {
     let run = |dir: &std::path::Path, die: Option<u64>, more: &[&str]| {
         let mut command = Command::new(PROGRAM);
         command
-            .args(["dump", "--no-schema", "-d"])
+            .args(["dump", "--raw-rows=never", "--no-schema", "-d"])
             .arg(hurt.server.conninfo(DB))
             .arg("-f")
             .arg(dir);

@@ -11,6 +11,7 @@
 //! For that the role must be able to read files of the server and the TOAST
 //! relation; else nothing is put together, and the server's words are all.
 
+mod by_index;
 mod scan;
 mod together;
 mod weigh;
@@ -30,7 +31,7 @@ use crate::server::toast::toast_relation;
 use scan::{Interrupted, ToastRelation, find_chunks};
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
-use together::put_together;
+use together::{chunks_of, is_too_long, of_chunks, put_together};
 use tokio::sync::Mutex;
 use window::Window;
 
@@ -60,6 +61,8 @@ struct State {
     toast: Option<ToastRelation>,
     /// Reads of the TOAST relation itself can be planned.
     plans: bool,
+    /// Whether the index would be used for one value; none: nobody asked.
+    by_index: Option<bool>,
     window: Option<Window>,
     scans: u32,
     /// The last page that was looked at.
@@ -247,6 +250,44 @@ impl Doctor {
         if pointer.toast_relid != oid || !is_same {
             return Ok(Value::Unknown);
         }
+        self.of_pointer(at, state, &pointer, (ctid, column, type_oid)).await
+    }
+
+    /// Puts the value together that a tuple points to which the server does not see.
+    pub(super) async fn of_page(
+        &self,
+        at: &Reading<'_>,
+        pointer: &ToastPointer,
+        of: (Ctid, usize, u32),
+    ) -> Result<Value, Interrupted> {
+        let mut state = self.state.lock().await;
+        let state = &mut *state;
+        let Some(oid) = self.toast.filter(|oid| *oid == pointer.toast_relid) else {
+            return Ok(Value::Unknown);
+        };
+        let value = async {
+            state.know_toast(at, oid).await.map_err(|e| (e, Phase::Rows))?;
+            match state.by_index(at, pointer, of).await? {
+                Some(value) => Ok(value),
+                None => self.of_pointer(at, state, pointer, of).await,
+            }
+        };
+        match value.await {
+            Ok(value) => Ok(value),
+            Err(error) => match not_read(at, error.0, error.1).await {
+                NotRead::Interrupted(error, phase) => Err((error, phase)),
+                NotRead::Damage { .. } => Ok(Value::Unknown),
+            },
+        }
+    }
+
+    async fn of_pointer(
+        &self,
+        at: &Reading<'_>,
+        state: &mut State,
+        pointer: &ToastPointer,
+        of: (Ctid, usize, u32),
+    ) -> Result<Value, Interrupted> {
         let Some(toast) = &state.toast else { return Ok(Value::Unknown) };
         if !state.window.as_ref().is_some_and(|w| w.covers(pointer.value_id)) {
             if state.scans == SCANS_MAX {
@@ -262,11 +303,11 @@ impl Doctor {
             window.finish();
             state.window = Some(window);
             if !state.window.as_ref().is_some_and(|w| w.covers(pointer.value_id)) {
-                return Box::pin(self.try_value(at, state, ctid, column)).await;
+                return Box::pin(self.of_pointer(at, state, pointer, of)).await;
             }
         }
         let places = state.window.as_ref().and_then(|w| w.chunks(pointer.value_id));
-        put_together(at, toast, &pointer, places, (ctid, column, type_oid)).await
+        put_together(at, toast, pointer, places, of).await
     }
 
     /// A value, from the bytes of its page, and the xmin of its tuple.
@@ -298,6 +339,30 @@ fn pointer(found: Found<'_>) -> Option<ToastPointer> {
 }
 
 impl State {
+    /// A value by its index, if all of its chunks are had so.
+    async fn by_index(
+        &mut self,
+        at: &Reading<'_>,
+        pointer: &ToastPointer,
+        of: (Ctid, usize, u32),
+    ) -> Result<Option<Value>, Interrupted> {
+        let Some(toast) = self.toast.as_ref().filter(|_| !is_too_long(pointer)) else {
+            return Ok(None);
+        };
+        let is_planned = match self.by_index {
+            Some(known) => known,
+            None => by_index::is_planned(at, toast).await?,
+        };
+        self.by_index = Some(is_planned);
+        if !is_planned {
+            return Ok(None);
+        }
+        let chunks = by_index::chunks(at, toast, pointer.value_id).await?.unwrap_or_default();
+        let numbers = chunks.iter().map(|(seq, _)| *seq);
+        let is_whole = numbers.eq(0..chunks_of(toast, pointer));
+        Ok(is_whole.then(|| of_chunks(at, toast, pointer, &chunks, of)))
+    }
+
     /// Asks for the TOAST relation once.
     async fn know_toast(&mut self, at: &Reading<'_>, oid: u32) -> Result<(), ReadError> {
         if self.toast.is_none() {

@@ -94,11 +94,7 @@ pub(super) async fn read_chunks(
             let mut copy = at.session.copy(&sql).await?;
             phase = Phase::Rows;
             while let Some(bytes) = copy.next().await? {
-                let mut fields = raw_fields(&bytes);
-                let seq = fields.next().and_then(|f| std::str::from_utf8(f).ok()?.parse().ok());
-                // bytea's hex form, its backslash escaped.
-                let data = fields.next().and_then(|f| from_hex(f.strip_prefix(b"\\\\x")?));
-                chunks.extend(seq.zip(data));
+                chunks.extend(chunk(&bytes));
             }
             Ok::<_, ReadError>(())
         };
@@ -115,4 +111,12 @@ pub(super) async fn read_chunks(
     }
     chunks.sort_unstable_by_key(|(seq, _)| *seq);
     Ok(chunks)
+}
+
+/// A row of a chunk's number and data.
+pub(super) fn chunk(row: &[u8]) -> Option<(u32, Vec<u8>)> {
+    let mut fields = raw_fields(row);
+    let seq = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
+    // bytea's hex form, its backslash escaped.
+    Some((seq, from_hex(fields.next()?.strip_prefix(b"\\\\x")?)?))
 }

@@ -20,19 +20,40 @@ pub(super) async fn put_together(
     toast: &ToastRelation,
     pointer: &ToastPointer,
     places: Option<Vec<(u32, Ctid)>>,
-    (ctid, column, type_oid): (Ctid, usize, u32),
+    of: (Ctid, usize, u32),
 ) -> Result<Value, Interrupted> {
     let name = format!("TOAST value {} in {}", pointer.value_id, toast.readable.qualified);
     let Some(places) = places else {
         let message = format!("{name}: two of its chunks have the same number");
         return Ok(Value::Broken { message, chunks: Vec::new() });
     };
-    let all = pointer.stored_size.div_ceil(toast.readable.toast_chunk_max());
-    if pointer.raw_size.max(pointer.stored_size) > VALUE_BYTES_MAX {
+    if is_too_long(pointer) {
         let message = format!("{name}: it is longer than {VALUE_BYTES_MAX} bytes");
         return Ok(Value::Broken { message, chunks: Vec::new() });
     }
     let chunks = read_chunks(at, toast, pointer.value_id, &places).await?;
+    Ok(of_chunks(at, toast, pointer, &chunks, of))
+}
+
+pub(super) fn is_too_long(pointer: &ToastPointer) -> bool {
+    pointer.raw_size.max(pointer.stored_size) > VALUE_BYTES_MAX
+}
+
+/// How many chunks a value has.
+pub(super) fn chunks_of(toast: &ToastRelation, pointer: &ToastPointer) -> u32 {
+    pointer.stored_size.div_ceil(toast.readable.toast_chunk_max())
+}
+
+/// What those chunks come to that were read.
+pub(super) fn of_chunks(
+    at: &Reading<'_>,
+    toast: &ToastRelation,
+    pointer: &ToastPointer,
+    chunks: &[(u32, Vec<u8>)],
+    (ctid, column, type_oid): (Ctid, usize, u32),
+) -> Value {
+    let name = format!("TOAST value {} in {}", pointer.value_id, toast.readable.qualified);
+    let all = chunks_of(toast, pointer);
     let bytes = chunks.iter().fold(Vec::new(), |mut bytes, (_, data)| {
         bytes.extend_from_slice(data);
         bytes
@@ -45,7 +66,7 @@ pub(super) async fn put_together(
     if let Some(text) = text {
         let mut field = Vec::with_capacity(text.len());
         page::copy::escape(&text, &mut field);
-        return Ok(Value::Whole(field));
+        return Value::Whole(field);
     }
     let numbers: Vec<(u32, Ctid)> = chunks.iter().map(|(seq, _)| (*seq, ctid)).collect();
     let wrong = match payload {
@@ -53,7 +74,7 @@ pub(super) async fn put_together(
         None => what_is_wrong(&numbers, all),
     };
     let message = format!("{name}: {wrong}");
-    Ok(Value::Broken { message, chunks: kept(at, (ctid, column), pointer.value_id, &chunks) })
+    Value::Broken { message, chunks: kept(at, (ctid, column), pointer.value_id, chunks) }
 }
 
 /// In words.

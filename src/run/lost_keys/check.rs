@@ -91,19 +91,49 @@ pub(super) async fn take_out(
     }
     let all: Vec<u32> = blocks.into_iter().collect();
     let looked_at = &all[..all.len().min(BLOCKS_MAX)];
-    for some in looked_at.chunks(BLOCKS_PER_READ) {
-        let Some(sql) = statement(key, places, some) else { continue };
-        let mut copy = session.copy(&sql).await?;
-        while let Some(rows) = copy.next().await? {
-            for row in rows.lines_with_terminator() {
-                let values = fields(row).map(|field| field.map(Vec::from)).collect();
-                if let Some(values) = values {
-                    take_out(values, keys);
+    let mut todo: Vec<&[u32]> = looked_at.chunks(BLOCKS_PER_READ).collect();
+    let mut refused: BTreeSet<u32> = BTreeSet::new();
+    while let Some(some) = todo.pop() {
+        match read_keys(session, key, places, some).await {
+            Ok(found) => found.into_iter().for_each(|values| take_out(values, keys)),
+            Err(e) if e.sqlstate().is_empty() || e.is_hung() => return Err(e),
+            Err(_) => {
+                session.leave_relation().await?;
+                match some.len() {
+                    1 => refused.extend(some),
+                    n => todo.extend(<[_; 2]>::from(some.split_at(n / 2))),
                 }
             }
         }
     }
-    Ok(all.len() - looked_at.len())
+    // The server gives no row of them, but what is not lost there was had from the
+    // bytes of their pages.
+    let is_had = |other: &(u32, u16)| {
+        refused.contains(&other.0) && places.is_readable(Ctid::new(other.0, other.1))
+    };
+    let had = keys.rows.values().filter(|k| !k.certain && k.others.iter().any(is_had));
+    let had: Vec<_> = had.filter_map(|known| key.of(&known.values)).collect();
+    had.into_iter().for_each(|values| take_out(values, keys));
+    Ok(all.len() - looked_at.len() + refused.len())
+}
+
+/// The keys of what is in some blocks, but for lost places.
+async fn read_keys(
+    session: &Session,
+    key: &Key<'_>,
+    places: &Places,
+    blocks: &[u32],
+) -> Result<Vec<Vec<Vec<u8>>>, ReadError> {
+    let mut found = Vec::new();
+    let Some(sql) = statement(key, places, blocks) else { return Ok(found) };
+    let mut copy = session.copy(&sql).await?;
+    while let Some(rows) = copy.next().await? {
+        for row in rows.lines_with_terminator() {
+            let values = fields(row).map(|field| field.map(Vec::from)).collect::<Option<_>>();
+            found.extend(values);
+        }
+    }
+    Ok(found)
 }
 
 /// Reads the keys of what is in some blocks, but for lost places.
