@@ -48,8 +48,8 @@ const FAILURES_MAX: u32 = 16;
 /// When pages are looked at before they are read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CheckPages {
-    /// Once the server went down; and, where pages have no checksums, before
-    /// reads that damage asks for.
+    /// Once the server went down. Before that the server is asked first: of a row
+    /// that it refuses without harm it gives the columns before the damage.
     #[default]
     Auto,
     Always,
@@ -93,14 +93,12 @@ impl Checking {
         self.when == CheckPages::Always || after_crash
     }
 
-    /// Whether pages are looked at before this read.
-    fn is_for(&self, at: &Reading<'_>, tagged: bool) -> bool {
+    /// Whether pages are looked at before they are read.
+    fn is_wanted(&self) -> bool {
         let wanted = match self.when {
             CheckPages::Never => false,
             CheckPages::Always => true,
-            CheckPages::Auto => {
-                self.crashed.load(Relaxed) || (tagged && !at.session.server().data_checksums)
-            }
+            CheckPages::Auto => self.crashed.load(Relaxed),
         };
         wanted && !self.refused.load(Relaxed)
     }
@@ -143,9 +141,8 @@ pub(super) async fn look_ahead(
 }
 
 fn wanted(at: &Reading<'_>, stretch: &Stretch, read: &Read) -> Option<BlockRange> {
-    let tagged = !matches!(read, Read::Blocks { tagged: false, .. });
     let layout = at.pages.layout.as_ref()?;
-    if !at.source.checking.is_for(at, tagged) || !layout.is_of(at.path) {
+    if !at.source.checking.is_wanted() || !layout.is_of(at.path) {
         return None;
     }
     let range = stretch.salvage.not_looked_at(read)?;
@@ -190,7 +187,7 @@ impl Seen {
 /// Looks at all of a TOAST relation, if its chunks are to be looked at before they
 /// are read.
 pub(super) async fn look_at_toast(at: &Reading<'_>, blocks: u32) -> Result<Seen, ReadError> {
-    if !at.source.checking.is_for(at, true) {
+    if !at.source.checking.is_wanted() {
         return Ok(Seen::default());
     }
     let (layout, mut seen) = (Layout::of_toast(), Seen::default());
