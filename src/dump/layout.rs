@@ -24,17 +24,15 @@ pub struct Layout {
 impl Layout {
     /// None: its pages are not those of a heap.
     pub fn of(relation: &Relation) -> Option<Self> {
-        let attribute = |(i, a): (i16, &inventory::Attribute)| {
-            let align = Align::of(a.align)?;
-            let makes_sense = a.attnum == i && (a.len > 0 || matches!(a.len, -1 | -2));
-            makes_sense.then_some(Attribute { len: a.len, align })
+        let makes_sense = |(i, a): (i16, &inventory::Attribute)| {
+            a.attnum == i && (a.len > 0 || matches!(a.len, -1 | -2))
         };
-        let all = usize::from(relation.attributes) == relation.physical.len();
-        let attributes: Option<Vec<_>> = (1..).zip(&relation.physical).map(attribute).collect();
+        let is_known = usize::from(relation.attributes) == relation.physical.len()
+            && (1..).zip(&relation.physical).all(makes_sense);
         let column = |attnum| relation.columns.iter().position(|c| c.attnum == attnum);
         relation.heap.then(|| Self {
             filenode: relation.filenode,
-            attributes: attributes.filter(|_| all),
+            attributes: relation.layout().filter(|_| is_known),
             columns: relation.physical.iter().map(|a| column(a.attnum)).collect(),
             toast: relation.toast,
             astray: OnceCell::new(),

@@ -4,6 +4,7 @@
 use super::fault::Words;
 use super::pattern::Pattern;
 use crate::heap::Loss;
+use crate::page;
 use bstr::BString;
 use std::fmt;
 
@@ -119,6 +120,19 @@ pub struct Relation {
 }
 
 impl Relation {
+    /// How its tuples are laid out. None: the catalog makes no sense.
+    pub fn layout(&self) -> Option<Vec<page::Attribute>> {
+        let attribute =
+            |a: &Attribute| Some(page::Attribute { len: a.len, align: page::Align::of(a.align)? });
+        self.physical.iter().map(attribute).collect()
+    }
+
+    /// The place of a column among all attributes, and its type.
+    pub fn place_of(&self, attnum: i16) -> Option<(usize, u32)> {
+        let place = self.physical.iter().position(|a| a.attnum == attnum)?;
+        Some((place, self.physical[place].type_oid))
+    }
+
     /// One of which nothing else is known.
     pub fn named(oid: u32, schema: BString, name: BString, kind: RelationKind) -> Self {
         Self {

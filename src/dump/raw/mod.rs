@@ -55,19 +55,14 @@ struct Column {
 impl RawLayout {
     /// None: no tuple of it can be told.
     pub fn of(relation: &Relation) -> Option<Self> {
-        let physical = &relation.physical;
-        let attribute = |a: &inventory::Attribute| {
-            Some(page::Attribute { len: a.len, align: page::Align::of(a.align)? })
-        };
         // The oid, before 12, is none of the attributes.
         let column = |c: &inventory::Column| {
-            let place = physical.iter().position(|a| a.attnum == c.attnum)?;
-            let type_oid = physical[place].type_oid;
+            let (place, type_oid) = relation.place_of(c.attnum)?;
             Some(Column { attnum: c.attnum, place, type_oid })
         };
         Some(Self {
             oid: Some(relation.oid).filter(|_| relation.heap)?,
-            attributes: physical.iter().map(attribute).collect::<Option<_>>()?,
+            attributes: relation.layout()?,
             columns: relation.columns.iter().map(column).collect::<Option<_>>()?,
             catalog: Mutex::default(),
         })

@@ -24,7 +24,7 @@ use super::findings::LostColumn;
 use crate::heap::Ctid;
 use crate::page::{self, Found, Page, ToastPointer, Varlena};
 use crate::server::fault::{Fault, Phase, Words, is_missing_file};
-use crate::server::inventory::Relation;
+use crate::server::inventory::{self, Relation};
 use crate::server::pages::page_image;
 use crate::server::session::ReadError;
 use crate::server::toast::toast_relation;
@@ -89,18 +89,10 @@ pub(super) enum Value {
 
 impl Doctor {
     pub fn new(relation: &Relation) -> Self {
-        let physical = &relation.physical;
-        let attribute = |a: &crate::server::inventory::Attribute| {
-            Some(page::Attribute { len: a.len, align: page::Align::of(a.align)? })
-        };
-        let place = |attnum| {
-            let place = physical.iter().position(|a| a.attnum == attnum)?;
-            Some((place, physical[place].type_oid))
-        };
-        let attributes: Option<Vec<_>> = physical.iter().map(attribute).collect();
-        let columns: Option<Vec<_>> = relation.columns.iter().map(|c| place(c.attnum)).collect();
+        let place = |c: &inventory::Column| relation.place_of(c.attnum);
+        let columns: Option<Vec<_>> = relation.columns.iter().map(place).collect();
         // Where the catalog makes no sense, no tuple can be walked through.
-        let known = attributes.zip(columns);
+        let known = relation.layout().zip(columns);
         let toast = relation.toast.filter(|_| known.is_some());
         let (attributes, columns) = known.unwrap_or_default();
         Self {
