@@ -7,7 +7,7 @@
 //! others. What is loaded and what is rejected are together what was read.
 
 use super::batch::{Batch, push_parts};
-use super::plan::{Table, is_included, untouched_file};
+use super::plan::{Table, untouched_file};
 use super::shared::{CommitError, Shared};
 use super::{RestoreError, count, oversize};
 use crate::output::manifest::{FileEntry, RowClass};
@@ -103,18 +103,14 @@ fn expected(shared: &Shared, table: &Table) -> Option<Step> {
         return None;
     }
     let include = shared.options.include;
-    let mut relation = table.report();
-    relation.status = RelationStatus::Loaded;
-    relation.files.clear();
-    let included = table.included(include).map(|file| restored::File {
+    let loaded = |file: &FileEntry| restored::File {
         included: true,
         read: file.rows,
         loaded: file.rows,
         ..untouched_file(file)
-    });
-    relation.files.extend(included);
-    let others = table.relation.files.iter().filter(|f| !is_included(f.class, include));
-    relation.files.extend(others.map(untouched_file));
+    };
+    let files = table.included(include).map(loaded).chain(table.left_out(include)).collect();
+    let relation = restored::Relation { status: RelationStatus::Loaded, files, ..table.report() };
     Some(Step::Relation { relation: Box::new(relation), rejects_len, rejects })
 }
 
@@ -184,8 +180,7 @@ impl Loader<'_> {
                 _ => self.file(file).await?,
             });
         }
-        let others = self.table.relation.files.iter().filter(|f| !is_included(f.class, include));
-        files.extend(others.map(untouched_file));
+        files.extend(self.table.left_out(include));
         self.finish(files)
     }
 

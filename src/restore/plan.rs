@@ -162,6 +162,15 @@ impl Table {
         files.into_iter()
     }
 
+    /// The files that are not to be loaded, for the report.
+    pub(super) fn left_out(&self, include: Include) -> impl Iterator<Item = restored::File> {
+        self.relation
+            .files
+            .iter()
+            .filter(move |f| !is_included(f.class, include))
+            .map(untouched_file)
+    }
+
     /// The columns of the files, in a table that takes them all in.
     pub(super) fn file_columns(&self) -> Vec<String> {
         let oid = self.with_oids.then(|| NEW_OID.to_owned());
