@@ -15,7 +15,7 @@ const ARROW: &[(&str, &[&str])] = &[
     ("progress", &[]),
     ("output", &["archive", "heap"]),
     ("server", &["archive", "heap", "page"]),
-    ("advice", &["output"]),
+    ("advice", &["output", "server"]),
     ("report", &["output"]),
     ("dump", &["heap", "output", "page", "progress", "server"]),
     ("run", &["advice", "archive", "dump", "heap", "output", "page", "progress", "server"]),

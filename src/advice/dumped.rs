@@ -3,6 +3,7 @@
 use super::object::{Damaged, Object, Step, first_steps, steps};
 use super::script::{Part, script};
 use crate::output::manifest::{Lost, Manifest, Relation, RelationKind, RelationStatus};
+use crate::server::sql::{ident, literal};
 
 /// So many tuples are named in one statement.
 const TUPLES_MAX: usize = 1000;
@@ -41,7 +42,7 @@ pub fn advice_of_dump(manifest: &Manifest) -> Option<String> {
 }
 
 fn advised(relation: &Relation, manifest: &Manifest) -> (String, Vec<Step>) {
-    let name = format!("{}.{}", quoted(&relation.schema), quoted(&relation.name));
+    let name = format!("{}.{}", ident(&relation.schema), ident(&relation.name));
     let only_stored_elsewhere = !relation.lost.is_empty()
         && relation.lost.iter().all(|lost| lost.cause == "stored_elsewhere");
     let object = match relation.kind {
@@ -69,7 +70,7 @@ fn advised(relation: &Relation, manifest: &Manifest) -> (String, Vec<Step>) {
 
 /// The statements are comments: to run them is to decide.
 fn surgery(name: &str, tuples: &[&str]) -> [Step; 3] {
-    let relation = format!("'{}'::regclass", name.replace('\'', "''"));
+    let relation = format!("{}::regclass", literal(name));
     let list = tuples.iter().take(TUPLES_MAX).map(|ctid| format!("'{ctid}'"));
     let list = list.collect::<Vec<_>>().join(", ");
     let call = |function: &str| format!("SELECT {function}({relation}, ARRAY[{list}]::tid[]);");
@@ -97,8 +98,4 @@ fn surgery(name: &str, tuples: &[&str]) -> [Step; 3] {
             &call("heap_force_freeze"),
         ),
     ]
-}
-
-fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }
