@@ -92,15 +92,15 @@ type Done = (Task, Result<Seen, String>);
 
 /// Where files are read.
 enum Source {
-    /// The server reads them, and sends them.
-    Server,
+    /// The server reads them, and sends them, to sessions that are opened there.
+    Server(Box<Target>, Timeouts),
     Local(Local),
 }
 
 impl Source {
     async fn directories(&self, session: &Session) -> Result<Vec<String>, VerifyError> {
         match self {
-            Self::Server => match directories(session).await {
+            Self::Server(..) => match directories(session).await {
                 Err(e) if e.is_permission() => Err(forbidden(session).await),
                 other => Ok(other?),
             },
@@ -114,7 +114,7 @@ impl Source {
         directory: &str,
     ) -> Result<Vec<ForkFile>, VerifyError> {
         match self {
-            Self::Server => match forks(session, directory).await {
+            Self::Server(..) => match forks(session, directory).await {
                 Err(e) if e.is_permission() => Err(forbidden(session).await),
                 other => Ok(other?),
             },
@@ -130,8 +130,6 @@ fn unreadable(error: std::io::Error) -> VerifyError {
 struct Work {
     source: Source,
     server: Arc<ServerFacts>,
-    /// Where more sessions are opened, if there is a server at all.
-    target: Option<(Target, Timeouts)>,
     todo: Mutex<VecDeque<Task>>,
     done: Mutex<Vec<Done>>,
     progress: Arc<Progress>,
@@ -139,7 +137,7 @@ struct Work {
 
 impl Work {
     fn new(
-        (source, server, target): (Source, Arc<ServerFacts>, Option<(Target, Timeouts)>),
+        (source, server): (Source, Arc<ServerFacts>),
         files: &[File],
         redo: u64,
         progress: Arc<Progress>,
@@ -147,7 +145,7 @@ impl Work {
         let todo = tasks(files, redo, (server.block_size, server.segment_blocks));
         progress.relations.store(files.len() as u64, Relaxed);
         progress.blocks.store(todo.iter().map(|t| u64::from(t.blocks())).sum(), Relaxed);
-        Self { source, server, target, todo: Mutex::new(todo), done: Mutex::default(), progress }
+        Self { source, server, todo: Mutex::new(todo), done: Mutex::default(), progress }
     }
 }
 
@@ -165,15 +163,14 @@ pub async fn verify(
     let mut notes = Vec::new();
     let source = match &options.pgdata {
         Some(dir) => Source::Local(Local::open_of(dir, session.server())?),
-        None => Source::Server,
+        None => Source::Server(Box::new(target), options.timeouts),
     };
     let mut files = list(&session, &source, &options.selection, &mut notes).await?;
     let server = session.server().clone();
     let again = async |directory: &str| source.forks(&session, directory).await;
     lengths::check(&server, &mut files, again).await?;
     let redo = redo(&session).await?.unwrap_or(0);
-    let target = Some((target, options.timeouts));
-    let work = Arc::new(Work::new((source, server, target), &files, redo, progress));
+    let work = Arc::new(Work::new((source, server), &files, redo, progress));
     look_at_all(&work, options.jobs, Some(session), &mut files, &mut notes).await;
     Ok(report::report(&work.server, started, files, notes))
 }
@@ -279,7 +276,7 @@ async fn list(
     for directory in source.directories(session).await? {
         all.extend(source.forks(session, &directory).await?);
     }
-    if matches!(source, Source::Server) {
+    if matches!(source, Source::Server(..)) {
         may_read(session).await?;
     }
     let names = names::of_files(session, selection, notes).await?;
@@ -341,7 +338,9 @@ async fn worker(work: Arc<Work>, mut session: Option<Session>) {
     while !work.progress.stopped() {
         let Some(task) = locked(&work.todo).pop_front() else { return };
         let seen = match &work.source {
-            Source::Server => patiently(&work, &mut session, &task).await,
+            Source::Server(target, timeouts) => {
+                patiently(&work.progress, (target, *timeouts), &mut session, &task).await
+            }
             Source::Local(local) => {
                 let (local, task, server) = (local.clone(), task.clone(), work.server.clone());
                 match tokio::task::spawn_blocking(move || local.look(&task, &server)).await {
@@ -362,7 +361,8 @@ async fn worker(work: Arc<Work>, mut session: Option<Session>) {
 
 /// In another session, where one is lost.
 async fn patiently(
-    work: &Work,
+    progress: &Progress,
+    (target, timeouts): (&Target, Timeouts),
     session: &mut Option<Session>,
     task: &Task,
 ) -> Result<Seen, String> {
@@ -370,10 +370,8 @@ async fn patiently(
     let mut tries = 0;
     loop {
         let tried = async {
-            if let Some((target, timeouts)) = &work.target
-                && session.as_ref().is_none_or(Session::is_closed)
-            {
-                *session = Some(Session::open(target, *timeouts, None).await?);
+            if session.as_ref().is_none_or(Session::is_closed) {
+                *session = Some(Session::open(target, timeouts, None).await?);
             }
             let Some(session) = session.as_ref() else { return Ok(Seen::default()) };
             session.renew_snapshot().await?;
@@ -386,7 +384,7 @@ async fn patiently(
         tries += 1;
         // A session with an error in it is of no use.
         *session = None;
-        if tries == TRIES_MAX || work.progress.stopped() {
+        if tries == TRIES_MAX || progress.stopped() {
             return Err(error.to_string());
         }
         tokio::time::sleep(pause).await;

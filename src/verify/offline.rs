@@ -59,7 +59,7 @@ pub(super) async fn verify(
     let again = async |directory: &str| local.forks(directory).map_err(unreadable);
     lengths::check(&server, &mut files, again).await?;
     let source = Source::Local(local.clone());
-    let work = Arc::new(Work::new((source, server, None), &files, redo, progress));
+    let work = Arc::new(Work::new((source, server), &files, redo, progress));
     look_at_all(&work, options.jobs, None, &mut files, &mut notes).await;
     Ok(report::report(&work.server, started, files, notes))
 }
