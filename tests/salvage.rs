@@ -64,6 +64,29 @@ fn tuples(bad: &Bad) -> Vec<u16> {
     }
 }
 
+/// Each good tuple was had once, in its class and in order, and each bad one is
+/// lost; nothing is left untried.
+fn assert_had(
+    heap: &FakeHeap,
+    blocks: u32,
+    result: &Result,
+    done: &Salvage,
+) -> std::result::Result<(), TestCaseError> {
+    let (bad_tuples, bad_blocks) = truth(heap, blocks);
+    let good = (0..blocks)
+        .filter(|&b| heap.live(b))
+        .flat_map(|b| (1..=8).map(move |o| Ctid::new(b, o)))
+        .filter(|c| !bad_tuples.contains(c) && !is_partial(heap, *c));
+    let (suspect, clean): (Vec<_>, Vec<_>) = good.partition(|c| bad_blocks.contains(&c.block));
+    prop_assert_eq!(&result.clean, &clean);
+    prop_assert_eq!(&result.suspect, &suspect);
+    for tuple in bad_tuples {
+        prop_assert_eq!(done.map().status(tuple), Some(Status::Lost));
+    }
+    prop_assert!(done.map().extents().iter().all(|e| e.status.is_final()));
+    Ok(())
+}
+
 /// The tuples that fail, and the blocks in which damage is.
 fn truth(heap: &FakeHeap, blocks: u32) -> (BTreeSet<Ctid>, BTreeSet<u32>) {
     let (mut bad_tuples, mut bad_blocks) = (BTreeSet::new(), BTreeSet::new());
@@ -105,18 +128,7 @@ proptest! {
             before += 1;
             None
         });
-        let (bad_tuples, bad_blocks) = truth(&heap, blocks);
-        let good = (0..blocks).filter(|&b| heap.live(b)).flat_map(|b| (1..=8).map(move |o| Ctid::new(b, o)))
-            .filter(|c| !bad_tuples.contains(c) && !is_partial(&heap, *c));
-        let (suspect, clean): (Vec<_>, Vec<_>) = good.partition(|c| bad_blocks.contains(&c.block));
-        prop_assert_eq!(result.clean, clean);
-        prop_assert_eq!(result.suspect, suspect);
-        for extent in done.map().extents() {
-            prop_assert!(extent.status.is_final());
-        }
-        for tuple in bad_tuples {
-            prop_assert_eq!(done.map().status(tuple), Some(Status::Lost));
-        }
+        assert_had(&heap, blocks, &result, &done)?;
         let page_losses = result.lost.iter().filter(|l| matches!(l, Loss::Block(_))).count();
         let pages = heap.bad.range(..blocks).filter(|(_, b)| matches!(b, Bad::Page)).count();
         prop_assert_eq!(page_losses, pages);
@@ -152,16 +164,7 @@ proptest! {
         result.stop_at = None;
         let known = killers.len();
         let done = heap.salvage_with(salvage, &mut result, |_| None);
-        let (bad_tuples, bad_blocks) = truth(&heap, blocks);
-        let good = (0..blocks).flat_map(|b| (1..=8).map(move |o| Ctid::new(b, o)))
-            .filter(|c| !bad_tuples.contains(c) && !is_partial(&heap, *c));
-        let (suspect, clean): (Vec<_>, Vec<_>) = good.partition(|c| bad_blocks.contains(&c.block));
-        prop_assert_eq!(result.clean, clean);
-        prop_assert_eq!(result.suspect, suspect);
-        for tuple in bad_tuples {
-            prop_assert_eq!(done.map().status(tuple), Some(Status::Lost));
-        }
-        prop_assert!(done.map().extents().iter().all(|e| e.status.is_final()));
+        assert_had(&heap, blocks, &result, &done)?;
         let all: usize = heap.bad.range(..blocks).map(|(_, b)| match b { Bad::Killers(t) => t.len(), _ => 0 }).sum();
         // A killer that is not known costs three at most, one that is costs none.
         prop_assert!(result.crashes - crashes <= 3 * (all - known) as u64);

@@ -1,6 +1,7 @@
 //! `verify --pages`: what is damaged in any file is named, with its place, and
 //! nothing else is, whatever others write meanwhile.
 
+use crate::kit::json_schema::assert_keeps_to;
 use crate::kit::places::{read_page, segment_file, write_page};
 use crate::kit::{Server, ServerOptions, Stop, Version};
 use serde_json::Value;
@@ -12,7 +13,11 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_pg_salvage");
 const DB: &str = "pages";
 
 fn verify(server: &Server, role: &str, options: &[&str]) -> Output {
-    let conninfo = server.conninfo(DB).replace("user=postgres", &format!("user={role}"));
+    verify_of(server, (role, DB), options)
+}
+
+fn verify_of(server: &Server, (role, dbname): (&str, &str), options: &[&str]) -> Output {
+    let conninfo = server.conninfo(dbname).replace("user=postgres", &format!("user={role}"));
     let out = Command::new(PROGRAM)
         .args(["verify", "--pages", "-d"])
         .arg(conninfo)
@@ -26,23 +31,29 @@ fn verify(server: &Server, role: &str, options: &[&str]) -> Output {
 
 /// The report, which says the same as the exit code.
 fn report(server: &Server, options: &[&str]) -> Value {
-    let out = verify(server, "postgres", &[&["--json"], options].concat());
+    report_of(server, DB, options)
+}
+
+pub(crate) fn report_of(server: &Server, dbname: &str, options: &[&str]) -> Value {
+    let out = verify_of(server, ("postgres", dbname), &[&["--json"], options].concat());
     let report: Value = serde_json::from_slice(&out.stdout)
         .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&out.stderr)));
     assert_eq!(report["exit_code"].as_i64(), out.status.code().map(i64::from), "{report:#}");
-    let schema = include_str!("../docs/verify-pages.schema.json");
-    let schema = serde_json::from_str(schema).expect("JSON");
-    let wrong = jsonschema::validator_for(&schema).expect("a schema").validate(&report);
-    wrong.unwrap_or_else(|e| panic!("{e}: {report:#}"));
+    assert_keeps_to(include_str!("../docs/verify-pages.schema.json"), &report, "the report");
     report
 }
 
 /// Which blocks of which files are named.
 fn named(report: &Value) -> BTreeMap<String, BTreeSet<u64>> {
+    named_by(report, "path")
+}
+
+/// Which blocks are named, by this of their file.
+pub(crate) fn named_by(report: &Value, field: &str) -> BTreeMap<String, BTreeSet<u64>> {
     let mut named: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
     for file in report["damaged"].as_array().expect("a list") {
-        let path = file["path"].as_str().expect("a path").to_owned();
-        let blocks = named.entry(path).or_default();
+        let name = file[field].as_str().expect("a name").to_owned();
+        let blocks = named.entry(name).or_default();
         blocks.extend(file["listed"].as_array().expect("a list").iter().map(|b| {
             assert!(b["what"].as_str().is_some_and(|what| !what.is_empty()), "{b}");
             b["block"].as_u64().expect("a number")

@@ -1,6 +1,7 @@
 //! A finished dump directory, looked at as a script would: by its manifest.
 
 use super::{Ran, run, words, words_as};
+use crate::kit::json_schema::assert_keeps_to;
 use crate::kit::tidy_dir::assert_tidy;
 use crate::kit::{Server, oracle};
 use pg_salvage::output::manifest::{self, Manifest, RelationStatus};
@@ -54,12 +55,7 @@ impl Dump {
             panic!("{case}: no manifest: {e}\nexit code {}\n{}", ran.code, ran.stderr)
         });
         let value: serde_json::Value = serde_json::from_slice(&json).expect("JSON");
-        let schema: serde_json::Value =
-            serde_json::from_str(include_str!("../../docs/manifest.schema.json")).expect("JSON");
-        let validator = jsonschema::validator_for(&schema).expect("a schema");
-        let wrong: Vec<String> =
-            validator.iter_errors(&value).map(|e| format!("{}: {e}", e.instance_path())).collect();
-        assert!(wrong.is_empty(), "{case}: the manifest is not what its schema says: {wrong:#?}");
+        assert_keeps_to(include_str!("../../docs/manifest.schema.json"), &value, &case);
         let manifest = Manifest::from_json(&json).expect("a manifest");
         assert_eq!(i32::from(manifest.exit_code), ran.code, "{case}: {}", ran.stderr);
         Dump { case, ran, dir, manifest, _folder: folder }

@@ -3,9 +3,8 @@
 
 use crate::kit::dumped::Dumped;
 use crate::kit::{Harm, Plan, Ward};
-use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
-use std::process::Command;
+use crate::verify_pages::{named_by, report_of};
+use std::collections::BTreeSet;
 
 /// Why a harm cannot be seen on its page alone, if so. `docs/pages.md` says the
 /// same.
@@ -46,18 +45,8 @@ fn hidden(harm: Harm, plan: Plan) -> Option<&'static str> {
 }
 
 pub fn check(ward: &Ward, plan: Plan, dumped: &Dumped) {
-    let out = Command::new(env!("CARGO_BIN_EXE_pg_salvage"))
-        .args(["verify", "--pages", "--json", "-j2", "-d"])
-        .arg(ward.server.conninfo(ward.dbname))
-        .output()
-        .expect("the program starts");
-    let report: Value = serde_json::from_slice(&out.stdout).expect("a report");
-    let mut named: BTreeMap<&str, BTreeSet<u64>> = BTreeMap::new();
-    for file in report["damaged"].as_array().expect("a list") {
-        let listed = file["listed"].as_array().expect("a list").iter();
-        let blocks = listed.map(|b| b["block"].as_u64().expect("a number"));
-        named.entry(file["name"].as_str().expect("a name")).or_default().extend(blocks);
-    }
+    let report = report_of(&ward.server, ward.dbname, &["-j2"]);
+    let mut named = named_by(&report, "name");
     let mut wrong = Vec::new();
     for (&harm, harmed) in &ward.harmed {
         let table = plan.table(harm);

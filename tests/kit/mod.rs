@@ -15,6 +15,7 @@ pub mod flips;
 pub mod fuse;
 mod guard;
 pub mod harm;
+pub mod json_schema;
 mod log;
 pub mod observe;
 mod options;

@@ -3,6 +3,7 @@
 #![allow(unreachable_pub)]
 
 use crate::binary::{Dump, Ran, command, run};
+use crate::kit::json_schema::assert_keeps_to;
 use crate::kit::version::client_program;
 use crate::kit::{Server, oracle};
 use pg_salvage::output::restored::{self, Restored};
@@ -129,12 +130,8 @@ impl WayBack {
 /// A report that keeps to its schema.
 fn read_report(json: &[u8]) -> Restored {
     let schema = include_str!("../../docs/restore.schema.json");
-    let schema: serde_json::Value = serde_json::from_str(schema).expect("JSON");
-    let validator = jsonschema::validator_for(&schema).expect("a schema");
     let value: serde_json::Value = serde_json::from_slice(json).expect("JSON");
-    let wrong: Vec<String> =
-        validator.iter_errors(&value).map(|e| format!("{}: {e}", e.instance_path())).collect();
-    assert!(wrong.is_empty(), "the report is not what its schema says: {wrong:#?}");
+    assert_keeps_to(schema, &value, "the report of a restore");
     Restored::from_json(json).expect("a report")
 }
 

@@ -28,16 +28,7 @@ proptest! {
         if from == 0 {
             prop_assert_eq!(result.crashes, 0);
         }
-        let (bad_tuples, bad_blocks) = truth(&heap, blocks);
-        let good = (0..blocks).filter(|&b| heap.live(b)).flat_map(|b| (1..=8).map(move |o| Ctid::new(b, o)))
-            .filter(|c| !bad_tuples.contains(c) && !is_partial(&heap, *c));
-        let (suspect, clean): (Vec<_>, Vec<_>) = good.partition(|c| bad_blocks.contains(&c.block));
-        prop_assert_eq!(result.clean, clean);
-        prop_assert_eq!(result.suspect, suspect);
-        for tuple in bad_tuples {
-            prop_assert_eq!(done.map().status(tuple), Some(Status::Lost));
-        }
-        prop_assert!(done.map().extents().iter().all(|e| e.status.is_final()));
+        assert_had(&heap, blocks, &result, &done)?;
     }
 }
 
