@@ -1,5 +1,7 @@
 //! What a person sees at the end of a run: one table, and what to do next.
 
+pub mod model;
+
 use crate::output::manifest::{Manifest, Relation, RelationStatus, RunStatus};
 use std::fmt::Write as _;
 
