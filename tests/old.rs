@@ -6,6 +6,7 @@
 
 use crate::kit::dumped::{Dumped, check_same, dump};
 use crate::kit::page_edit::XMIN_HINTS;
+use crate::kit::version::is_wide;
 use crate::kit::{ChecksumAfter, Harm, Place, Places, Server, ServerOptions, Stop, Version};
 use crate::kit::{harm, oracle, places};
 use pg_salvage::heap::{BlockRange, Read};
@@ -209,7 +210,7 @@ async fn a_run_that_was_killed_in_a_large_table_is_gone_on_with() {
         let whole = Dumped::read(whole, said(&out));
         large.check(&whole).await;
         let (mut gone_on, mut die_at) = (0, 60);
-        while gone_on < 2 {
+        while gone_on < if is_wide() { 2 } else { 1 } {
             die_at += 60;
             let at = format!("{}, ended at write {die_at}", version.major);
             let dir = tempfile::tempdir().expect("a directory");

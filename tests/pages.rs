@@ -7,6 +7,7 @@ mod heapam;
 pub(crate) mod values;
 
 use crate::kit::flips::Random;
+use crate::kit::version::is_wide;
 use crate::kit::{Server, ServerOptions, Version, oracle, sample};
 use decode::{Heap, decode};
 use pg_salvage::page::insane::insane;
@@ -232,8 +233,9 @@ async fn whatever_is_done_to_a_page_nothing_panics_and_nothing_grows_without_bou
     let pages: Vec<(&Heap, &[u8])> =
         heaps.iter().flat_map(|heap| heap.pages().map(move |(_, p)| (heap, p.bytes()))).collect();
     let begun = std::time::Instant::now();
-    let (mut rounds, mut sane) = (0, 0);
-    while rounds < 300_000 {
+    let rounds_max = if is_wide() { 1_000_000 } else { 150_000 };
+    let (mut rounds, mut sane) = (0_u32, 0_u32);
+    while rounds < rounds_max {
         let (heap, bytes) = pages[random.below(pages.len())];
         let mut bytes = bytes.to_vec();
         let attributes = heap.attributes();
@@ -244,7 +246,7 @@ async fn whatever_is_done_to_a_page_nothing_panics_and_nothing_grows_without_bou
             let before = bytes.clone();
             harm(&mut bytes, number, &mut random);
             let page = Page::new(&bytes);
-            sane += usize::from(page.insane().is_none());
+            sane += u32::from(page.insane().is_none());
             checksum::checksum(&bytes, rounds);
             insane(page, Some(&attributes), 291);
             if rounds % 8 == 0 {
@@ -261,9 +263,9 @@ async fn whatever_is_done_to_a_page_nothing_panics_and_nothing_grows_without_bou
             bytes = before;
         }
     }
-    assert!(sane > 100_000, "{sane} of {rounds} headers were sane");
+    assert!(sane > rounds_max / 3, "{sane} of {rounds} headers were sane");
     let took = begun.elapsed();
-    assert!(took.as_secs() < 300, "{rounds} pages took {took:?}");
+    assert!(took.as_secs() < 900, "{rounds} pages took {took:?}");
 }
 
 /// The most line pointers of a page of 8 kB.

@@ -50,7 +50,7 @@ async fn clean_rows(dumped: &Dumped, table: &str) -> Vec<Vec<u8>> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn values_of_every_type_are_put_together_where_the_index_is_damaged() {
-    for version in Version::two() {
+    for version in Version::one_or_two() {
         let server = Server::start(&version, ServerOptions::checksums(true));
         server.execute(DB, VALUES).await;
         let (places, rows) = rows_of(&server, "public.v").await;

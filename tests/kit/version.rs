@@ -87,6 +87,16 @@ impl Version {
         versions
     }
 
+    /// The newest; with `PG_SALVAGE_WIDE` set, those of [`Self::two`]. For what
+    /// takes long, and hardly differs.
+    pub fn one_or_two() -> Vec<Version> {
+        let mut versions = Version::two();
+        if !is_wide() {
+            versions.retain(|v| v.major == Version::newest().major);
+        }
+        versions
+    }
+
     /// The newest server and Debian's, of those that have TID range scans.
     pub fn two() -> Vec<Version> {
         let mut versions = Version::between(14, 18);

@@ -1,6 +1,7 @@
 //! Unchecked reads that take the server down, or are ended in the middle.
 
 use super::*;
+use crate::kit::version::is_wide;
 use std::process::Command;
 
 /// What takes the server down is found by reading it.
@@ -82,7 +83,7 @@ async fn a_run_that_is_gone_on_with_trusts_no_page_that_was_read_unchecked() {
         (out.status.code(), said)
     };
     let mut ended = 0;
-    for n in (10..1000).step_by(7) {
+    for n in (10..1000).step_by(if is_wide() { 7 } else { 17 }) {
         hurt.server.restart();
         let dir = tempfile::tempdir().expect("a folder");
         let (code, said) = run(dir.path(), Some(n), &[UNCHECKED]);
@@ -95,7 +96,7 @@ async fn a_run_that_is_gone_on_with_trusts_no_page_that_was_read_unchecked() {
         assert_eq!(code, Some(2), "{n}: {said}");
         hurt.check(&Dumped::read(dir, said), &format!("ended at {n}")).await;
     }
-    assert!(ended > 5, "ended {ended} times");
+    assert!(ended > 3, "ended {ended} times");
     // A later run cannot ask for less: it would not know what to make of them.
     let dir = tempfile::tempdir().expect("a folder");
     assert_eq!(run(dir.path(), Some(60), &[UNCHECKED]).0, None);

@@ -16,7 +16,7 @@ fn files(dump: &Dump) -> BTreeMap<String, Vec<u8>> {
 
 #[tokio::test]
 async fn files_are_the_same_for_any_number_of_jobs() {
-    for version in two_versions() {
+    for version in crate::kit::Version::one_or_two() {
         let server = Server::start(&version, ServerOptions::checksums(true));
         sample::create(&server, "sample", 3).await;
         sample_with_large_table(&server).await;

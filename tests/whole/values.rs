@@ -8,7 +8,7 @@ use pg_salvage::output::manifest::RelationStatus;
 /// Three hundred million characters; as bytea, each byte is two.
 #[tokio::test]
 async fn a_value_of_hundreds_of_megabytes_comes_out_whole() {
-    for version in two_versions() {
+    for version in crate::kit::Version::one_or_two() {
         let server = Server::start(&version, ServerOptions::checksums(true));
         server.create_database("huge").await;
         let sql = "CREATE TABLE texts (id int, t text); CREATE TABLE byteas (id int, b bytea);
