@@ -6,6 +6,7 @@
 mod choosing;
 mod inspect;
 mod locate;
+mod report;
 mod restore;
 mod schema;
 mod unchecked;
@@ -21,6 +22,7 @@ use choosing::{ConnectionArgs, SelectionArgs};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 pub use inspect::InspectArgs;
 pub use locate::LocateArgs;
+pub use report::{FormArgs, ReportArgs};
 use restore::EXAMPLES as RESTORE_EXAMPLES;
 pub use restore::RestoreArgs;
 use schema::SchemaArgs;
@@ -56,10 +58,6 @@ const LIST_EXAMPLES: &str = "\
 Example:
   pg_salvage list -d shop -N 'tmp*'";
 
-const REPORT_EXAMPLES: &str = "\
-Example:
-  pg_salvage report /backup/shop";
-
 /// Reads every table of a damaged PostgreSQL database, and names what is lost.
 #[derive(Parser, Debug)]
 #[command(name = "pg_salvage", version, disable_help_flag = true, after_help = EXIT_CODES)]
@@ -91,8 +89,8 @@ pub enum Command {
     /// What a dump would read, with sizes and risks
     #[command(after_help = concat_help(LIST_EXAMPLES))]
     List(ListArgs),
-    /// Print the report of a dump again
-    #[command(after_help = concat_help(REPORT_EXAMPLES))]
+    /// Show the report of a run again, for people or for programs
+    #[command(after_help = format!("{}\n\n{}", report::EXAMPLES, report::EXIT_CODES))]
     Report(ReportArgs),
 }
 
@@ -172,14 +170,6 @@ pub struct ListArgs {
     connection: ConnectionArgs,
     #[command(flatten)]
     selection: SelectionArgs,
-    #[command(flatten)]
-    pub showing: ShowingArgs,
-}
-
-#[derive(Args, Debug)]
-pub struct ReportArgs {
-    /// Directory of a dump
-    pub dir: PathBuf,
     #[command(flatten)]
     pub showing: ShowingArgs,
 }

@@ -3,8 +3,6 @@
 
 use clap::Parser;
 use pg_salvage::cli::{Cli, Command, ShowingArgs, VerifyArgs};
-use pg_salvage::output::journal::JOURNAL;
-use pg_salvage::output::manifest::Manifest;
 use pg_salvage::progress::Progress;
 use pg_salvage::restore::{self, Outcome};
 use pg_salvage::run::{RunOptions, run};
@@ -97,19 +95,15 @@ async fn command(command: Command) -> Result<u8, Failure> {
             Ok(0)
         }
         Command::Report(args) => {
-            let path = args.dir.join("manifest.json");
-            let bytes = std::fs::read(&path).map_err(|e| {
-                let path = path.display();
-                match args.dir.join(JOURNAL).is_file() {
-                    true => format!("the run into \"{}\" has not ended, or was killed: there is no \"{path}\" (--resume goes on with it)", args.dir.display()),
-                    false => format!("could not read \"{path}\": {e}"),
-                }
-            })?;
-            let manifest = Manifest::from_json(&bytes)
-                .map_err(|e| format!("could not read \"{}\": {e}", path.display()))?;
-            let dir = args.dir.display().to_string();
-            print(&report::text(&manifest, Some(&dir), args.showing.verbose > 0));
-            Ok(manifest.exit_code)
+            let (form, verbose) = (&args.form, args.showing.verbose > 0);
+            let shown = report::command::report(
+                &args.source,
+                form.format,
+                verbose,
+                form.output.as_deref(),
+            )?;
+            shown.text.iter().for_each(|text| print(text));
+            Ok(shown.exit_code)
         }
     }
 }

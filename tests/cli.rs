@@ -4,6 +4,7 @@
 //! writes them anew.
 
 mod help;
+mod help_of_report;
 mod help_of_restore;
 mod refused;
 
@@ -55,6 +56,7 @@ fn what_makes_no_sense_is_said_in_one_line() {
         "list -j 2",
         "report",
         "report a b",
+        "report a --format pdf",
     ];
     let mut said = String::new();
     for words in typed {
@@ -130,9 +132,12 @@ fn what_makes_no_sense_is_said_in_one_line() {
         error: unexpected argument '-j' found
         $ pg_salvage report
         error: the following required arguments were not provided:
-          <DIR>
+          <SOURCE>
         $ pg_salvage report a b
         error: unexpected argument 'b' found
+        $ pg_salvage report a --format pdf
+        error: invalid value 'pdf' for '--format <FORM>'
+          [possible values: text, json, csv, junit, openmetrics, html]
     "#]].assert_eq(&said);
 }
 

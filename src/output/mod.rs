@@ -2,12 +2,14 @@
 //! server.
 //!
 //! A file under a final name is complete and synced; until then it is
-//! `*.part`. The directory has mode 0700 and its files 0600.
+//! `*.part`. The directory has mode 0700 and its files 0600. `one_file` is for
+//! what somebody wants elsewhere.
 
 pub mod error;
 
 pub mod dir;
 pub mod names;
+pub mod one_file;
 pub mod space;
 
 pub mod binary;
@@ -34,7 +36,7 @@ pub mod restored;
 mod row_reader;
 
 #[cfg(test)]
-mod schema_checks;
+pub(crate) mod schema_checks;
 
 pub use binary_rows::BinaryRows;
 pub use codec::Codec;

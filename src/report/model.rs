@@ -4,6 +4,7 @@
 //! `pg_salvage verify` writes it as `verify.json`; that of a dump is made of its
 //! `manifest.json`. `docs/report.schema.json` is the promise to scripts.
 
+use super::words::visible;
 use crate::output::manifest::{Rows, RunStatus, Tool};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,9 @@ pub const FORMAT_VERSION: u32 = 1;
 
 /// So many problems of a relation are listed.
 pub const PROBLEMS_MAX: usize = 1000;
+
+/// So many parts the map of a relation has.
+pub const EXTENTS_MAX: usize = 10_000;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
@@ -148,7 +152,8 @@ pub struct Relation {
     /// How many more there are.
     pub problems_omitted: u64,
     /// What became of the main fork, block by block, in order and without gaps;
-    /// empty where all of it is clean, or nothing is known.
+    /// empty where all of it is clean, or nothing is known. Where there would be
+    /// more than [`EXTENTS_MAX`], neighbours have the worst status of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub map: Vec<Extent>,
     /// What to do next, the first thing first.
@@ -220,17 +225,29 @@ pub struct Extent {
 #[serde(rename_all = "snake_case")]
 pub enum BlockStatus {
     Clean,
-    /// Nobody has looked.
+    /// Not looked at, or not to its end, for other reasons than damage.
     Untried,
-    /// Some columns of some rows are lost.
-    Partial,
     /// Damage was seen; its rows were had.
     Suspect,
+    /// Some rows, or some columns of some rows, are lost.
+    Partial,
     /// Damage was seen, and rows were not read.
     Damaged,
-    /// Left out, lest the server went down.
+    /// It, or some of its rows, was left out, lest the server went down.
     Fenced,
     Lost,
+}
+
+impl BlockStatus {
+    pub const ALL: [Self; 7] = [
+        Self::Clean,
+        Self::Untried,
+        Self::Suspect,
+        Self::Partial,
+        Self::Damaged,
+        Self::Fenced,
+        Self::Lost,
+    ];
 }
 
 /// One thing to do.
@@ -320,7 +337,7 @@ impl Relation {
     pub fn title(&self) -> String {
         let parts = self.database.iter().chain(Some(&self.schema).filter(|s| !s.is_empty()));
         let parts: Vec<&str> = parts.chain([&self.name]).map(String::as_str).collect();
-        parts.join(".").escape_debug().to_string()
+        visible(&parts.join("."))
     }
 
     /// What tells relations apart.
@@ -340,11 +357,17 @@ impl Totals {
                 Status::Skipped => &mut totals.skipped,
             } += 1;
             totals.rows += relation.rows.unwrap_or_default();
-            totals.blocks.total += relation.blocks.total;
-            totals.blocks.damaged += relation.blocks.damaged;
-            totals.blocks.lost += relation.blocks.lost;
-            totals.bytes += relation.bytes;
-            totals.problems += relation.problems.len() as u64 + relation.problems_omitted;
+            let problems = relation.problems_omitted.saturating_add(relation.problems.len() as u64);
+            // Numbers may come from anybody's manifest.
+            for (sum, part) in [
+                (&mut totals.blocks.total, relation.blocks.total),
+                (&mut totals.blocks.damaged, relation.blocks.damaged),
+                (&mut totals.blocks.lost, relation.blocks.lost),
+                (&mut totals.bytes, relation.bytes),
+                (&mut totals.problems, problems),
+            ] {
+                *sum = sum.saturating_add(part);
+            }
         }
         totals
     }

@@ -283,18 +283,18 @@ pub struct MissingPages {
 
 impl AddAssign for Rows {
     fn add_assign(&mut self, other: Self) {
-        self.clean += other.clean;
-        self.suspect += other.suspect;
-        self.partial += other.partial;
-        self.oversize += other.oversize;
+        self.clean = self.clean.saturating_add(other.clean);
+        self.suspect = self.suspect.saturating_add(other.suspect);
+        self.partial = self.partial.saturating_add(other.partial);
+        self.oversize = self.oversize.saturating_add(other.oversize);
     }
 }
 
 impl AddAssign for Blocks {
     fn add_assign(&mut self, other: Self) {
-        self.total += other.total;
-        self.clean += other.clean;
-        self.damaged += other.damaged;
-        self.lost += other.lost;
+        self.total = self.total.saturating_add(other.total);
+        self.clean = self.clean.saturating_add(other.clean);
+        self.damaged = self.damaged.saturating_add(other.damaged);
+        self.lost = self.lost.saturating_add(other.lost);
     }
 }
