@@ -34,6 +34,7 @@ mod pooler;
 mod proxy;
 mod random;
 mod raw_rows;
+mod reports;
 mod restore;
 mod resume;
 mod salvage;
