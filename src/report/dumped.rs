@@ -1,7 +1,7 @@
 //! What a person sees at the end of a dump: one table, and what to do next.
 
 use super::layout;
-use super::words::word;
+use super::words::{visible, word};
 use super::{grouped, sized};
 use crate::output::manifest::{Manifest, Relation, RelationStatus, RunStatus};
 use std::fmt::Write as _;
@@ -43,10 +43,10 @@ pub fn text(manifest: &Manifest, where_to: Option<&str>, verbose: bool) -> Strin
         let _ = writeln!(out, "{wal}");
     }
     for note in manifest.schema.iter().flat_map(|schema| &schema.notes) {
-        let _ = writeln!(out, "NOTE: {note}");
+        let _ = writeln!(out, "NOTE: {}", visible(note));
     }
     for warning in &manifest.warnings {
-        let _ = writeln!(out, "WARNING: {warning}");
+        let _ = writeln!(out, "WARNING: {}", visible(warning));
     }
     details(&mut out, &shown);
     next(&mut out, manifest, where_to);
@@ -92,20 +92,21 @@ fn table(relations: &[&Relation]) -> String {
 /// What was lost of each relation that is not clean, and the advice.
 fn details(out: &mut String, relations: &[&Relation]) {
     for r in relations.iter().filter(|r| r.status != RelationStatus::Clean) {
-        let _ =
-            writeln!(out, "\n{} \"{}.{}\": {}", word(&r.kind), r.schema, r.name, word(&r.status));
+        let name = visible(&format!("{}.{}", r.schema, r.name));
+        let _ = writeln!(out, "\n{} \"{name}\": {}", word(&r.kind), word(&r.status));
         if let Some(reason) = &r.reason {
-            let _ = writeln!(out, "  {reason}");
+            let _ = writeln!(out, "  {}", visible(reason));
         }
         for lost in r.lost.iter().take(LOST_SHOWN_MAX) {
             let place = match (lost.first_block, lost.last_block, &lost.ctid) {
                 (Some(a), Some(b), _) if a == b => format!("block {a}: "),
                 (Some(a), Some(b), _) => format!("blocks {a}..{b}: "),
-                (_, _, Some(ctid)) => format!("tuple {ctid}: "),
+                (_, _, Some(ctid)) => format!("tuple {}: ", visible(ctid)),
                 _ => String::new(),
             };
-            let column = lost.column.as_ref().map(|c| format!("column \"{c}\": "));
-            let _ = writeln!(out, "  lost: {place}{}{}", column.unwrap_or_default(), lost.message);
+            let column = lost.column.as_ref().map(|c| format!("column \"{}\": ", visible(c)));
+            let (column, message) = (column.unwrap_or_default(), visible(&lost.message));
+            let _ = writeln!(out, "  lost: {place}{column}{message}");
         }
         let unshown = r.lost.len().saturating_sub(LOST_SHOWN_MAX) as u64;
         let more = unshown.saturating_add(r.lost_omitted);
@@ -116,7 +117,7 @@ fn details(out: &mut String, relations: &[&Relation]) {
             let _ = writeln!(out, "  its value was derived: {}", s.last_value);
         }
         for advice in &r.advice {
-            let _ = writeln!(out, "  HINT: {advice}");
+            let _ = writeln!(out, "  HINT: {}", visible(advice));
         }
     }
 }

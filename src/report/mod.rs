@@ -1,7 +1,7 @@
 //! What people and machines are shown of a run: one model, [`model::Report`],
 //! and for each form of it one function that makes text of it.
 //!
-//! Everything here is pure but [`command`], which reads files, and [`write`].
+//! Everything here is pure but [`command`], which reads files, and [`write()`].
 //! A report, a manifest and a map may come from anybody: they are read with
 //! limits, and whatever they say is escaped as the form asks for it.
 

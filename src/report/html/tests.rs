@@ -18,8 +18,11 @@ fn nothing_from_outside_is_markup() {
     let page = text(&nasty());
     let xml = parsed(&page);
     let document = roxmltree::Document::parse(&xml).unwrap_or_else(|e| panic!("{e}: {xml}"));
-    let tags: std::collections::BTreeSet<&str> =
-        document.descendants().filter(|n| n.is_element()).map(|n| n.tag_name().name()).collect();
+    let tags: std::collections::BTreeSet<&str> = document
+        .descendants()
+        .filter(roxmltree::Node::is_element)
+        .map(|n| n.tag_name().name())
+        .collect();
     assert!(!tags.contains("script"), "{tags:?}");
     for outside in ["http:", "https:", "src=", "@import", "url("] {
         let own = page.replace(&esc("=HYPERLINK"), "");

@@ -45,7 +45,7 @@ fn a_report_as_a_person_sees_it() {
         NOTE: database "shop": amcheck: the extension is not there in 2 schemas
 
         table shop.public.orders: damaged
-          29 blocks were not tried, lest the server went down
+          the time ended before its last 29 blocks
           block 511, file base/16384/16400 at byte 4186112: wrong checksum: 60981 is computed, 61053 is on the page (checksum)
           block 511: ERROR: invalid page in block 511 of relation base/16384/16400 (page, SQLSTATE XX001)
           tuple (311,7), column "note": ERROR: missing chunk number 0 for toast value 16721 in pg_toast_16400 (stored elsewhere, SQLSTATE XX001)
@@ -77,7 +77,7 @@ fn a_report_as_a_person_sees_it() {
           healed: shop.public.stock: 2 blocks were damaged, and none is
           fewer rows: shop.public.tags: from 31,204 rows to 30,000: 3.9 % fewer
           gone: shop.public.tmp_import: it was there, and is not
-          other contents: shop.public.taxes: other contents, though the statistics know of no write
+          other contents: shop.public.taxes: the statistics know of no write
 
         NOTE: the time ended before the work
         NOTE: not reached: 1 relation
