@@ -129,7 +129,13 @@ pub(super) fn next_steps(report: &Report) -> Vec<&'static str> {
              backup."
         }
     });
-    steps.push("Then follow the advice for each relation, the first thing first.");
+    steps.push(match report.command {
+        Command::Dump => {
+            "Then follow the advice for each relation, the first thing first; advice.sql in the \
+             dump directory has the statements, where there are any."
+        }
+        Command::Verify => "Then follow the advice for each relation, the first thing first.",
+    });
     steps
 }
 

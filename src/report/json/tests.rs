@@ -129,3 +129,39 @@ fn the_sample_is_consistent() {
     assert_eq!(report.totals, Totals::of(&report.relations));
     assert!(report.relations.is_sorted_by(|a, b| a.key() < b.key()));
 }
+
+/// Every number of a report, one after the other: none of them is trusted.
+#[test]
+fn no_number_of_a_report_makes_any_form_fail() {
+    fn numbers(json: &serde_json::Value, at: &str, found: &mut Vec<String>) {
+        match json {
+            serde_json::Value::Object(fields) => {
+                fields.iter().for_each(|(k, v)| numbers(v, &format!("{at}/{k}"), found));
+            }
+            serde_json::Value::Array(items) => {
+                let items = items.iter().enumerate();
+                items.for_each(|(k, v)| numbers(v, &format!("{at}/{k}"), found));
+            }
+            serde_json::Value::Number(_) => found.push(at.to_owned()),
+            _ => {}
+        }
+    }
+    let good: serde_json::Value = serde_json::from_str(&short().to_json()).unwrap();
+    let mut found = Vec::new();
+    numbers(&good, "", &mut found);
+    let mut read = 0;
+    for pointer in found {
+        for number in [0, u64::from(u32::MAX), u64::MAX] {
+            let mut json = good.clone();
+            *json.pointer_mut(&pointer).unwrap() = json!(number);
+            if let Ok(report) = Report::from_json(json.to_string().as_bytes()) {
+                for format in crate::report::Format::ALL {
+                    let text = crate::report::render(&report, format, false);
+                    assert!(!text.is_empty(), "{pointer}: {number}");
+                }
+                read += 1;
+            }
+        }
+    }
+    assert!(read > 100, "only {read} were tried");
+}
