@@ -4,6 +4,7 @@
 //! `cargo test --test all damage::` runs those of `damage.rs`.
 
 mod advice;
+mod amcheck;
 mod archive;
 mod binary;
 mod catalogs;

@@ -23,7 +23,7 @@ const ARROW: &[(&str, &[&str])] = &[
     ("locate", &["advice", "report", "server"]),
     ("inspect", &["advice", "locate", "page", "server"]),
     ("restore", &["archive", "output", "progress", "report", "server"]),
-    ("verify", &["advice", "page", "progress", "report", "server"]),
+    ("verify", &["advice", "heap", "page", "progress", "report", "server"]),
     ("cli", &["inspect", "locate", "output", "restore", "run", "server", "verify"]),
     ("show", &["cli", "progress", "report"]),
 ];

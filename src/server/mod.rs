@@ -1,6 +1,7 @@
 //! All that talks to PostgreSQL: connecting, sessions, the catalogs, every SQL
 //! text, and what an error means. `tokio_postgres` is named nowhere else.
 
+pub mod amcheck;
 pub mod blocking;
 pub mod catalog;
 pub mod connect;

@@ -8,6 +8,7 @@
 //! transaction of its own, so that no old snapshot is held.
 
 mod advised;
+pub mod amcheck;
 mod lengths;
 mod local;
 mod names;

@@ -159,7 +159,7 @@ fn place(fork: &ForkFile, block: u32, server: &ServerFacts) -> (String, u64) {
     (segment_path(&fork.path, segment), u64::from(within) * u64::from(server.block_size))
 }
 
-fn kind(of: &FileOf) -> &'static str {
+pub(super) fn kind(of: &FileOf) -> &'static str {
     match of.relkind {
         'r' => "table",
         't' => "TOAST table",

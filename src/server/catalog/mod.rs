@@ -8,6 +8,7 @@
 //! No catalog is needed: what one does not say of a relation others often do
 //! (`missing.rs`), and what nobody can say is said to be missing.
 
+mod checks;
 mod depend;
 mod indexes;
 mod missing;
@@ -27,6 +28,7 @@ use std::collections::HashMap;
 pub use super::inventory::{
     Attribute, CatalogDamage, CatalogLoss, Column, Inventory, Relation, RelationKind, Sequence,
 };
+pub use checks::{Checkable, Checks, Installed, checks};
 pub use indexes::{Index, indexes};
 
 /// A catalog could not be read, for something that is not its damage.
