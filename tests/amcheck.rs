@@ -108,9 +108,7 @@ fn harm(server: &Server, places: &BTreeMap<String, Places>) {
     flip(server, &of("t").main, 600);
     change(server, &of("t").main, 1100, |page| {
         let number = page.tuples()[3];
-        let tuple = page.tuple(number);
-        page.put(tuple.xmin(), &2_000_000_000_u32.to_le_bytes());
-        page.change_infomask(tuple, XMIN_HINTS, 0);
+        make_future(page, number);
     });
     flip(server, of("a").index.as_ref().expect("a primary key"), 2);
     change(server, of("b").index.as_ref().expect("a primary key"), 2, |page| {
@@ -131,6 +129,14 @@ fn harm(server: &Server, places: &BTreeMap<String, Places>) {
         page.put_line_pointer(2, chunk);
     });
     flip(server, of("e").toast_index.as_ref().expect("a TOAST index"), 1);
+    change(server, &of("e").main, 115, |page| make_future(page, 1));
+}
+
+/// A tuple of a transaction that is still to come.
+fn make_future(page: &mut Page, number: u16) {
+    let tuple = page.tuple(number);
+    page.put(tuple.xmin(), &2_000_000_000_u32.to_le_bytes());
+    page.change_infomask(tuple, XMIN_HINTS, 0);
 }
 
 /// All that is found of one relation: cause, block and ctid of each.
@@ -212,8 +218,15 @@ fn assert_found(found: &Amchecked, places: &BTreeMap<String, Places>, major: u32
         panic!("{major}: {:#?}", checked(found, "d"))
     };
     assert_eq!(checked(found, "d").problems[0].column.as_deref(), Some("big"), "{major}");
+    // After a hundred values that are not found no more are looked for.
     let e = of(found, "e");
-    assert!(!e.is_empty() && e.iter().all(|p| p.0 == "stored_elsewhere"), "{major}: {e:?}");
+    let blocks: Vec<Option<u32>> = (0..100).chain([115]).map(Some).collect();
+    assert_eq!(e.iter().map(|p| p.1).collect::<Vec<_>>(), blocks, "{major}");
+    assert!(e[..100].iter().all(|p| p.0 == "stored_elsewhere"), "{major}: {e:?}");
+    assert_eq!(e[100], ("tuple", Some(115), Some("(115,1)")), "{major}");
+    let e = checked(found, "e");
+    assert_eq!((e.damaged_blocks, e.blocks), (101, 120));
+    assert!(e.reason.as_ref().is_some_and(|r| r.contains("from block 100 on")), "{e:#?}");
     let toast_index = places["e"].oid;
     let named = found.relations.iter().find(|r| {
         r.name == format!("pg_toast_{toast_index}_index") && r.outcome == Outcome::Damaged

@@ -23,9 +23,11 @@ pub enum Function {
     Gin,
 }
 
-/// Names, the types of their arguments as `proargtypes` has them and as SQL
-/// does; of one function the one that can do more comes first.
-const KNOWN: &[(Function, &str, &[(&str, &str)])] = &[
+/// The types of a function's arguments, as `proargtypes` has them and as SQL does.
+type Signature = (&'static str, &'static str);
+
+/// Of one function the signature that can do more comes first.
+const KNOWN: &[(Function, &str, &[Signature])] = &[
     (
         Function::Heap,
         "verify_heapam",

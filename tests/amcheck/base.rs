@@ -36,13 +36,15 @@ pub(super) fn victims() -> String {
              INSERT INTO {name} SELECT i, 'x' FROM generate_series(1, 3000) i;"
         ));
     }
-    for name in ["d", "e"] {
-        sql.push_str(&format!(
-            "CREATE TABLE {name} (id int PRIMARY KEY, big text);
-             ALTER TABLE {name} ALTER big SET STORAGE EXTERNAL;
-             INSERT INTO {name} SELECT i, repeat(md5(i::text), 150) FROM generate_series(1, 200) i;"
-        ));
-    }
+    sql.push_str(
+        "CREATE TABLE d (id int PRIMARY KEY, big text);
+        ALTER TABLE d ALTER big SET STORAGE EXTERNAL;
+        INSERT INTO d SELECT i, repeat(md5(i::text), 150) FROM generate_series(1, 200) i;
+        CREATE TABLE e (id int PRIMARY KEY, room text, big text);
+        ALTER TABLE e ALTER room SET STORAGE PLAIN, ALTER big SET STORAGE EXTERNAL;
+        INSERT INTO e SELECT i, repeat('r', 5000), repeat(md5(i::text), 150)
+            FROM generate_series(1, 120) i;",
+    );
     sql
 }
 

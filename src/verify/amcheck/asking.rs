@@ -24,7 +24,7 @@ pub(super) const CRASHES_MAX: u32 = 3;
 const LOSSES_MAX: u32 = 5;
 
 /// So long is waited for a server that is away; recovery takes its time.
-const AWAY_MAX: Duration = Duration::from_mins(5);
+const AWAY_MAX: Duration = Duration::from_secs(300);
 
 /// Before a session is opened again; each time twice as long, up to this.
 const PAUSE: Duration = Duration::from_secs(1);
