@@ -258,11 +258,13 @@ pub fn is_there(oid: u32) -> String {
     format!("SELECT 1 FROM pg_catalog.pg_class WHERE oid = {oid}")
 }
 
-/// The path of a relation's file, and the length of its main fork in bytes.
-pub fn extent(oid: u32) -> String {
-    format!(
-        "SELECT pg_catalog.pg_relation_filepath({oid}), pg_catalog.pg_relation_size({oid}, 'main')"
-    )
+/// The length of a relation's main fork in bytes, the path of its file, and those
+/// of other relations.
+pub fn extent(oid: u32, others: &[u32]) -> String {
+    let all = [oid].into_iter().chain(others.iter().copied());
+    let paths: Vec<String> =
+        all.map(|oid| format!("pg_catalog.pg_relation_filepath({oid})")).collect();
+    format!("SELECT pg_catalog.pg_relation_size({oid}, 'main'), {}", paths.join(", "))
 }
 
 /// The name of a column.

@@ -328,6 +328,11 @@ fn reads_a_page(words: &Words) -> bool {
     words.routine.as_deref().is_some_and(|r| ROUTINES.contains(&r))
 }
 
+/// Whether the words name this file.
+pub fn names_file(words: &Words, path: &str) -> bool {
+    file_named(&words.message, path).is_some()
+}
+
 /// The words name the relation's file, or another fork of it.
 struct Named<'a> {
     fork: bool,

@@ -66,26 +66,39 @@ pub(super) async fn begin(asking: &mut Asking, task: &mut Task) -> Result<bool, 
     if task.ranges.is_some() {
         return Ok(true);
     }
-    match asking.ask(&task.about(), &extent(task.object.oid), Silence::Short).await {
-        Ok(rows) => {
-            let (path, blocks) = extent_of(asking, &rows);
-            // A relation that is dropped has no path.
-            if path.is_none() && is_gone(asking, task).await {
-                task.gone = true;
-                return Ok(false);
+    let mut sql = extent(task.object.oid, &task.toast_oids);
+    loop {
+        match asking.ask(&task.about(), &sql, Silence::Short).await {
+            Ok(rows) => {
+                let (blocks, path) = extent_of(asking, &rows);
+                // A relation that is dropped has no path.
+                if path.is_none() && is_gone(asking, task).await {
+                    task.gone = true;
+                    return Ok(false);
+                }
+                let toast = rows.into_iter().flatten().skip(2).flatten();
+                task.toast_paths = toast.collect();
+                (task.path, task.blocks) = (path, blocks);
+                task.ranges = Some(Ranges::new(blocks));
+                return Ok(true);
             }
-            (task.path, task.blocks) = (path, blocks);
-            task.ranges = Some(Ranges::new(blocks));
-            return Ok(true);
+            Err(Failed::WentDown(words)) => return Err(words),
+            Err(Failed::Away(why)) => task.reason = Some(why),
+            Err(Failed::Said(_, words)) if is_gone(asking, task).await => {
+                task.gone = true;
+                task.reason = Some(words.one_line());
+            }
+            // What the catalogs say of its TOAST table may be damaged.
+            Err(Failed::Said(CheckFault::Damage(_), words)) if !task.toast_oids.is_empty() => {
+                task.toast_oids.clear();
+                task.do_without_toast(&words);
+                sql = extent(task.object.oid, &[]);
+                continue;
+            }
+            Err(Failed::Said(_, words)) => task.reason = Some(words.one_line()),
         }
-        Err(Failed::WentDown(words)) => return Err(words),
-        Err(Failed::Away(why)) => task.reason = Some(why),
-        Err(Failed::Said(_, words)) => {
-            task.gone = is_gone(asking, task).await;
-            task.reason = Some(words.one_line());
-        }
+        return Ok(false);
     }
-    Ok(false)
 }
 
 /// Whether the relation is not there any more; unless that is known, it is.
@@ -94,12 +107,12 @@ pub(super) async fn is_gone(asking: &mut Asking, task: &Task) -> bool {
     there.is_ok_and(|rows| rows.is_empty())
 }
 
-/// The path of the file, and its blocks.
-fn extent_of(asking: &Asking, rows: &Rows) -> (Option<String>, u32) {
+/// Its blocks, and the path of its file.
+fn extent_of(asking: &Asking, rows: &Rows) -> (u32, Option<String>) {
     let field = |i: usize| rows.first()?.get(i).cloned().flatten();
-    let bytes: u64 = field(1).and_then(|size| size.parse().ok()).unwrap_or(0);
+    let bytes: u64 = field(0).and_then(|size| size.parse().ok()).unwrap_or(0);
     let blocks = bytes / u64::from(asking.layout.block_size.max(1));
-    (field(0), u32::try_from(blocks).unwrap_or(u32::MAX))
+    (u32::try_from(blocks).unwrap_or(u32::MAX), field(1))
 }
 
 /// What is wrong with these blocks, and how many findings there are in all. What
@@ -151,6 +164,12 @@ async fn went_wrong(
         Failed::Said(fault, words) => (fault, words),
     };
     match fault {
+        // Something that it needs, as what the catalogs say.
+        CheckFault::Damage(Place::Elsewhere) if !task.is_of_toast(&words) => {
+            let goes_on = task.toast;
+            task.do_without_toast(&words);
+            Ok(goes_on)
+        }
         CheckFault::Damage(_) | CheckFault::Hung | CheckFault::Other => {
             narrow(asking, amcheck, task, (fault, *words)).await
         }
@@ -181,15 +200,15 @@ async fn went_wrong(
 
 /// It was truncated while it was checked.
 async fn shorter(asking: &mut Asking, task: &mut Task, words: &Words) -> Result<bool, String> {
-    let is_shorter = match asking.ask(&task.about(), &extent(task.object.oid), Silence::Short).await
-    {
-        Ok(rows) => {
-            let (_, blocks) = extent_of(asking, &rows);
-            task.ranges.as_mut().is_some_and(|ranges| ranges.cut(blocks))
-        }
-        Err(Failed::WentDown(words)) => return Err(words),
-        Err(_) => false,
-    };
+    let is_shorter =
+        match asking.ask(&task.about(), &extent(task.object.oid, &[]), Silence::Short).await {
+            Ok(rows) => {
+                let (blocks, _) = extent_of(asking, &rows);
+                task.ranges.as_mut().is_some_and(|ranges| ranges.cut(blocks))
+            }
+            Err(Failed::WentDown(words)) => return Err(words),
+            Err(_) => false,
+        };
     if !is_shorter {
         task.reason = Some(words.one_line());
     }

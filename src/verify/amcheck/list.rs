@@ -46,6 +46,19 @@ pub(super) async fn list(
     session.save().await?;
     let oids: Vec<u32> = relations.iter().map(|r| r.oid).collect();
     let sizes: BTreeMap<u32, u32> = sizes(session, &oids).await?.into_iter().collect();
+    let mut toast: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+    let owned = |r: &FileOf| r.owner.map(|owner| (owner, r.oid));
+    let index_of: BTreeMap<u32, u32> = all
+        .iter()
+        .filter(|r| r.schema == "pg_toast" && r.relkind == 'i')
+        .filter_map(owned)
+        .collect();
+    for (owner, oid) in all.iter().filter(|r| r.relkind == 't').filter_map(owned) {
+        toast
+            .entry(owner)
+            .or_default()
+            .extend([oid].into_iter().chain(index_of.get(&oid).copied()));
+    }
     let mut todo = Vec::new();
     let mut not_checked = Vec::new();
     for relation in relations {
@@ -53,6 +66,7 @@ pub(super) async fn list(
         let blocks = sizes.get(&relation.oid).copied().unwrap_or(relation.pages_estimated);
         let kind = kind(&file_of(&relation));
         let mut task = Task::new(relation, kind, blocks);
+        task.toast_oids = toast.remove(&task.object.oid).unwrap_or_default();
         match why {
             None => todo.push(task),
             Some(why) => {

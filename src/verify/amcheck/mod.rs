@@ -24,10 +24,14 @@ use crate::server::catalog::{Checks, checks};
 use crate::server::connect::Target;
 use crate::server::inventory::Selection;
 use crate::server::life::Life;
-use crate::server::session::{ServerFacts, Session, Timeouts};
+use crate::server::session::{OpenError, ServerFacts, Session, Timeouts};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use work::Work;
+
+/// Whoever looks for damage does not want it passed by without a word.
+const PAST_INDEXES: &str = "the indexes of system catalogs were not used to look up what they \
+    say, since one that every session needs is damaged";
 
 /// What is asked of amcheck.
 #[derive(Clone, Debug)]
@@ -91,13 +95,16 @@ pub async fn check(
     options: AmcheckOptions,
     progress: Arc<Progress>,
 ) -> Result<Amchecked, VerifyError> {
-    let session = Session::open(&target, options.timeouts, None).await?;
+    let (session, target) = open(target, options.timeouts).await?;
     session.save().await?;
     let found = match checks(&session, EXTENSION).await {
         Ok(found) => found,
         Err(e) => return Err(e.source.into()),
     };
     let mut notes: Vec<String> = found.damaged.iter().map(ToString::to_string).collect();
+    if target.is_past_system_indexes() {
+        notes.insert(0, PAST_INDEXES.to_owned());
+    }
     let server = session.server().clone();
     let Some(installed) = &found.extension else {
         notes.push(not_installed(&server, &found));
@@ -124,6 +131,20 @@ pub async fn check(
     tasks.extend(listed.not_checked);
     let relations = told::told(tasks, &listed.all, &server, &mut notes);
     Ok(Amchecked { version, relations, notes })
+}
+
+/// A session, and how more are had: past the indexes of system catalogs, where no
+/// other can be had.
+async fn open(target: Target, timeouts: Timeouts) -> Result<(Session, Target), VerifyError> {
+    let damaged = match Session::open(&target, timeouts, None).await {
+        Err(e) if e.is_damage() => e,
+        opened => return Ok((opened?, target)),
+    };
+    let past = target.past_system_indexes(true);
+    match Session::open(&past, timeouts, None).await {
+        Ok(session) => Ok((session, past)),
+        Err(_) => Err(OpenError::NoSession(damaged.into()).into()),
+    }
 }
 
 fn not_installed(server: &ServerFacts, found: &Checks) -> String {

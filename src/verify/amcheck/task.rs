@@ -5,7 +5,7 @@ use super::asking::{About, Layout};
 use super::ranges::Ranges;
 use crate::report::model::{Level, PROBLEMS_MAX, Problem};
 use crate::server::catalog::Checkable;
-use crate::server::fault::{is_missing_file, is_missing_in_index, is_shared_key};
+use crate::server::fault::{is_missing_file, is_missing_in_index, is_shared_key, names_file};
 use crate::server::files::segment_path;
 use crate::server::words::Words;
 
@@ -16,6 +16,9 @@ pub(super) struct Task {
     /// For the order of work; then as it is on disk.
     pub blocks: u32,
     pub path: Option<String>,
+    /// Its TOAST table and the index of that, and their files.
+    pub toast_oids: Vec<u32>,
+    pub toast_paths: Vec<String>,
     /// None: it was not begun.
     pub ranges: Option<Ranges>,
     pub problems: Vec<Problem>,
@@ -45,6 +48,8 @@ impl Task {
             object,
             blocks,
             path: None,
+            toast_oids: Vec::new(),
+            toast_paths: Vec::new(),
             ranges: None,
             problems: Vec::new(),
             problems_omitted: 0,
@@ -72,6 +77,19 @@ impl Task {
             path: self.path.clone(),
             is_toast: self.object.schema == "pg_toast",
         }
+    }
+
+    /// Something else is damaged that a check with its values needs.
+    pub(super) fn do_without_toast(&mut self, words: &Words) {
+        self.toast = false;
+        self.reason =
+            Some(format!("the check ended at what is damaged elsewhere: {}", in_full(words)));
+    }
+
+    /// Whether words tell of its values in TOAST.
+    pub(super) fn is_of_toast(&self, words: &Words) -> bool {
+        let names = |path: &String| names_file(words, path);
+        words.message.contains("pg_toast_") || self.toast_paths.iter().any(names)
     }
 
     /// Whether all problems that are listed are there.
