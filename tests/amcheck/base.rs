@@ -17,7 +17,7 @@ pub(super) const OBJECTS: &str =
     ALTER TABLE t ALTER big SET STORAGE EXTERNAL;
     INSERT INTO t (n, words, tags, big) SELECT i % 50, 'w' || i, ARRAY[i % 9],
         CASE WHEN i % 20 = 0 THEN repeat(md5(i::text), 90) END FROM generate_series(1, 4000) i;
-    CREATE UNIQUE INDEX t_words ON t ((words || id)) WHERE n > 3;
+    CREATE UNIQUE INDEX t_words ON t ((words || '-' || id)) WHERE n > 3;
     CREATE INDEX t_brin ON t USING brin (id);
     CREATE INDEX t_gin ON t USING gin (tags);
     CREATE TABLE shrinks (id int PRIMARY KEY, x text);

@@ -228,6 +228,9 @@ async fn narrow(
         _ => None,
     };
     let Some(ranges) = task.ranges.as_mut() else { return Ok(false) };
+    if fault == CheckFault::Hung {
+        ranges.slower();
+    }
     let block = match ranges.failed(at) {
         Narrowed::Smaller => return Ok(true),
         Narrowed::Lost(block) => block,
@@ -346,6 +349,7 @@ fn add(
 ) {
     let blocks: BTreeSet<u32> = found.iter().map(|finding| finding.block).collect();
     task.damaged_blocks += blocks.len() as u64;
+    asking.progress.damaged.fetch_add(blocks.len() as u64, Relaxed);
     task.problems_omitted += total.saturating_sub(found.len() as u64);
     for finding in found {
         let column = finding.attribute.and_then(|attribute| names.get(&attribute).cloned()?);

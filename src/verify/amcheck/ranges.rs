@@ -2,13 +2,15 @@
 //! makes a check fail ever smaller ones, down to the block. Pure.
 
 /// Blocks in one check, unless it fails.
-pub(super) const RANGE_BLOCKS: u32 = 1024;
+const RANGE_BLOCKS: u32 = 1024;
 
 #[derive(Clone, Debug)]
 pub(super) struct Ranges {
     /// All before is cut into ranges.
     next: u32,
     end: u32,
+    /// So many at a time.
+    step: u32,
     /// Ranges to be asked about before; the next is the last. Half-open.
     todo: Vec<(u32, u32)>,
 }
@@ -27,13 +29,13 @@ impl Ranges {
     /// is to be opened all the same.
     pub(super) fn new(blocks: u32) -> Self {
         let todo = if blocks == 0 { vec![(0, 0)] } else { Vec::new() };
-        Self { next: 0, end: blocks, todo }
+        Self { next: 0, end: blocks, step: RANGE_BLOCKS, todo }
     }
 
     /// The next range; it stays the next until something became of it.
     pub(super) fn next(&mut self) -> Option<(u32, u32)> {
         if self.todo.is_empty() && self.next < self.end {
-            let end = self.end.min(self.next.saturating_add(RANGE_BLOCKS));
+            let end = self.end.min(self.next.saturating_add(self.step));
             self.todo.push((self.next, end));
             self.next = end;
         }
@@ -60,6 +62,11 @@ impl Ranges {
         };
         self.todo.extend(parts.into_iter().filter(|(first, end)| first < end));
         Narrowed::Smaller
+    }
+
+    /// A check took too long: from now on each is of fewer blocks.
+    pub(super) fn slower(&mut self) {
+        self.step = (self.step / 4).max(1);
     }
 
     /// The relation has become shorter. Whether that leaves less to do.
@@ -129,6 +136,18 @@ mod tests {
         assert_eq!(ranges.next(), Some((0, 0)));
         assert_eq!(ranges.failed(None), Narrowed::Lost(None));
         assert_eq!(ranges.next(), None);
+    }
+
+    #[test]
+    fn after_a_check_that_took_too_long_less_is_checked_at_a_time() {
+        let mut ranges = Ranges::new(5000);
+        assert_eq!(ranges.next(), Some((0, 1024)));
+        ranges.slower();
+        ranges.done();
+        assert_eq!(ranges.next(), Some((1024, 1280)));
+        (0..9).for_each(|_| ranges.slower());
+        ranges.done();
+        assert_eq!(ranges.next(), Some((1280, 1281)));
     }
 
     #[test]
