@@ -48,6 +48,27 @@ async fn what_is_in_the_way_is_no_damage() {
         assert!(checked.reason.as_ref().is_some_and(|r| r.contains(why)), "{checked:#?}");
     }
     assert_eq!(checked(&found, "moody").outcome, Outcome::Clean);
+    // A session that somebody ends.
+    server.execute(DB, &mood("PERFORM pg_catalog.pg_sleep(1)")).await;
+    let found = tokio::select! {
+        found = check(&server, |o| {
+            o.heapallindexed = true;
+            o.selection = only("public.moody");
+        }) => found,
+        () = terminate_one(&server) => panic!("it never ends"),
+    };
+    assert_eq!(checked(&found, "moody_mood").outcome, Outcome::Clean);
+    assert_eq!(server.log().matches("terminating connection due to administrator").count(), 1);
+}
+
+/// Ends one session that is in the check. Never ends itself.
+async fn terminate_one(server: &Server) {
+    let client = server.connect(DB).await;
+    let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+    while client.query(sql, &[]).await.expect("a list").is_empty() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    std::future::pending().await
 }
 
 /// Ends each backend that hangs in the check as a crash would. Never ends itself.
