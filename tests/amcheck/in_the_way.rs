@@ -68,7 +68,7 @@ async fn terminate_one(server: &Server) {
     while client.query(sql, &[]).await.expect("a list").is_empty() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// Ends each backend that hangs in the check as a crash would. Never ends itself.
