@@ -12,6 +12,7 @@ mod cli;
 mod columns;
 mod connect;
 mod connect_properties;
+mod content;
 mod crash;
 mod damage;
 mod environment;

@@ -37,6 +37,7 @@ const AT_HOME: &[(&str, &str)] = &[
     ("csv", "output"),
     ("lz4_flex", "page"),
     ("pulp", "page"),
+    ("xxhash_rust", "output"),
     ("clap", "cli"),
     ("indicatif", "show"),
     ("tracing_subscriber", "show"),

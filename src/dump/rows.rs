@@ -4,7 +4,7 @@
 use super::apart::read_apart;
 use super::{LaneMark, Reading, Stretch, is_whole};
 use crate::heap::{Ctid, Read, Recorded, RowClass, Rows};
-use crate::output::OutputError;
+use crate::output::{Content, OutputError};
 use crate::server::copy_text;
 use crate::server::fault::Phase;
 use crate::server::session::ReadError;
@@ -139,12 +139,11 @@ pub(super) async fn pass_on(
     if !stretch.watch.is_idle() {
         batch.split_inclusive(|&b| b == b'\n').for_each(|row| stretch.watch.row(row));
     }
-    // COPY text leaves no newline unescaped: each one ends a row.
-    let count = memchr::memchr_iter(b'\n', batch).count() as u64;
+    let content = Content::of(batch);
     at.progress.bytes.fetch_add(batch.len() as u64, Relaxed);
-    at.progress.rows.fetch_add(count, Relaxed);
-    stretch.lanes.clean().write(batch, count).await?;
-    Ok(count)
+    at.progress.rows.fetch_add(content.rows, Relaxed);
+    stretch.lanes.clean().write(batch, content).await?;
+    Ok(content.rows)
 }
 
 /// Takes in one tagged row.

@@ -12,6 +12,7 @@ pub mod space;
 
 pub mod binary;
 pub mod codec;
+mod content;
 mod frame;
 mod part;
 pub mod rows;
@@ -38,6 +39,7 @@ mod schema_checks;
 
 pub use binary_rows::BinaryRows;
 pub use codec::Codec;
+pub use content::{Content, ContentHash};
 pub use dir::DumpDir;
 pub use error::OutputError;
 pub use frame::open_rows;

@@ -65,6 +65,8 @@ impl Run {
         relations.sort_by(|a, b| (&a.schema, &a.name, a.oid).cmp(&(&b.schema, &b.name, b.oid)));
         for relation in &mut relations {
             relation.advice.extend(advice(relation));
+            // What was found at the end is missing in it.
+            relation.content_hash.take_if(|_| relation.status != RelationStatus::Clean);
         }
         self.warn_of_the_whole(&server, crashes, data_of(&relations, &snapshots));
         self.warn_of_pages();

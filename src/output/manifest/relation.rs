@@ -4,6 +4,8 @@ use std::ops::AddAssign;
 
 use serde::{Deserialize, Serialize};
 
+use crate::output::ContentHash;
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Relation {
     pub oid: u32,
@@ -28,6 +30,9 @@ pub struct Relation {
     pub columns: Vec<Column>,
     pub columns_left_out: Vec<ColumnLeftOut>,
     pub rows: Rows,
+    /// Of all its rows, whatever their order; only where it is clean.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_hash: Option<ContentHash>,
     pub blocks: Blocks,
     pub files: Vec<FileEntry>,
     pub lost: Vec<Lost>,

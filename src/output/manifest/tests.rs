@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::output::ContentHash;
 use crate::output::schema_checks::{assert_kept, assert_refused, validator};
 
 fn schema() -> jsonschema::Validator {
@@ -95,6 +96,7 @@ fn empty(oid: u32, name: &str, kind: RelationKind) -> Relation {
         columns: vec![],
         columns_left_out: vec![],
         rows: Rows::default(),
+        content_hash: None,
         blocks: Blocks::default(),
         files: vec![],
         lost: vec![],
@@ -137,6 +139,7 @@ fn table() -> Relation {
         }],
         columns_left_out: vec![ColumnLeftOut { name: "twice".into(), why: "generated".into() }],
         rows: Rows { clean: 900, suspect: 3, partial: 1, oversize: 1 },
+        content_hash: Some(ContentHash::of_row(b"1")),
         blocks: Blocks { total: 10, clean: 8, damaged: 1, lost: 1 },
         files: vec![FileEntry {
             class: RowClass::Clean,
