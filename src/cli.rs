@@ -4,6 +4,7 @@
 //! the host, help is `--help` or `-?`.
 
 mod choosing;
+mod diff;
 mod inspect;
 mod locate;
 mod restore;
@@ -19,6 +20,7 @@ use crate::server::session::Timeouts;
 use crate::verify::VerifyOptions;
 use choosing::{ConnectionArgs, SelectionArgs};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+pub use diff::DiffArgs;
 pub use inspect::InspectArgs;
 pub use locate::LocateArgs;
 use restore::EXAMPLES as RESTORE_EXAMPLES;
@@ -57,8 +59,11 @@ Example:
   pg_salvage list -d shop -N 'tmp*'";
 
 const REPORT_EXAMPLES: &str = "\
-Example:
-  pg_salvage report /backup/shop";
+Examples:
+  pg_salvage report /backup/shop
+  pg_salvage report --diff /backup/shop /backup/shop_new
+  pg_salvage report --diff primary.json standby.json --keys \\
+      --source 'host=db1 dbname=shop' --target 'host=db2 dbname=shop'";
 
 /// Reads every table of a damaged PostgreSQL database, and names what is lost.
 #[derive(Parser, Debug)]
@@ -91,8 +96,8 @@ pub enum Command {
     /// What a dump would read, with sizes and risks
     #[command(after_help = concat_help(LIST_EXAMPLES))]
     List(ListArgs),
-    /// Print the report of a dump again
-    #[command(after_help = concat_help(REPORT_EXAMPLES))]
+    /// Print the report of a dump again, or compare two runs
+    #[command(after_help = format!("{}\n\n{}", concat_help(REPORT_EXAMPLES), diff::EXIT_CODES))]
     Report(ReportArgs),
 }
 
@@ -179,7 +184,10 @@ pub struct ListArgs {
 #[derive(Args, Debug)]
 pub struct ReportArgs {
     /// Directory of a dump
-    pub dir: PathBuf,
+    #[arg(required_unless_present = "diff", conflicts_with = "diff")]
+    pub dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub diff: DiffArgs,
     #[command(flatten)]
     pub showing: ShowingArgs,
 }

@@ -7,6 +7,7 @@
 pub mod advice;
 pub mod archive;
 pub mod cli;
+pub mod compare;
 pub mod dump;
 pub mod heap;
 pub mod inspect;

@@ -2,18 +2,20 @@
 //! a code that tells damage from trouble.
 
 use clap::Parser;
-use pg_salvage::cli::{Cli, Command, ShowingArgs, VerifyArgs};
+use pg_salvage::cli::{Cli, Command, DiffArgs, ReportArgs, ShowingArgs, VerifyArgs};
 use pg_salvage::output::journal::JOURNAL;
 use pg_salvage::output::manifest::Manifest;
 use pg_salvage::progress::Progress;
+use pg_salvage::report::side::Side;
 use pg_salvage::restore::{self, Outcome};
 use pg_salvage::run::{RunOptions, run};
 use pg_salvage::server::connect::Target;
 use pg_salvage::server::session::Timeouts;
 use pg_salvage::show::Shown;
 use pg_salvage::verify::VerifyError;
-use pg_salvage::{inspect, list, locate, report, verify};
+use pg_salvage::{compare, inspect, list, locate, report, verify};
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -96,22 +98,55 @@ async fn command(command: Command) -> Result<u8, Failure> {
             print(&list::list(&target, &selection, timeouts).await?);
             Ok(0)
         }
-        Command::Report(args) => {
-            let path = args.dir.join("manifest.json");
-            let bytes = std::fs::read(&path).map_err(|e| {
-                let path = path.display();
-                match args.dir.join(JOURNAL).is_file() {
-                    true => format!("the run into \"{}\" has not ended, or was killed: there is no \"{path}\" (--resume goes on with it)", args.dir.display()),
-                    false => format!("could not read \"{path}\": {e}"),
-                }
-            })?;
-            let manifest = Manifest::from_json(&bytes)
-                .map_err(|e| format!("could not read \"{}\": {e}", path.display()))?;
-            let dir = args.dir.display().to_string();
-            print(&report::text(&manifest, Some(&dir), args.showing.verbose > 0));
-            Ok(manifest.exit_code)
+        Command::Report(args) => report_again(args).await,
+    }
+}
+
+/// Of a dump that was made earlier; or what two runs are to each other.
+async fn report_again(args: ReportArgs) -> Result<u8, Failure> {
+    if let Some(runs) = args.diff.runs() {
+        Shown::begin(&args.showing, false);
+        return diff(runs, &args.diff).await;
+    }
+    let dir = args.dir.unwrap_or_default();
+    let path = dir.join("manifest.json");
+    let bytes = std::fs::read(&path).map_err(|e| {
+        let path = path.display();
+        match dir.join(JOURNAL).is_file() {
+            true => format!("the run into \"{}\" has not ended, or was killed: there is no \"{path}\" (--resume goes on with it)", dir.display()),
+            false => format!("could not read \"{path}\": {e}"),
+        }
+    })?;
+    let manifest = Manifest::from_json(&bytes)
+        .map_err(|e| format!("could not read \"{}\": {e}", path.display()))?;
+    let dir = dir.display().to_string();
+    print(&report::text(&manifest, Some(&dir), args.showing.verbose > 0));
+    Ok(manifest.exit_code)
+}
+
+/// What is different between two runs and, if that is asked, in which rows.
+async fn diff((a, b): (&Path, &Path), args: &DiffArgs) -> Result<u8, Failure> {
+    let found = report::diff::diff(Side::read(a)?, Side::read(b)?);
+    let rows = match args.of_rows()? {
+        Some(options) => Some(compare::compare(&found, &options).await?),
+        None => None,
+    };
+    let code = rows.as_ref().map_or(found.exit_code, |rows| compare::exit_code(&found, rows));
+    match args.json {
+        true => {
+            let mut json = serde_json::to_value(&found)?;
+            json["exit_code"] = code.into();
+            if let Some(rows) = rows {
+                json["rows"] = serde_json::to_value(rows)?;
+            }
+            print(&format!("{}\n", serde_json::to_string_pretty(&json)?));
+        }
+        false => {
+            print(&report::diff::text(&found));
+            print(&compare::text(&rows.unwrap_or_default()));
         }
     }
+    Ok(code)
 }
 
 /// The pages of all files. Where rows are looked at, too, whatever keeps pages

@@ -4,6 +4,7 @@
 //! writes them anew.
 
 mod help;
+mod help_of_report;
 mod help_of_restore;
 mod refused;
 

@@ -10,6 +10,7 @@ mod catalogs;
 mod check_pages;
 mod cli;
 mod columns;
+mod compare;
 mod connect;
 mod connect_properties;
 mod content;

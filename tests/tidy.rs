@@ -20,11 +20,12 @@ const ARROW: &[(&str, &[&str])] = &[
     ("dump", &["heap", "output", "page", "progress", "server"]),
     ("run", &["advice", "archive", "dump", "heap", "output", "page", "progress", "server"]),
     ("list", &["report", "run", "server"]),
+    ("compare", &["report", "server"]),
     ("locate", &["advice", "report", "server"]),
     ("inspect", &["advice", "locate", "page", "server"]),
     ("restore", &["archive", "output", "progress", "report", "server"]),
     ("verify", &["advice", "page", "progress", "report", "server"]),
-    ("cli", &["inspect", "locate", "output", "restore", "run", "server", "verify"]),
+    ("cli", &["compare", "inspect", "locate", "output", "restore", "run", "server", "verify"]),
     ("show", &["cli", "progress", "report"]),
 ];
 

@@ -1,6 +1,8 @@
 //! What a person sees at the end of a run: one table, and what to do next.
 
+pub mod diff;
 pub mod model;
+pub mod side;
 
 use crate::output::manifest::{Manifest, Relation, RelationStatus, RunStatus};
 use std::fmt::Write as _;

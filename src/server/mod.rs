@@ -12,6 +12,7 @@ mod facts;
 pub mod fault;
 pub mod files;
 pub mod inventory;
+pub mod keys;
 pub mod life;
 pub mod pages;
 pub mod pattern;

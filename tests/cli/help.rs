@@ -33,7 +33,7 @@ fn help() {
               locate   What logs say of damage: which relation and file, and what to do
               inspect  One page: header, checksum, line pointers, tuples, bytes
               list     What a dump would read, with sizes and risks
-              report   Print the report of a dump again
+              report   Print the report of a dump again, or compare two runs
               help     Print this message or the help of the given subcommand(s)
 
             Options:
@@ -325,44 +325,6 @@ fn help_of_list() {
 
             Example:
               pg_salvage list -d shop -N 'tmp*'
-
-            Exit codes:
-              0  everything was read, and no damage was seen
-              1  it could not be done: wrong option, no connection, output not writable
-              2  the run is complete, and found damage
-              3  the run is incomplete: stopped, or something could not be looked at;
-                 dump --resume goes on with it
-        "#]],
-    );
-}
-
-#[test]
-fn help_of_report() {
-    assert_help(
-        &["report"],
-        &expect![[r#"
-            Print the report of a dump again
-
-            Usage: pg_salvage report [OPTIONS] <DIR>
-
-            Arguments:
-              <DIR>  Directory of a dump
-
-            Options:
-              -?, --help  Print help
-
-            Messages:
-              -v, --verbose...
-                      Say more; twice: every read
-                  --log-format <LOG_FORMAT>
-                      Form of the log on stderr [default: text] [possible values: text,
-                      json]
-                  --color <COLOR>
-                      Colour in the log (NO_COLOR turns it off, too) [default: auto]
-                      [possible values: auto, always, never]
-
-            Example:
-              pg_salvage report /backup/shop
 
             Exit codes:
               0  everything was read, and no damage was seen
