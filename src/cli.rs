@@ -7,6 +7,7 @@ mod choosing;
 mod diff;
 mod inspect;
 mod locate;
+mod pages;
 mod restore;
 mod schema;
 mod unchecked;
@@ -23,6 +24,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 pub use diff::DiffArgs;
 pub use inspect::InspectArgs;
 pub use locate::LocateArgs;
+pub use pages::{CompletionsArgs, ManArgs, manual};
 use restore::EXAMPLES as RESTORE_EXAMPLES;
 pub use restore::RestoreArgs;
 use schema::SchemaArgs;
@@ -99,6 +101,12 @@ pub enum Command {
     /// Print the report of a dump again, or compare two runs
     #[command(after_help = format!("{}\n\n{}", concat_help(REPORT_EXAMPLES), diff::EXIT_CODES))]
     Report(ReportArgs),
+    /// Write manual pages, one for each command
+    #[command(after_help = format!("{}\n\n{}", pages::MAN_EXAMPLES, pages::EXIT_CODES))]
+    Man(ManArgs),
+    /// Print a script that completes commands and options in a shell
+    #[command(after_help = format!("{}\n\n{}", pages::COMPLETIONS_EXAMPLES, pages::EXIT_CODES))]
+    Completions(CompletionsArgs),
 }
 
 fn concat_help(examples: &'static str) -> String {

@@ -2,7 +2,7 @@
 //! a code that tells damage from trouble.
 
 use clap::Parser;
-use pg_salvage::cli::{Cli, Command, DiffArgs, ReportArgs, ShowingArgs, VerifyArgs};
+use pg_salvage::cli::{Cli, Command, DiffArgs, ReportArgs, ShowingArgs, VerifyArgs, manual};
 use pg_salvage::output::journal::JOURNAL;
 use pg_salvage::output::manifest::Manifest;
 use pg_salvage::progress::Progress;
@@ -99,6 +99,11 @@ async fn command(command: Command) -> Result<u8, Failure> {
             Ok(0)
         }
         Command::Report(args) => report_again(args).await,
+        Command::Man(args) => write_manual(&args.dir),
+        Command::Completions(args) => {
+            print(&String::from_utf8_lossy(&args.script()));
+            Ok(0)
+        }
     }
 }
 
@@ -122,6 +127,15 @@ async fn report_again(args: ReportArgs) -> Result<u8, Failure> {
     let dir = dir.display().to_string();
     print(&report::text(&manifest, Some(&dir), args.showing.verbose > 0));
     Ok(manifest.exit_code)
+}
+
+fn write_manual(dir: &Path) -> Result<u8, Failure> {
+    for (name, page) in manual()? {
+        let path = dir.join(name);
+        std::fs::write(&path, page)
+            .map_err(|e| format!("could not write \"{}\": {e}", path.display()))?;
+    }
+    Ok(0)
 }
 
 /// What is different between two runs and, if that is asked, in which rows.

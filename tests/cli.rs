@@ -6,6 +6,7 @@
 mod help;
 mod help_of_report;
 mod help_of_restore;
+mod pages;
 mod refused;
 
 use crate::binary::run;

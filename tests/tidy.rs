@@ -40,6 +40,8 @@ const AT_HOME: &[(&str, &str)] = &[
     ("pulp", "page"),
     ("xxhash_rust", "output"),
     ("clap", "cli"),
+    ("clap_complete", "cli"),
+    ("clap_mangen", "cli"),
     ("indicatif", "show"),
     ("tracing_subscriber", "show"),
 ];

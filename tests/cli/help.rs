@@ -27,14 +27,17 @@ fn help() {
             Usage: pg_salvage <COMMAND>
 
             Commands:
-              dump     Read every table into its own compressed file, damage or not
-              verify   Read everything, keep nothing, report
-              restore  Load a dump into a database, around the rows that it does not take
-              locate   What logs say of damage: which relation and file, and what to do
-              inspect  One page: header, checksum, line pointers, tuples, bytes
-              list     What a dump would read, with sizes and risks
-              report   Print the report of a dump again, or compare two runs
-              help     Print this message or the help of the given subcommand(s)
+              dump         Read every table into its own compressed file, damage or not
+              verify       Read everything, keep nothing, report
+              restore      Load a dump into a database, around the rows that it does not
+                           take
+              locate       What logs say of damage: which relation and file, and what to do
+              inspect      One page: header, checksum, line pointers, tuples, bytes
+              list         What a dump would read, with sizes and risks
+              report       Print the report of a dump again, or compare two runs
+              man          Write manual pages, one for each command
+              completions  Print a script that completes commands and options in a shell
+              help         Print this message or the help of the given subcommand(s)
 
             Options:
               -?, --help     Print help

@@ -96,7 +96,7 @@ async fn in_files(shared: &Shared, table: &Table) -> Result<Content, OutputError
     if len > 0 {
         let path = shared.dir.path().join(format!("{}.csv", table.stem));
         read_rejects(&path, |_, _, row| {
-            *rejected.entry(ContentHash::of_row(row)).or_default() += 1
+            *rejected.entry(ContentHash::of_row(row)).or_default() += 1;
         })?;
     }
     let mut is_taken = |line: &[u8]| match rejected.get_mut(&ContentHash::of_row(line)) {
