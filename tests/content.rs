@@ -102,12 +102,20 @@ async fn the_same_rows_have_the_same_hash_however_they_are_read_and_others_have_
     let bad = Place::middle(places.blocks);
     harm(&server, &places, Harm::BadPageHeader, bad, ChecksumAfter::Stale);
     server.start_again();
-    let damaged = dump(PROGRAM, &server, DB, &["-j2"]);
+    let damaged = dump(PROGRAM, &server, DB, &["-j2", "-v", "--log-format", "json"]);
+    // What the log has for programs.
+    for event in [
+        "\"event\":\"relation_damaged\",\"relation\":\"public.damaged\"",
+        "\"event\":\"run_finished\",\"status\":\"damaged\",\"exit_code\":2",
+    ] {
+        assert!(damaged.said.contains(event), "{event}: {}", damaged.said);
+    }
     assert_eq!(hash(&damaged, "one"), one);
     let entry = damaged.relation("damaged");
     assert_eq!((entry.status, entry.content_hash), (RelationStatus::Salvaged, None));
     // What was done by an earlier run keeps its hash, and what is lost has none.
-    let again = go_on(PROGRAM, &server, DB, damaged, &["-j2"]);
+    let again = go_on(PROGRAM, &server, DB, damaged, &["-j2", "-v"]);
+    assert!(again.said.contains("the run has ended: damaged\n"), "{}", again.said);
     assert_eq!(hash(&again, "one"), one);
     assert_eq!(again.relation("damaged").content_hash, None);
 }

@@ -301,6 +301,8 @@ impl Run {
     async fn accuse(&self, job: Job) -> Result<(), OutputError> {
         let name = job.relation.relation.display_name();
         tracing::warn!(
+            event = "relation_accused",
+            relation = name,
             "the server went down while relation \"{name}\" was read; it is read again at the end, alone"
         );
         job.relation.accused(job.index).await?;
@@ -317,7 +319,7 @@ impl Run {
         let warning = format!("the run stopped: {why}");
         // Every worker comes here, and it is said once.
         if !locked(&self.warnings).contains(&warning) {
-            tracing::error!("{why}");
+            tracing::error!(event = "run_stopped", "{why}");
         }
         self.warn(warning);
         self.progress.stop();
@@ -342,9 +344,11 @@ impl Run {
         use manifest::RelationStatus::{Failed, Lost, Salvaged};
         self.progress.relations_done.fetch_add(1, Relaxed);
         if matches!(entry.status, Salvaged | Lost) {
+            let name = relation.relation.display_name();
             tracing::warn!(
-                "relation \"{}\" is damaged: {} clean, {} suspect and {} partial rows were read",
-                relation.relation.display_name(),
+                event = "relation_damaged",
+                relation = name,
+                "relation \"{name}\" is damaged: {} clean, {} suspect and {} partial rows were read",
                 entry.rows.clean,
                 entry.rows.suspect,
                 entry.rows.partial

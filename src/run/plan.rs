@@ -322,7 +322,12 @@ fn ends_emptied(entry: &mut manifest::Relation) {
 /// rows cannot be asked for.
 fn undescribed(relation: &Relation) -> Option<manifest::Relation> {
     let message = relation.undescribed.clone()?;
-    tracing::warn!("relation \"{}\" is lost: {message}", relation.display_name());
+    let name = relation.display_name();
+    tracing::warn!(
+        event = "relation_lost",
+        relation = name,
+        "relation \"{name}\" is lost: {message}"
+    );
     let sqlstate = String::new();
     let finding = Finding { at: None, column: None, cause: Cause::Catalog, sqlstate, message };
     Some(manifest::Relation {

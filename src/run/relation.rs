@@ -225,7 +225,12 @@ impl RelationRun {
     pub(super) async fn fail(&self, reason: String) {
         let mut state = self.state.lock().await;
         if state.failed.is_none() {
-            tracing::warn!("relation \"{}\": {reason}", self.relation.display_name());
+            let relation = self.relation.display_name();
+            tracing::warn!(
+                event = "relation_not_read",
+                relation,
+                "relation \"{relation}\": {reason}"
+            );
             state.failed = Some(reason);
         }
     }
