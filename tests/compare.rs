@@ -26,6 +26,19 @@ const CHANGES: &str = "UPDATE t SET v = v || ' ' WHERE id = 777; DELETE FROM t W
     INSERT INTO keyless VALUES (NULL); DROP TABLE other; CREATE TABLE more (i int);
     INSERT INTO more VALUES (1)";
 
+/// Keys that two collations order in different ways: one among many, and half of
+/// them. What is looked for is in the last row.
+fn collated(collation: &str, last: &str) -> String {
+    format!(
+        "CREATE TABLE folded (k text COLLATE \"{collation}\" PRIMARY KEY, v text);
+        INSERT INTO folded SELECT 'k' || i, 'x' FROM generate_series(1000, 1499) i;
+        INSERT INTO folded VALUES ('K1250', 'x'); UPDATE folded SET v = '{last}' WHERE k = 'k1499';
+        CREATE TABLE mixed (k text COLLATE \"{collation}\" PRIMARY KEY, v text);
+        INSERT INTO mixed SELECT CASE i / 100 % 2 WHEN 0 THEN 'k' ELSE 'K' END || i, '{last}'
+            FROM generate_series(1000, 1499) i"
+    )
+}
+
 async fn server(version: &Version) -> Server {
     let server = Server::start(version, ServerOptions::default().set("log_statement", "all"));
     server.execute(DB, TABLES).await;
@@ -50,7 +63,9 @@ async fn rows_that_differ_are_found_by_their_keys_and_equal_ranges_are_not_fetch
     assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
     assert!(ran.stdout.contains("WARNING: A is of another cluster"), "{}", ran.stdout);
 
-    b.execute(DB, CHANGES).await;
+    b.execute(DB, &format!("{CHANGES}; {}", collated("C", "y"))).await;
+    a.execute(DB, &collated("und-x-icu", "x")).await;
+    let of_a = dump(PROGRAM, &a, DB, &[]);
     let of_b = dump(PROGRAM, &b, DB, &[]);
     let words = ["report", "--diff", &path(&of_a), &path(&of_b)].map(str::to_owned);
     let ran = run(&words);
@@ -60,7 +75,7 @@ async fn rows_that_differ_are_found_by_their_keys_and_equal_ranges_are_not_fetch
         "differs       public.pair     1,000 rows in both, and their contents are others",
         "only in A     public.other    1 rows",
         "only in B     public.more     1 rows",
-        "1 relations are the same, 3 differ, 1 are only in A, 1 only in B, 0 could not be compared",
+        "1 relations are the same, 5 differ, 1 are only in A, 1 only in B, 0 could not be compared",
     ] {
         assert!(ran.stdout.contains(line), "{line}: {}", ran.stdout);
     }
@@ -94,6 +109,12 @@ async fn rows_that_differ_are_found_by_their_keys_and_equal_ranges_are_not_fetch
     assert_eq!(pair["key"], json("[\"b\", \"a'\"]"));
     assert_eq!(pair["listed"][0]["key"], json("[\"100\", \"\\t\\\\ \\\"3\"]"));
     assert_eq!(pair["ranges_fetched"], 1);
+    // A row that is in another range there is asked for, and is the same.
+    let folded = named(rows, "folded");
+    assert_eq!(counts(folded), [Some(1), Some(0), Some(0)], "{folded:#}");
+    assert_eq!((&folded["ranges"], &folded["ranges_fetched"]), (&json("6"), &json("3")));
+    let mixed = named(rows, "mixed");
+    assert_eq!(mixed["not_compared"], "A and B order its keys in different ways");
     let keyless = named(rows, "keyless");
     assert_eq!(keyless["not_compared"], "it has no primary key");
 

@@ -26,9 +26,6 @@ const LONGER_MAX: u64 = 4;
 /// So many keys of a relation are listed.
 const LISTED_MAX: usize = 1000;
 
-/// So many keys are asked for at once.
-const KEYS_PER_QUESTION: usize = 500;
-
 const EXIT_INCOMPLETE: u8 = 3;
 
 /// What is asked.
@@ -85,6 +82,19 @@ struct Both {
     b: Session,
 }
 
+/// A table as one of them has it.
+struct There<'a> {
+    side: &'static str,
+    session: &'a Session,
+    table: Keyed,
+}
+
+/// A table as both have it.
+struct Pair<'a> {
+    a: There<'a>,
+    b: There<'a>,
+}
+
 /// Finds the rows of relations that differ. Each relation that cannot be compared
 /// is said, and ends nothing else.
 pub async fn compare(diff: &Diff, options: &CompareOptions) -> Result<Vec<RowsOf>, OpenError> {
@@ -127,38 +137,33 @@ fn is_asked(difference: &Difference, tables: &[Pattern]) -> bool {
 impl Both {
     /// `Err`: why not all of it was compared.
     async fn relation(&self, found: &mut RowsOf, range_rows: u64) -> Result<(), String> {
-        let table = self.table(found).await?;
-        found.key = table.key_names();
-        let everything = KeyRange::default();
-        let keys = table.split(&self.a, &everything, range_rows).await.map_err(of("A"))?;
-        let mut todo = ranges(&everything, keys);
+        let pair = self.pair(found).await?;
+        found.key = pair.a.table.key_names();
+        let mut todo = pair.cut(&pair.a, &KeyRange::default(), range_rows).await?;
         // From the front on.
         todo.reverse();
         while let Some(range) = todo.pop() {
             found.ranges += 1;
-            let (a, b) = self.digests(&table, &range).await?;
-            if !a.is_in_order || !b.is_in_order {
-                return Err("A and B order its keys in different ways".to_owned());
-            }
+            let (a, b) = tokio::join!(pair.a.digest(&range), pair.b.digest(&range));
+            let (a, b) = (a?, b?);
             if a.is_same(&b) {
                 continue;
             }
             if a.rows.max(b.rows) > range_rows.saturating_mul(LONGER_MAX) {
-                let (side, session) = if a.rows < b.rows { ("B", &self.b) } else { ("A", &self.a) };
-                let keys = table.split(session, &range, range_rows).await.map_err(of(side))?;
-                if !keys.is_empty() {
-                    todo.extend(ranges(&range, keys).into_iter().rev());
+                let longer = if a.rows < b.rows { &pair.b } else { &pair.a };
+                let parts = pair.cut(longer, &range, range_rows).await?;
+                if parts.len() > 1 {
+                    todo.extend(parts.into_iter().rev());
                     continue;
                 }
             }
             found.ranges_fetched += 1;
-            self.range(&table, &range, found).await?;
+            pair.range(&range, found).await?;
         }
         Ok(())
     }
 
-    /// The table as both have it.
-    async fn table(&self, found: &RowsOf) -> Result<Keyed, String> {
+    async fn pair(&self, found: &RowsOf) -> Result<Pair<'_>, String> {
         let (a, b) = (self.a.server(), self.b.server());
         if !found.database.is_empty() && a.database != found.database {
             return Err(format!("A is connected to another database, \"{}\"", a.database));
@@ -166,40 +171,45 @@ impl Both {
         if a.encoding != b.encoding {
             return Err(format!("A is in encoding {}, and B in {}", a.encoding, b.encoding));
         }
-        let (schema, name) = (&found.schema, &found.name);
+        let (a, b) = tokio::join!(There::of("A", &self.a, found), There::of("B", &self.b, found));
+        let (a, b) = (a?, b?);
+        if !a.table.is_like(&b.table) {
+            return Err("its columns, or its primary key, are others in B".to_owned());
+        }
+        if !a.table.has_key() {
+            return Err("it has no primary key".to_owned());
+        }
+        Ok(Pair { a, b })
+    }
+}
+
+impl Pair<'_> {
+    /// A range cut into ranges of so many rows on one of the sides. Where the other
+    /// orders keys in another way, rows could be in none of them there, or in two.
+    async fn cut(
+        &self,
+        by: &There<'_>,
+        range: &KeyRange,
+        rows: u64,
+    ) -> Result<Vec<KeyRange>, String> {
+        let keys = by.said(by.table.split(by.session, range, rows).await)?;
         let (a, b) =
-            tokio::join!(Keyed::of(&self.a, schema, name), Keyed::of(&self.b, schema, name));
-        let (a, b) = (a.map_err(of("A"))?, b.map_err(of("B"))?);
-        match (a, b) {
-            (None, _) => Err("A has no such table now".to_owned()),
-            (_, None) => Err("B has no such table now".to_owned()),
-            (Some(a), Some(b)) if a != b => {
-                Err("its columns, or its primary key, are others in B".to_owned())
-            }
-            (Some(a), _) if !a.has_key() => Err("it has no primary key".to_owned()),
-            (Some(a), _) => Ok(a),
+            tokio::join!(self.a.is_in_order(range, &keys), self.b.is_in_order(range, &keys));
+        match a? && b? {
+            true => Ok(ranges(range, keys)),
+            false => Err("A and B order its keys in different ways".to_owned()),
         }
     }
 
-    async fn digests(&self, table: &Keyed, range: &KeyRange) -> Result<(Digest, Digest), String> {
-        let (a, b) = tokio::join!(table.digest(&self.a, range), table.digest(&self.b, range));
-        Ok((a.map_err(of("A"))?, b.map_err(of("B"))?))
-    }
-
     /// Compares the rows of a range one by one.
-    async fn range(
-        &self,
-        table: &Keyed,
-        range: &KeyRange,
-        found: &mut RowsOf,
-    ) -> Result<(), String> {
-        let (a, b) = tokio::join!(table.rows(&self.a, range), table.rows(&self.b, range));
-        let (a, b) = (a.map_err(of("A"))?, b.map_err(of("B"))?);
+    async fn range(&self, range: &KeyRange, found: &mut RowsOf) -> Result<(), String> {
+        let (a, b) = tokio::join!(self.a.rows(range), self.b.rows(range));
+        let (a, b) = (a?, b?);
         let (different, only_a, only_b) = compared(&a, &b);
         let mut rows: BTreeSet<(Key, RowIs)> =
             different.into_iter().map(|key| (key, RowIs::Different)).collect();
-        rows.extend(elsewhere(table, (&self.b, "B"), (&a, only_a), RowIs::OnlyInA).await?);
-        rows.extend(elsewhere(table, (&self.a, "A"), (&b, only_b), RowIs::OnlyInB).await?);
+        rows.extend(self.b.look_for((&a, only_a), RowIs::OnlyInA).await?);
+        rows.extend(self.a.look_for((&b, only_b), RowIs::OnlyInB).await?);
         for (key, what) in rows {
             found.add(what, key);
         }
@@ -207,29 +217,51 @@ impl Both {
     }
 }
 
-/// Of keys that only one side has in a range, those that the other does not have
-/// at all, and those whose rows are others there. The latter are told once: where
-/// the row of A is looked for.
-async fn elsewhere(
-    table: &Keyed,
-    (other, side): (&Session, &str),
-    (rows, keys): (&RowsByKey, Vec<Key>),
-    only: RowIs,
-) -> Result<Vec<(Key, RowIs)>, String> {
-    let mut found = Vec::new();
-    for keys in keys.chunks(KEYS_PER_QUESTION) {
-        let there = table.rows_with(other, keys).await.map_err(of(side))?;
+impl<'a> There<'a> {
+    async fn of(side: &'static str, session: &'a Session, of: &RowsOf) -> Result<Self, String> {
+        let table = Keyed::of(session, &of.schema, &of.name).await;
+        let table = table.map_err(|error| format!("{side}: {error}"))?;
+        let table = table.ok_or_else(|| format!("{side} has no such table now"))?;
+        Ok(Self { side, session, table })
+    }
+
+    fn said<T>(&self, result: Result<T, KeyError>) -> Result<T, String> {
+        result.map_err(|error| format!("{}: {error}", self.side))
+    }
+
+    async fn digest(&self, range: &KeyRange) -> Result<Digest, String> {
+        self.said(self.table.digest(self.session, range).await)
+    }
+
+    async fn rows(&self, range: &KeyRange) -> Result<RowsByKey, String> {
+        self.said(self.table.rows(self.session, range).await)
+    }
+
+    async fn is_in_order(&self, range: &KeyRange, keys: &[Key]) -> Result<bool, String> {
+        self.said(self.table.is_in_order(self.session, range, keys).await)
+    }
+
+    /// Of keys that only the other side has in a range, those that this one does
+    /// not have at all, and those whose rows are others here. The latter are told
+    /// once: where the rows of A are looked for.
+    async fn look_for(
+        &self,
+        (rows, keys): (&RowsByKey, Vec<Key>),
+        only: RowIs,
+    ) -> Result<Vec<(Key, RowIs)>, String> {
+        let mut found = Vec::new();
+        let here = self.said(self.table.rows_with(self.session, &keys).await)?;
         for key in keys {
-            match there.get(key) {
-                None => found.push((key.clone(), only)),
-                Some(hash) if Some(hash) != rows.get(key) && only == RowIs::OnlyInA => {
-                    found.push((key.clone(), RowIs::Different));
+            match here.get(&key) {
+                None => found.push((key, only)),
+                Some(hash) if Some(hash) != rows.get(&key) && only == RowIs::OnlyInA => {
+                    found.push((key, RowIs::Different));
                 }
                 Some(_) => {}
             }
         }
+        Ok(found)
     }
-    Ok(found)
 }
 
 /// Keys of rows that are different, only in A, and only in B.
@@ -255,10 +287,6 @@ fn ranges(whole: &KeyRange, keys: Vec<Key>) -> Vec<KeyRange> {
     }
     ranges.push(KeyRange { after, to: whole.to.clone() });
     ranges
-}
-
-fn of(side: &str) -> impl Fn(KeyError) -> String {
-    move |error| format!("{side}: {error}")
 }
 
 impl RowsOf {

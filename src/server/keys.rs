@@ -13,15 +13,20 @@ use std::collections::HashMap;
 /// Ranges of keys are read by the index of the primary key.
 const BY_INDEX: &str = "SET enable_indexscan TO on; SET enable_indexonlyscan TO on";
 
+/// So many keys are in a statement.
+const KEYS_PER_QUESTION: usize = 500;
+
 /// A range of many dead rows is silent for long, and nothing is salvaged here.
 const TIMEOUTS: Timeouts = Timeouts { statement_ms: 0, lock_ms: 10_000, read_ms: 3_600_000 };
 
 /// A table, as far as its rows are compared.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Keyed {
     qualified: String,
     /// Names and types of all columns, in order.
     columns: Vec<(String, String)>,
+    /// `COLLATE` of each column, where it is not the database's.
+    collations: Vec<String>,
     /// Which of them are its primary key, in order.
     key: Vec<usize>,
 }
@@ -42,8 +47,6 @@ pub struct Digest {
     pub rows: u64,
     /// The sums of the two halves of the MD5 of each row's text.
     sums: [String; 2],
-    /// Whether the range begins before it ends, by this server's order.
-    pub is_in_order: bool,
 }
 
 /// The MD5 of each row of some, by its key.
@@ -70,19 +73,26 @@ impl Keyed {
     /// As the server has it. None: there is no such table.
     pub async fn of(session: &Session, schema: &str, name: &str) -> Result<Option<Self>, KeyError> {
         let rows = session.rows(&describe(schema, name)).await?;
-        let (mut columns, mut key) = (Vec::new(), Vec::new());
+        let (mut columns, mut collations, mut key) = (Vec::new(), Vec::new(), Vec::new());
         for (index, row) in rows.iter().enumerate() {
-            let [Some(column), Some(type_name), position] = row.as_slice() else {
+            let [Some(column), Some(type_name), collation, position] = row.as_slice() else {
                 return Err(KeyError::Unexpected("its columns are not described"));
             };
             columns.push((column.clone(), type_name.clone()));
+            collations.push(collation.clone().unwrap_or_default());
             let position = position.as_ref().and_then(|p| p.parse::<usize>().ok());
             key.extend(position.map(|position| (position, index)));
         }
         key.sort_unstable();
         let key: Vec<usize> = key.into_iter().map(|(_, index)| index).collect();
         let qualified = format!("{}.{}", ident(schema), ident(name));
-        Ok((!columns.is_empty()).then_some(Self { qualified, columns, key }))
+        Ok((!columns.is_empty()).then_some(Self { qualified, columns, collations, key }))
+    }
+
+    /// Whether rows of the one can be compared with rows of the other. In which
+    /// order each has its keys does not matter for that.
+    pub fn is_like(&self, other: &Self) -> bool {
+        (&self.columns, &self.key) == (&other.columns, &other.key)
     }
 
     pub fn has_key(&self) -> bool {
@@ -98,10 +108,10 @@ impl Keyed {
     }
 
     fn values(&self, key: &Key) -> String {
-        let types = self.key.iter().map(|&i| &self.columns[i].1);
-        let values: Vec<String> =
-            key.iter().zip(types).map(|(text, of)| format!("{}::{of}", literal(text))).collect();
-        values.join(", ")
+        let value = |(text, &i): (&String, &usize)| {
+            format!("{}::{}{}", literal(text), self.columns[i].1, self.collations[i])
+        };
+        key.iter().zip(&self.key).map(value).collect::<Vec<_>>().join(", ")
     }
 
     fn condition(&self, range: &KeyRange) -> String {
@@ -114,13 +124,15 @@ impl Keyed {
         if bounds.is_empty() { String::new() } else { format!(" WHERE {}", bounds.join(" AND ")) }
     }
 
+    /// Whether each of these keys is before the next.
+    fn order_sql(&self, keys: &[&Key]) -> String {
+        let pair =
+            |pair: &[&Key]| format!("({}) < ({})", self.values(pair[0]), self.values(pair[1]));
+        let pairs: Vec<String> = keys.windows(2).map(pair).collect();
+        format!("SELECT {}", pairs.join(" AND "))
+    }
+
     fn digest_sql(&self, range: &KeyRange) -> String {
-        let in_order = match (&range.after, &range.to) {
-            (Some(after), Some(to)) => {
-                format!("({}) < ({})", self.values(after), self.values(to))
-            }
-            _ => "true".to_owned(),
-        };
         let half = |from: u32| {
             format!(
                 "COALESCE(pg_catalog.sum(('x' || pg_catalog.substr(m.h, {from}, 16))\
@@ -128,7 +140,7 @@ impl Keyed {
             )
         };
         format!(
-            "SELECT pg_catalog.count(*), {}, {}, {in_order} FROM (SELECT \
+            "SELECT pg_catalog.count(*), {}, {} FROM (SELECT \
              pg_catalog.md5((t.*)::pg_catalog.text) AS h FROM ONLY {} t{} OFFSET 0) m",
             half(1),
             half(17),
@@ -164,11 +176,11 @@ impl Keyed {
 
     pub async fn digest(&self, session: &Session, range: &KeyRange) -> Result<Digest, KeyError> {
         let row = session.row(&self.digest_sql(range)).await?;
-        let [Some(rows), Some(one), Some(two), Some(in_order)] = row.as_slice() else {
+        let [Some(rows), Some(one), Some(two)] = row.as_slice() else {
             return Err(KeyError::Unexpected("a range of it was not counted"));
         };
         let rows = rows.parse().map_err(|_| KeyError::Unexpected("a range was not counted"))?;
-        Ok(Digest { rows, sums: [one.clone(), two.clone()], is_in_order: in_order == "t" })
+        Ok(Digest { rows, sums: [one.clone(), two.clone()] })
     }
 
     /// Keys at which a range can be cut into ranges of so many rows.
@@ -184,6 +196,26 @@ impl Keyed {
         Ok(keys)
     }
 
+    /// Whether keys are in this order for this server, too, from the beginning of
+    /// the range to its end: then they cut its rows of the range into ranges.
+    pub async fn is_in_order(
+        &self,
+        session: &Session,
+        range: &KeyRange,
+        keys: &[Key],
+    ) -> Result<bool, KeyError> {
+        let all: Vec<&Key> = range.after.iter().chain(keys).chain(&range.to).collect();
+        let mut begin = 0;
+        while begin + 1 < all.len() {
+            let end = all.len().min(begin + KEYS_PER_QUESTION);
+            if session.value(&self.order_sql(&all[begin..end])).await?.as_deref() != Some("t") {
+                return Ok(false);
+            }
+            begin = end - 1;
+        }
+        Ok(true)
+    }
+
     /// The rows of a range.
     pub async fn rows(&self, session: &Session, range: &KeyRange) -> Result<RowsByKey, KeyError> {
         self.rows_of(session, &self.condition(range)).await
@@ -192,9 +224,14 @@ impl Keyed {
     /// The rows with these keys, as this server takes them to be equal: the key of
     /// what is found may be another text.
     pub async fn rows_with(&self, session: &Session, keys: &[Key]) -> Result<RowsByKey, KeyError> {
-        let keys: Vec<String> = keys.iter().map(|key| format!("({})", self.values(key))).collect();
-        let list = self.key_list().join(", ");
-        self.rows_of(session, &format!(" WHERE ({list}) IN ({})", keys.join(", "))).await
+        let (list, mut rows) = (self.key_list().join(", "), HashMap::new());
+        for keys in keys.chunks(KEYS_PER_QUESTION) {
+            let keys: Vec<String> =
+                keys.iter().map(|key| format!("({})", self.values(key))).collect();
+            let condition = format!(" WHERE ({list}) IN ({})", keys.join(", "));
+            rows.extend(self.rows_of(session, &condition).await?);
+        }
+        Ok(rows)
     }
 
     async fn rows_of(&self, session: &Session, condition: &str) -> Result<RowsByKey, KeyError> {
@@ -220,10 +257,14 @@ pub async fn open(target: &Target) -> Result<Session, OpenError> {
     Ok(session)
 }
 
-/// Names, types and the place in the primary key of the columns of a table.
+/// Names, types, collations and the places in the primary key of the columns of a
+/// table.
 fn describe(schema: &str, name: &str) -> String {
     format!(
         "SELECT a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod), \
+         (SELECT pg_catalog.format(' COLLATE %I.%I', s.nspname, l.collname) \
+         FROM pg_catalog.pg_collation l JOIN pg_catalog.pg_namespace s ON s.oid = l.collnamespace \
+         WHERE l.oid = a.attcollation AND l.collname <> 'default'), \
          pg_catalog.array_position(k.conkey, a.attnum) FROM pg_catalog.pg_class c \
          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
          JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid \
@@ -273,6 +314,7 @@ mod tests {
             columns: [("a", "integer"), ("b\"", "text"), ("c", "numeric(3,1)")]
                 .map(|(name, of)| (name.to_owned(), of.to_owned()))
                 .into(),
+            collations: ["", " COLLATE pg_catalog.\"C\"", ""].map(str::to_owned).into(),
             key: vec![1, 0],
         }
     }
@@ -281,12 +323,16 @@ mod tests {
     fn a_range_is_told_by_whole_keys() {
         let key = |b: &str, a: &str| Some(vec![b.to_owned(), a.to_owned()]);
         let range = KeyRange { after: key("it's", "7"), to: key("z", "-1") };
-        let condition = "(t.\"b\"\"\", t.\"a\") > ('it''s'::text, '7'::integer) AND \
-                         (t.\"b\"\"\", t.\"a\") <= ('z'::text, '-1'::integer)";
+        let condition = "(t.\"b\"\"\", t.\"a\") > ('it''s'::text COLLATE pg_catalog.\"C\", '7'::integer) AND \
+                         (t.\"b\"\"\", t.\"a\") <= ('z'::text COLLATE pg_catalog.\"C\", '-1'::integer)";
         assert_eq!(table().condition(&range), format!(" WHERE {condition}"));
         assert_eq!(table().condition(&KeyRange::default()), "");
         assert!(table().split_sql(&range, 10).contains("s.n % 10 = 0"));
-        let digest = table().digest_sql(&range);
-        assert!(digest.contains("('it''s'::text, '7'::integer) < ('z'::text, '-1'::integer)"));
+        let (one, two) = (range.after.unwrap(), range.to.unwrap());
+        assert_eq!(
+            table().order_sql(&[&one, &two, &one]),
+            "SELECT ('it''s'::text COLLATE pg_catalog.\"C\", '7'::integer) < ('z'::text COLLATE pg_catalog.\"C\", '-1'::integer) AND \
+             ('z'::text COLLATE pg_catalog.\"C\", '-1'::integer) < ('it''s'::text COLLATE pg_catalog.\"C\", '7'::integer)"
+        );
     }
 }
