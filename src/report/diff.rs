@@ -213,22 +213,27 @@ pub fn text(diff: &Diff) -> String {
     for (side, letter) in [(&diff.a, 'A'), (&diff.b, 'B')] {
         let started = side.started.to_zoned(TimeZone::UTC).strftime("%Y-%m-%d %H:%M:%S UTC");
         let path = side.path.escape_debug();
-        let databases = side.databases.join(", ").escape_debug().to_string();
+        // That of a dump says which database it is.
+        let databases = match side.host.starts_with("database ") {
+            true => String::new(),
+            false => format!("{} on ", side.databases.join(", ").escape_debug()),
+        };
         // Writing to a String cannot fail.
         let _ = writeln!(
             out,
-            "{letter}: {path}: {databases} on {} (PostgreSQL {}), begun {started}",
-            side.host, side.version
+            "{letter}: {path}: {databases}{} (PostgreSQL {}), begun {started}",
+            plain(&side.host),
+            plain(&side.version)
         );
     }
     for warning in &diff.warnings {
-        let _ = writeln!(out, "WARNING: {warning}");
+        let _ = writeln!(out, "WARNING: {}", plain(warning));
     }
     let _ = writeln!(out);
     let names: Vec<String> = diff.relations.iter().map(Difference::title).collect();
     let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
     for (difference, name) in diff.relations.iter().zip(&names) {
-        let (what, message) = (difference.what.words(), &difference.message);
+        let (what, message) = (difference.what.words(), plain(&difference.message));
         let _ = writeln!(out, "{what:12}  {name:width$}  {message}");
     }
     let count =
@@ -245,6 +250,11 @@ pub fn text(diff: &Diff) -> String {
         count(What::NotCompared)
     );
     out
+}
+
+/// What files say, without characters that steer a terminal.
+fn plain(text: &str) -> String {
+    text.replace(char::is_control, "\u{fffd}")
 }
 
 impl Difference {

@@ -116,4 +116,7 @@ fn what_lets_differences_be_expected_is_said() {
         assert!(warning.contains(words), "{warning}");
     }
     assert_eq!(said.len(), 4);
+    let strange = Side { host: "\u{1b}[2J".to_owned(), ..side(&[]) };
+    let text = text(&diff(strange, side(&[])));
+    assert!(text.starts_with("A: /backup/shop: shop on \u{fffd}[2J (PostgreSQL 15.18"), "{text}");
 }
