@@ -3,33 +3,42 @@
 //! Options are those that users of pg_dump, psql and pg_amcheck know: `-h` is
 //! the host, help is `--help` or `-?`.
 
+mod amcheck;
 mod choosing;
+mod diff;
 mod inspect;
 mod locate;
+mod pages;
+mod report;
 mod restore;
 mod schema;
 mod unchecked;
 mod units;
+mod verify;
 
 use crate::output::Codec;
 use crate::run::{CheckCounts, CheckPages, RunOptions, SchemaOptions, Unchecked};
 use crate::server::connect::{ConnectError, Target};
 use crate::server::inventory::Selection;
 use crate::server::session::Timeouts;
-use crate::verify::VerifyOptions;
 use choosing::{ConnectionArgs, SelectionArgs};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+pub use diff::DiffArgs;
 pub use inspect::InspectArgs;
 pub use locate::LocateArgs;
+pub use pages::{CompletionsArgs, ManArgs, manual};
+pub use report::{FormArgs, ReportArgs};
 use restore::EXAMPLES as RESTORE_EXAMPLES;
 pub use restore::RestoreArgs;
 use schema::SchemaArgs;
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 use unchecked::UncheckedArgs;
 use units::{duration, size, size_or_none};
+use verify::EXAMPLES as VERIFY_EXAMPLES;
+pub use verify::VerifyArgs;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -46,19 +55,9 @@ Examples:
   pg_salvage dump -d 'host=db1 dbname=shop sslmode=verify-full' -f out -v
   pg_salvage dump -d shop -f /backup/shop -j 4 --resume";
 
-const VERIFY_EXAMPLES: &str = "\
-Examples:
-  pg_salvage verify -d shop -j 2
-  pg_salvage verify -d shop -n public --log-format json
-  pg_salvage verify -d shop --pages -j 2 -P";
-
 const LIST_EXAMPLES: &str = "\
 Example:
   pg_salvage list -d shop -N 'tmp*'";
-
-const REPORT_EXAMPLES: &str = "\
-Example:
-  pg_salvage report /backup/shop";
 
 /// Reads every table of a damaged PostgreSQL database, and names what is lost.
 #[derive(Parser, Debug)]
@@ -91,9 +90,15 @@ pub enum Command {
     /// What a dump would read, with sizes and risks
     #[command(after_help = concat_help(LIST_EXAMPLES))]
     List(ListArgs),
-    /// Print the report of a dump again
-    #[command(after_help = concat_help(REPORT_EXAMPLES))]
+    /// Show the report of a run again, for people or for programs, or compare two
+    #[command(after_help = format!("{}\n\n{}\n\n{}", report::EXAMPLES, report::EXIT_CODES, diff::EXIT_CODES))]
     Report(ReportArgs),
+    /// Write manual pages, one for each command
+    #[command(after_help = format!("{}\n\n{}", pages::MAN_EXAMPLES, pages::EXIT_CODES))]
+    Man(ManArgs),
+    /// Print a script that completes commands and options in a shell
+    #[command(after_help = format!("{}\n\n{}", pages::COMPLETIONS_EXAMPLES, pages::EXIT_CODES))]
+    Completions(CompletionsArgs),
 }
 
 fn concat_help(examples: &'static str) -> String {
@@ -139,47 +144,11 @@ pub struct DumpArgs {
 }
 
 #[derive(Args, Debug)]
-pub struct VerifyArgs {
-    #[command(flatten)]
-    connection: ConnectionArgs,
-    #[command(flatten)]
-    selection: SelectionArgs,
-    /// Look at the pages of all files only, and at no rows: checksums and
-    /// structure of tables, indexes, TOAST, sequences, catalogs and their maps
-    #[arg(long, conflicts_with = "no_pages", help_heading = "Level")]
-    pub pages: bool,
-    /// Read all rows only. Else pages come first, where the role may read files
-    #[arg(long, help_heading = "Level")]
-    pub no_pages: bool,
-    /// Read the files there, without the server: its data directory, on this host
-    #[arg(long, value_name = "DIR", conflicts_with = "no_pages", help_heading = "Level")]
-    pgdata: Option<PathBuf>,
-    /// The server is down: look at the files of all its databases, by their paths
-    #[arg(long, requires_all = ["pages", "pgdata"], help_heading = "Level")]
-    offline: bool,
-    /// Print the report of --pages as JSON
-    #[arg(long, requires = "pages", help_heading = "Level")]
-    pub json: bool,
-    #[command(flatten)]
-    reading: ReadingArgs,
-    #[command(flatten)]
-    pub showing: ShowingArgs,
-}
-
-#[derive(Args, Debug)]
 pub struct ListArgs {
     #[command(flatten)]
     connection: ConnectionArgs,
     #[command(flatten)]
     selection: SelectionArgs,
-    #[command(flatten)]
-    pub showing: ShowingArgs,
-}
-
-#[derive(Args, Debug)]
-pub struct ReportArgs {
-    /// Directory of a dump
-    pub dir: PathBuf,
     #[command(flatten)]
     pub showing: ShowingArgs,
 }
@@ -302,6 +271,9 @@ impl ReadingArgs {
             unchecked: Unchecked::default(),
             check_pages: CheckPages::Auto,
             schema: SchemaOptions::default(),
+            catalogs: false,
+            only: BTreeSet::new(),
+            last_ok: BTreeMap::new(),
             asked,
         })
     }
@@ -325,27 +297,6 @@ impl DumpArgs {
         options.check_pages = self.unchecked.check_pages(&mut options.asked);
         options.schema = self.what.meant(&mut options.asked);
         Ok((self.connection.target()?, options))
-    }
-}
-
-impl VerifyArgs {
-    pub fn progress(&self) -> bool {
-        self.reading.progress
-    }
-
-    pub fn meant(&self) -> Result<(Target, RunOptions), UsageError> {
-        Ok((self.connection.target()?, self.reading.options(&self.selection, When::Always)?))
-    }
-
-    /// What is asked of the look at pages.
-    pub fn meant_of_pages(&self) -> Result<VerifyOptions, UsageError> {
-        Ok(VerifyOptions {
-            jobs: usize::from(self.reading.jobs),
-            selection: self.selection.selection()?,
-            timeouts: self.reading.timeouts(),
-            pgdata: self.pgdata.clone(),
-            offline: self.offline,
-        })
     }
 }
 

@@ -7,11 +7,13 @@
 pub mod advice;
 pub mod archive;
 pub mod cli;
+pub mod compare;
 pub mod dump;
 pub mod heap;
 pub mod inspect;
 pub mod list;
 pub mod locate;
+pub mod nightly;
 pub mod output;
 pub mod page;
 pub mod progress;

@@ -2,18 +2,17 @@
 //! a code that tells damage from trouble.
 
 use clap::Parser;
-use pg_salvage::cli::{Cli, Command, ShowingArgs, VerifyArgs};
-use pg_salvage::output::journal::JOURNAL;
-use pg_salvage::output::manifest::Manifest;
+use pg_salvage::cli::{Cli, Command, DiffArgs, ReportArgs, ShowingArgs, manual};
 use pg_salvage::progress::Progress;
+use pg_salvage::report::side::Side;
 use pg_salvage::restore::{self, Outcome};
 use pg_salvage::run::{RunOptions, run};
 use pg_salvage::server::connect::Target;
 use pg_salvage::server::session::Timeouts;
 use pg_salvage::show::Shown;
-use pg_salvage::verify::VerifyError;
-use pg_salvage::{inspect, list, locate, report, verify};
+use pg_salvage::{compare, inspect, list, locate, nightly, report};
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -59,16 +58,13 @@ async fn command(command: Command) -> Result<u8, Failure> {
         }
         Command::Verify(args) => {
             let (target, options) = args.meant()?;
-            let of_pages = match args.no_pages {
-                true => 0,
-                false => verify_pages(target.clone(), &args).await?,
-            };
-            if args.pages {
-                return Ok(of_pages);
+            let work = |progress| nightly::verify(target, options, progress);
+            let report = shown(&args.showing, args.progress(), work).await?;
+            print(&report::render(&report, args.format, args.showing.verbose > 0));
+            for (form, path) in &args.output {
+                report::write(&report, *form, true, Some(path))?;
             }
-            let of_rows = read(target, options, &args.showing, args.progress()).await?;
-            // 3, incomplete, is worse than 2, damage.
-            Ok(of_rows.max(of_pages))
+            Ok(report.exit_code)
         }
         Command::Restore(args) => {
             let (target, options) = args.meant()?;
@@ -96,44 +92,60 @@ async fn command(command: Command) -> Result<u8, Failure> {
             print(&list::list(&target, &selection, timeouts).await?);
             Ok(0)
         }
-        Command::Report(args) => {
-            let path = args.dir.join("manifest.json");
-            let bytes = std::fs::read(&path).map_err(|e| {
-                let path = path.display();
-                match args.dir.join(JOURNAL).is_file() {
-                    true => format!("the run into \"{}\" has not ended, or was killed: there is no \"{path}\" (--resume goes on with it)", args.dir.display()),
-                    false => format!("could not read \"{path}\": {e}"),
-                }
-            })?;
-            let manifest = Manifest::from_json(&bytes)
-                .map_err(|e| format!("could not read \"{}\": {e}", path.display()))?;
-            let dir = args.dir.display().to_string();
-            print(&report::text(&manifest, Some(&dir), args.showing.verbose > 0));
-            Ok(manifest.exit_code)
+        Command::Report(args) => report_again(&args).await,
+        Command::Man(args) => write_manual(&args.dir),
+        Command::Completions(args) => {
+            print(&String::from_utf8_lossy(&args.script()));
+            Ok(0)
         }
     }
 }
 
-/// The pages of all files. Where rows are looked at, too, whatever keeps pages
-/// from being looked at is said, and that is all.
-async fn verify_pages(target: Target, args: &VerifyArgs) -> Result<u8, Failure> {
-    let options = args.meant_of_pages()?;
-    let work = |progress| verify::verify(target, options, progress);
-    let verified = match shown(&args.showing, args.progress(), work).await {
-        Err(e @ (VerifyError::Forbidden(_) | VerifyError::Read(_))) if !args.pages => {
-            print(&format!("NOTE: pages are not looked at: {e}\n\n"));
-            return Ok(0);
-        }
-        verified => verified?,
+/// Of a run that is over; or what two are to each other.
+async fn report_again(args: &ReportArgs) -> Result<u8, Failure> {
+    if let Some(runs) = args.diff.runs() {
+        Shown::begin(&args.showing, false);
+        return diff(runs, &args.diff).await;
+    }
+    let (form, verbose) = (&args.form, args.showing.verbose > 0);
+    let source = args.source.as_deref().unwrap_or(Path::new(""));
+    let shown = report::command::report(source, form.format, verbose, form.output.as_deref())?;
+    shown.text.iter().for_each(|text| print(text));
+    Ok(shown.exit_code)
+}
+
+fn write_manual(dir: &Path) -> Result<u8, Failure> {
+    for (name, page) in manual()? {
+        let path = dir.join(name);
+        std::fs::write(&path, page)
+            .map_err(|e| format!("could not write \"{}\": {e}", path.display()))?;
+    }
+    Ok(0)
+}
+
+/// What is different between two runs and, if that is asked, in which rows.
+async fn diff((a, b): (&Path, &Path), args: &DiffArgs) -> Result<u8, Failure> {
+    let found = report::diff::diff(Side::read(a)?, Side::read(b)?);
+    let rows = match args.of_rows()? {
+        Some(options) => Some(compare::compare(&found, &options).await?),
+        None => None,
     };
+    let code = rows.as_ref().map_or(found.exit_code, |rows| compare::exit_code(&found, rows));
     match args.json {
-        true => print(&format!("{}\n", serde_json::to_string_pretty(&verified)?)),
-        false => print(&verify::text(&verified)),
+        true => {
+            let mut json = serde_json::to_value(&found)?;
+            json["exit_code"] = code.into();
+            if let Some(rows) = rows {
+                json["rows"] = serde_json::to_value(rows)?;
+            }
+            print(&format!("{}\n", serde_json::to_string_pretty(&json)?));
+        }
+        false => {
+            print(&report::diff::text(&found));
+            print(&compare::text(&rows.unwrap_or_default()));
+        }
     }
-    if !args.pages {
-        print("\n");
-    }
-    Ok(verified.exit_code)
+    Ok(code)
 }
 
 /// Shows how the work goes on, and stops it on Ctrl-C.
@@ -173,7 +185,6 @@ async fn restore(
     }
 }
 
-/// `dump` and `verify`.
 async fn read(
     target: Target,
     options: RunOptions,
@@ -203,7 +214,7 @@ async fn interrupts(progress: Arc<Progress>) {
             std::process::exit(i32::from(EXIT_INCOMPLETE));
         }
         tracing::warn!("stopping after what is under way; once more to leave at once");
-        progress.stop();
+        progress.end();
     }
 }
 

@@ -10,11 +10,15 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
 
 /// How often a bar is drawn, and how often a line is written where there is no
 /// terminal.
 const BAR_EVERY: Duration = Duration::from_millis(200);
 const LINE_EVERY: Duration = Duration::from_secs(5);
+
+/// Fields of log lines for programs: the words of the line say the same.
+const FOR_PROGRAMS: [&str; 4] = ["event", "relation", "status", "exit_code"];
 
 /// The bar, which log lines must not tear.
 #[derive(Clone)]
@@ -43,7 +47,10 @@ impl Shown {
         let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(shown.clone());
         // A second log in one process (in tests) is no reason to fail.
         let _ = match args.log_format {
-            LogFormat::Text => log.with_ansi(colour).with_target(false).try_init(),
+            LogFormat::Text => {
+                let log = log.with_ansi(colour).with_target(false);
+                log.fmt_fields(debug_fn(write_field)).try_init()
+            }
             LogFormat::Json => log.json().try_init(),
         };
         shown
@@ -78,6 +85,21 @@ impl Shown {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
+    }
+}
+
+/// A field of a log line as text, without characters that steer a terminal.
+fn write_field(
+    out: &mut Writer<'_>,
+    field: &tracing::field::Field,
+    value: &dyn std::fmt::Debug,
+) -> std::fmt::Result {
+    let steers = |c: char| c.is_control() && c != '\n' && c != '\t';
+    let value = format!("{value:?}").replace(steers, "\u{fffd}");
+    match field.name() {
+        "message" => write!(out, "{value}"),
+        name if FOR_PROGRAMS.contains(&name) => Ok(()),
+        name => write!(out, " {name}={value}"),
     }
 }
 

@@ -4,7 +4,10 @@
 //! writes them anew.
 
 mod help;
+mod help_of_report;
 mod help_of_restore;
+mod help_of_verify;
+mod pages;
 mod refused;
 
 use crate::binary::run;
@@ -55,6 +58,7 @@ fn what_makes_no_sense_is_said_in_one_line() {
         "list -j 2",
         "report",
         "report a b",
+        "report a --format pdf",
     ];
     let mut said = String::new();
     for words in typed {
@@ -130,9 +134,12 @@ fn what_makes_no_sense_is_said_in_one_line() {
         error: unexpected argument '-j' found
         $ pg_salvage report
         error: the following required arguments were not provided:
-          <DIR>
+          <SOURCE>
         $ pg_salvage report a b
         error: unexpected argument 'b' found
+        $ pg_salvage report a --format pdf
+        error: invalid value 'pdf' for '--format <FORM>'
+          [possible values: text, json, csv, junit, openmetrics, html]
     "#]].assert_eq(&said);
 }
 

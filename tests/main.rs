@@ -4,14 +4,17 @@
 //! `cargo test --test all damage::` runs those of `damage.rs`.
 
 mod advice;
+mod amcheck;
 mod archive;
 mod binary;
 mod catalogs;
 mod check_pages;
 mod cli;
 mod columns;
+mod compare;
 mod connect;
 mod connect_properties;
+mod content;
 mod crash;
 mod damage;
 mod environment;
@@ -25,6 +28,7 @@ mod kit_self;
 mod locate;
 mod lost_keys;
 mod meddling;
+mod nightly;
 mod no_writes;
 mod old;
 mod output_side;
@@ -34,6 +38,7 @@ mod pooler;
 mod proxy;
 mod random;
 mod raw_rows;
+mod reports;
 mod restore;
 mod resume;
 mod salvage;

@@ -3,7 +3,7 @@
 //! file changes; and what a primary wrote meanwhile is told.
 
 mod files;
-mod statements;
+pub(crate) mod statements;
 
 use crate::kit::dumped::{Dumped, dump, dump_as, dump_with};
 use crate::kit::version::is_wide;

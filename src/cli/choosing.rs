@@ -67,6 +67,12 @@ impl ConnectionArgs {
     pub(super) fn target(&self) -> Result<Target, UsageError> {
         self.server.target(self.database.as_ref())
     }
+
+    /// Whether a database was named, here or in the environment.
+    pub(super) fn has_database(&self) -> bool {
+        let named = self.server.has_database() || self.database.is_some();
+        named || std::env::var_os("PGDATABASE").is_some()
+    }
 }
 
 impl ServerArgs {

@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
-/// `500ms`, `10s`, `5min`, `4h`; a bare 0 is none.
+/// `500ms`, `10s`, `5min`, `4h`, `7d`; a bare 0 is none.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     if text == "0" {
         return Ok(Duration::ZERO);
+    }
+    // Days of 24 hours.
+    if let Some(days) = text.strip_suffix('d').and_then(|days| days.parse::<u32>().ok()) {
+        return Ok(Duration::from_secs(u64::from(days) * 86_400));
     }
     text.parse::<jiff::SignedDuration>()
         .ok()
@@ -50,6 +54,7 @@ mod tests {
         assert!(size("7").is_err() && size("GB").is_err() && size("99999999999TB").is_err());
         assert_eq!(duration("10min"), Ok(Duration::from_secs(600)));
         assert_eq!(duration("0"), Ok(Duration::ZERO));
+        assert_eq!(duration("7d"), Ok(Duration::from_secs(7 * 86_400)));
         assert!(duration("7").is_err() && duration("-1s").is_err());
     }
 }

@@ -4,7 +4,7 @@
 //! limit the rows wait in a file that has no name.
 
 use crate::heap::BlockNumber;
-use crate::output::OutputError;
+use crate::output::{Content, OutputError};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ pub(super) struct Held {
     /// Where a file may be made; none: the rows are only counted.
     folder: Option<PathBuf>,
     block: Option<BlockNumber>,
-    rows: u64,
+    content: Content,
     memory: Vec<u8>,
     file: Option<File>,
     /// How much is in the file.
@@ -30,14 +30,21 @@ pub(super) struct Held {
 
 /// Rows before a mark.
 pub(super) struct HeldMark {
-    rows: u64,
+    content: Content,
     len: u64,
 }
 
 impl Held {
     pub(super) fn new(folder: Option<&Path>) -> Self {
         let folder = folder.map(Path::to_owned);
-        Self { folder, block: None, rows: 0, memory: Vec::new(), file: None, spilled: 0 }
+        Self {
+            folder,
+            block: None,
+            content: Content::default(),
+            memory: Vec::new(),
+            file: None,
+            spilled: 0,
+        }
     }
 
     /// The block whose rows are held, if there are any.
@@ -46,14 +53,20 @@ impl Held {
     }
 
     pub(super) fn rows(&self) -> u64 {
-        self.rows
+        self.content.rows
+    }
+
+    /// Without the hashes of rows that came in pieces.
+    pub(super) fn content(&self) -> Content {
+        self.content
     }
 
     pub(super) fn push(&mut self, block: BlockNumber, row: &[u8]) -> Result<(), OutputError> {
-        self.push_some(block, 1, row)
+        self.content.add(row.strip_suffix(b"\n").unwrap_or(row));
+        self.push_some(block, 0, row)
     }
 
-    /// A piece of a row, or several rows.
+    /// A piece of a row, or several rows, of which no hash is taken.
     pub(super) fn push_some(
         &mut self,
         block: BlockNumber,
@@ -61,7 +74,7 @@ impl Held {
         row: &[u8],
     ) -> Result<(), OutputError> {
         self.block = Some(block);
-        self.rows += rows;
+        self.content.rows += rows;
         let Some(folder) = &self.folder else { return Ok(()) };
         self.memory.extend_from_slice(row);
         if self.memory.len() > HELD_IN_MEMORY_MAX {
@@ -81,25 +94,25 @@ impl Held {
     }
 
     pub(super) fn clear(&mut self) {
-        (self.block, self.rows, self.file, self.spilled) = (None, 0, None, 0);
+        (self.block, self.content, self.file, self.spilled) = (None, Content::default(), None, 0);
         self.memory.clear();
     }
 
     /// A place to go back to, while nothing is given.
     pub(super) fn mark(&self) -> HeldMark {
-        HeldMark { rows: self.rows, len: self.spilled + self.memory.len() as u64 }
+        HeldMark { content: self.content, len: self.spilled + self.memory.len() as u64 }
     }
 
     /// Forgets the rows that came after the mark.
     pub(super) fn rollback(&mut self, mark: &HeldMark) -> Result<(), OutputError> {
-        if mark.rows == 0 {
+        if mark.content.rows == 0 {
             self.clear();
         }
         // They were given meanwhile, with those before the mark.
-        if self.rows <= mark.rows {
+        if self.content.rows <= mark.content.rows {
             return Ok(());
         }
-        self.rows = mark.rows;
+        self.content = mark.content;
         let kept = mark.len.saturating_sub(self.spilled);
         self.memory.truncate(usize::try_from(kept).unwrap_or(usize::MAX));
         if mark.len < self.spilled

@@ -8,7 +8,7 @@
 use crate::output::binary::{around, header_extent};
 use crate::output::journal::Extent;
 use crate::output::manifest::{FileEntry, RowClass};
-use crate::output::{Codec, DumpDir, Mark, OutputError, Piece, RowWriter};
+use crate::output::{Codec, Content, ContentHash, DumpDir, Mark, OutputError, Piece, RowWriter};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -27,6 +27,8 @@ pub struct Lane {
     waiting: BTreeMap<usize, Option<Piece>>,
     begun: Begun,
     rows: u64,
+    /// Of all these rows. None: not of all is it known.
+    hash: Option<ContentHash>,
 }
 
 /// What an earlier run has begun, and how much of it is vouched for.
@@ -108,11 +110,12 @@ impl Lane {
             (stretch, dir.map(|d| Piece::reopen(d, &piece_path(&path, stretch), extent)))
         });
         let waiting: BTreeMap<_, _> = waiting.collect();
-        let rows = begun.joined.rows + begun.done.values().map(|e| e.rows).sum::<u64>();
+        let begun_rows = begun.done.values().copied().fold(begun.joined, Extent::and);
+        let Extent { rows, hash, .. } = begun_rows;
         let header = header_extent(class, codec)?;
         let (next, joined) = (begun.next, header.and(begun.joined));
         let place = Place { dir, path, class, codec };
-        Ok(Self { place, head: None, joined, header, next, waiting, begun, rows })
+        Ok(Self { place, head: None, joined, header, next, waiting, begun, rows, hash })
     }
 
     /// Where a stretch writes.
@@ -134,12 +137,13 @@ impl Lane {
             file.end_frame().await?;
         }
         let place = self.place.clone();
-        Ok(LaneWriter { place, stretch, in_place, file, base, rows: kept.rows })
+        Ok(LaneWriter { place, stretch, in_place, file, base, rows: kept.rows, hash: kept.hash })
     }
 
     /// Takes back what a stretch has written, and says how much it is.
     pub async fn give_back(&mut self, mut writer: LaneWriter) -> Result<Extent, OutputError> {
         self.rows += writer.rows;
+        self.hash = self.hash.zip(writer.hash).map(|(all, more)| all + more);
         let extent = writer.extent().await?;
         if writer.in_place {
             self.head = writer.file;
@@ -198,7 +202,7 @@ impl Lane {
     pub async fn finish(
         mut self,
         even_if_empty: bool,
-    ) -> Result<(u64, Option<FileEntry>), OutputError> {
+    ) -> Result<(u64, Option<ContentHash>, Option<FileEntry>), OutputError> {
         if even_if_empty || self.joined.len > self.header.len {
             self.open_head().await?;
         }
@@ -210,7 +214,7 @@ impl Lane {
             Some(head) => Some(head.finish().await?),
             None => None,
         };
-        Ok((self.rows, entry))
+        Ok((self.rows, self.hash, entry))
     }
 }
 
@@ -224,23 +228,28 @@ pub struct LaneWriter {
     /// What lies before its rows in the file.
     base: Extent,
     rows: u64,
+    /// As in [`Extent`].
+    hash: Option<ContentHash>,
 }
 
 /// Rows before a mark.
 pub struct LaneMark {
     file: Option<Mark>,
     rows: u64,
+    hash: Option<ContentHash>,
 }
 
 impl LaneWriter {
-    pub async fn write(&mut self, rows: &[u8], count: u64) -> Result<(), OutputError> {
-        self.rows += count;
+    /// `content`: of these rows; of what is not clean, how many is enough.
+    pub async fn write(&mut self, rows: &[u8], content: Content) -> Result<(), OutputError> {
+        self.rows += content.rows;
+        self.hash = self.hash.map(|hash| hash + content.hash);
         if self.file.is_none() {
             let stretch = (!self.in_place).then_some(self.stretch);
             self.file = self.place.writer(stretch, Extent::default()).await?;
         }
         match &mut self.file {
-            Some(file) => file.write(rows, count).await,
+            Some(file) => file.write(rows, content.rows).await,
             None => Ok(()),
         }
     }
@@ -251,11 +260,11 @@ impl LaneWriter {
             Some(file) => Some(file.end_frame().await?),
             None => None,
         };
-        Ok(LaneMark { file, rows: self.rows })
+        Ok(LaneMark { file, rows: self.rows, hash: self.hash })
     }
 
     pub async fn rollback(&mut self, mark: &LaneMark) -> Result<(), OutputError> {
-        self.rows = mark.rows;
+        (self.rows, self.hash) = (mark.rows, mark.hash);
         match (&mut self.file, &mark.file) {
             (Some(file), Some(mark)) => file.rollback(mark).await,
             (Some(_), None) => match self.file.take() {
@@ -282,17 +291,28 @@ impl LaneWriter {
 
     /// How much it has written. Ends the frame.
     async fn extent(&mut self) -> Result<Extent, OutputError> {
-        match &mut self.file {
-            Some(file) => Ok(file.end_frame().await?.extent().since(self.base)),
-            None => Ok(Extent { rows: self.rows, ..Extent::default() }),
-        }
+        let mark = match &mut self.file {
+            Some(file) => Some(file.end_frame().await?),
+            None => None,
+        };
+        Ok(self.before(mark.as_ref()))
     }
 
     /// Makes all that it has written durable. Ends the frame.
     pub async fn save(&mut self) -> Result<Extent, OutputError> {
-        match &mut self.file {
-            Some(file) => Ok(file.sync().await?.extent().since(self.base)),
-            None => Ok(Extent { rows: self.rows, ..Extent::default() }),
-        }
+        let mark = match &mut self.file {
+            Some(file) => Some(file.sync().await?),
+            None => None,
+        };
+        Ok(self.before(mark.as_ref()))
+    }
+
+    /// Its own of what lies before a mark at the end.
+    fn before(&self, mark: Option<&Mark>) -> Extent {
+        let extent = match mark {
+            Some(mark) => mark.extent().since(self.base),
+            None => Extent { rows: self.rows, ..Extent::default() },
+        };
+        Extent { hash: self.hash, ..extent }
     }
 }

@@ -137,15 +137,15 @@ impl Lanes {
 }
 
 async fn write_held(held: &mut Held, writer: &mut LaneWriter) -> Result<(), OutputError> {
-    let mut count = held.rows();
-    if count == 0 {
+    let mut content = held.content();
+    if content.rows == 0 {
         return Ok(());
     }
     held.rewind()?;
     loop {
         let bytes = held.next_bytes()?;
         // The rows are counted once, with the first bytes.
-        writer.write(&bytes, std::mem::take(&mut count)).await?;
+        writer.write(&bytes, std::mem::take(&mut content)).await?;
         if bytes.is_empty() {
             break;
         }

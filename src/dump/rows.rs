@@ -4,7 +4,7 @@
 use super::apart::read_apart;
 use super::{LaneMark, Reading, Stretch, is_whole};
 use crate::heap::{Ctid, Read, Recorded, RowClass, Rows};
-use crate::output::OutputError;
+use crate::output::{Content, OutputError};
 use crate::server::copy_text;
 use crate::server::fault::Phase;
 use crate::server::session::ReadError;
@@ -87,6 +87,7 @@ pub(super) async fn read_once(
         match copy.next().await {
             Ok(Some(bytes)) if tagged => {
                 at.progress.bytes.fetch_add(bytes.len() as u64, Relaxed);
+                at.progress.throttle.pay(bytes.len()).await;
                 for row in bytes.split_inclusive(|&b| b == b'\n') {
                     rows += 1;
                     at.progress.rows.fetch_add(1, Relaxed);
@@ -139,12 +140,12 @@ pub(super) async fn pass_on(
     if !stretch.watch.is_idle() {
         batch.split_inclusive(|&b| b == b'\n').for_each(|row| stretch.watch.row(row));
     }
-    // COPY text leaves no newline unescaped: each one ends a row.
-    let count = memchr::memchr_iter(b'\n', batch).count() as u64;
+    let content = Content::of(batch);
     at.progress.bytes.fetch_add(batch.len() as u64, Relaxed);
-    at.progress.rows.fetch_add(count, Relaxed);
-    stretch.lanes.clean().write(batch, count).await?;
-    Ok(count)
+    at.progress.rows.fetch_add(content.rows, Relaxed);
+    at.progress.throttle.pay(batch.len()).await;
+    stretch.lanes.clean().write(batch, content).await?;
+    Ok(content.rows)
 }
 
 /// Takes in one tagged row.

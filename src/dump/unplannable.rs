@@ -3,8 +3,8 @@
 use super::columns::read_without;
 use super::{End, Reading, Stretch, is_whole};
 use crate::heap::Ctid;
-use crate::output::OutputError;
 use crate::output::manifest::RowClass;
+use crate::output::{Content, OutputError};
 use crate::server::fault::{Fault, Phase, Words, is_of_type, is_refusal};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -101,7 +101,7 @@ pub(super) async fn read_unplannable(
             Ok(Some(bytes)) => {
                 let count = memchr::memchr_iter(b'\n', &bytes).count() as u64;
                 at.progress.rows.fetch_add(count, Relaxed);
-                stretch.lanes.of(RowClass::Suspect).write(&bytes, count).await?;
+                stretch.lanes.of(RowClass::Suspect).write(&bytes, Content::of_count(count)).await?;
             }
             Ok(None) => return Ok(End::Refused(words)),
             Err(e) if e.fault(Phase::Rows, None) == Fault::SessionLost => {

@@ -33,5 +33,5 @@ pub fn header_extent(class: RowClass, codec: Codec) -> Result<Extent, OutputErro
     let (mut frame, mut bytes) = (Frame::new(codec), Vec::new());
     let made = frame.feed(header, &mut bytes).and_then(|()| frame.finish(&mut bytes));
     made.map_err(OutputError::io("compress", Path::new("header")))?;
-    Ok(Extent { len: bytes.len() as u64, rows: 0, bytes: header.len() as u64 })
+    Ok(Extent { len: bytes.len() as u64, bytes: header.len() as u64, ..Extent::default() })
 }

@@ -26,6 +26,9 @@ pub enum OutputError {
     #[error("\"{path}\" exists and is not a directory; give the name of a new directory", path = .path.display())]
     NotADirectory { path: PathBuf },
 
+    #[error("\"{path}\" is there, and is no file", path = .path.display())]
+    NotAFile { path: PathBuf },
+
     #[error(
         "directory \"{path}\" is not empty (it has \"{found}\"); give the name of a new directory",
         path = .path.display()

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::content::ContentHash;
 use super::dir::{DumpDir, sync_directory};
 use super::error::OutputError;
 use super::fault_point::{fault_point, torn_write};
@@ -36,13 +37,24 @@ const SYNC_EVERY: Duration = Duration::from_secs(1);
 const LINE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 /// How much of a file: its bytes on disk, and the rows in them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Extent {
     /// Compressed.
     pub len: u64,
     pub rows: u64,
     /// Uncompressed.
     pub bytes: u64,
+    /// Of these rows, where they are clean. None: it is not known, as in what
+    /// earlier versions have written.
+    #[serde(default)]
+    pub hash: Option<ContentHash>,
+}
+
+impl Default for Extent {
+    /// Nothing, and so nothing that is not known.
+    fn default() -> Self {
+        Self { len: 0, rows: 0, bytes: 0, hash: Some(ContentHash::default()) }
+    }
 }
 
 impl Extent {
@@ -52,6 +64,7 @@ impl Extent {
             len: self.len - base.len,
             rows: self.rows - base.rows,
             bytes: self.bytes - base.bytes,
+            hash: self.hash.zip(base.hash).map(|(all, base)| all - base),
         }
     }
 
@@ -61,6 +74,7 @@ impl Extent {
             len: self.len + more.len,
             rows: self.rows + more.rows,
             bytes: self.bytes + more.bytes,
+            hash: self.hash.zip(more.hash).map(|(one, more)| one + more),
         }
     }
 }

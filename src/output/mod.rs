@@ -2,16 +2,19 @@
 //! server.
 //!
 //! A file under a final name is complete and synced; until then it is
-//! `*.part`. The directory has mode 0700 and its files 0600.
+//! `*.part`. The directory has mode 0700 and its files 0600. `one_file` is for
+//! what somebody wants elsewhere.
 
 pub mod error;
 
 pub mod dir;
 pub mod names;
+pub mod one_file;
 pub mod space;
 
 pub mod binary;
 pub mod codec;
+mod content;
 mod frame;
 mod part;
 pub mod rows;
@@ -34,10 +37,11 @@ pub mod restored;
 mod row_reader;
 
 #[cfg(test)]
-mod schema_checks;
+pub(crate) mod schema_checks;
 
 pub use binary_rows::BinaryRows;
 pub use codec::Codec;
+pub use content::{Content, ContentHash};
 pub use dir::DumpDir;
 pub use error::OutputError;
 pub use frame::open_rows;

@@ -51,9 +51,9 @@ pub struct Piece {
 }
 
 impl Mark {
-    /// All that lies before it.
+    /// All that lies before it; what the hash is of, the writer does not know.
     pub fn extent(&self) -> Extent {
-        Extent { len: self.offset, rows: self.rows, bytes: self.bytes }
+        Extent { len: self.offset, rows: self.rows, bytes: self.bytes, hash: None }
     }
 }
 
@@ -115,7 +115,7 @@ impl RowWriter {
         relative: &str,
         class: RowClass,
         codec: Codec,
-        Extent { len, rows, bytes }: Extent,
+        Extent { len, rows, bytes, .. }: Extent,
     ) -> Result<Self, OutputError> {
         let path = part_path(dir, relative);
         let file = joined(spawn_blocking(move || PartFile::reopen(path, codec, len)).await)

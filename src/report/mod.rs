@@ -1,15 +1,115 @@
-//! What a person sees at the end of a run: one table, and what to do next.
+//! What people and machines are shown of a run: one model, [`model::Report`],
+//! and for each form of it one function that makes text of it.
+//!
+//! Everything here is pure but [`command`], which reads files, and [`write()`].
+//! A report, a manifest and a map may come from anybody: they are read with
+//! limits, and whatever they say is escaped as the form asks for it.
 
+pub mod baseline;
+mod block_map;
+pub mod command;
+mod csv;
+pub mod diff;
+mod dumped;
+mod from_manifest;
+mod html;
+mod json;
+mod junit;
+mod layout;
 pub mod model;
+mod openmetrics;
+pub mod side;
+mod terminal;
+mod words;
 
-use crate::output::manifest::{Manifest, Relation, RelationStatus, RunStatus};
-use std::fmt::Write as _;
+#[cfg(test)]
+mod samples;
 
-/// Up to so many relations all are shown; above, those that are not clean.
-const SHOW_ALL_MAX: usize = 40;
+pub use dumped::text;
+pub use from_manifest::from_manifest;
+pub use json::ReportError;
 
-/// So many lines of places lost are shown for a relation; the manifest has all.
-const LOST_SHOWN_MAX: usize = 3;
+use crate::output::OutputError;
+use crate::output::one_file::write_one;
+use model::Report;
+use std::path::Path;
+
+/// The forms of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    Text,
+    Json,
+    Csv,
+    Junit,
+    Openmetrics,
+    Html,
+}
+
+impl Format {
+    pub const ALL: [Self; 6] =
+        [Self::Text, Self::Json, Self::Csv, Self::Junit, Self::Openmetrics, Self::Html];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+            Self::Csv => "csv",
+            Self::Junit => "junit",
+            Self::Openmetrics => "openmetrics",
+            Self::Html => "html",
+        }
+    }
+}
+
+/// Suffixes of files, and what is expected of them.
+const SUFFIXES: [(&str, Format); 7] = [
+    ("txt", Format::Text),
+    ("json", Format::Json),
+    ("csv", Format::Csv),
+    ("xml", Format::Junit),
+    ("prom", Format::Openmetrics),
+    ("html", Format::Html),
+    ("htm", Format::Html),
+];
+
+impl Format {
+    /// The form that the name of a file asks for.
+    pub fn of_file(path: &Path) -> Option<Self> {
+        let suffix = path.extension()?.to_str()?;
+        SUFFIXES.iter().find(|(own, _)| suffix.eq_ignore_ascii_case(own)).map(|(_, form)| *form)
+    }
+}
+
+/// The report in a form. `verbose` is for people on a terminal: nothing is left
+/// out for brevity.
+pub fn render(report: &Report, format: Format, verbose: bool) -> String {
+    match format {
+        Format::Text => terminal::text(report, verbose),
+        Format::Json => report.to_json(),
+        Format::Csv => self::csv::text(report),
+        Format::Junit => junit::text(report),
+        Format::Openmetrics => openmetrics::text(report),
+        Format::Html => html::text(report),
+    }
+}
+
+/// The report into a file, which is there as a whole or not at all, or, where
+/// none is given, as text that is left to print.
+pub fn write(
+    report: &Report,
+    format: Format,
+    verbose: bool,
+    to: Option<&Path>,
+) -> Result<Option<String>, OutputError> {
+    deliver(render(report, format, verbose), to)
+}
+
+fn deliver(text: String, to: Option<&Path>) -> Result<Option<String>, OutputError> {
+    match to {
+        Some(path) => write_one(path, text.as_bytes()).map(|()| None),
+        None => Ok(Some(text)),
+    }
+}
 
 /// A number as people write it: 1,234,567.
 pub fn grouped(number: u64) -> String {
@@ -34,188 +134,6 @@ pub fn sized(bytes: u64) -> String {
         value = value.div_ceil(1024);
     }
     format!("{value} TB")
-}
-
-/// The whole report. `where_to` is the dump directory, if there is one.
-pub fn text(manifest: &Manifest, where_to: Option<&str>, verbose: bool) -> String {
-    let read: Vec<&Relation> =
-        manifest.relations.iter().filter(|r| r.status != RelationStatus::Skipped).collect();
-    let show_all = verbose || read.len() <= SHOW_ALL_MAX;
-    let shown: Vec<&Relation> =
-        read.iter().copied().filter(|r| show_all || r.status != RelationStatus::Clean).collect();
-    let mut out = table(&shown);
-    let hidden = read.len() - shown.len();
-    if hidden > 0 {
-        let _ = writeln!(out, "and {} relations that are clean", grouped(hidden as u64));
-    }
-    let t = &manifest.totals;
-    let oversize = match t.rows.oversize {
-        0 => String::new(),
-        rows => format!(" {} oversize,", grouped(rows)),
-    };
-    let _ = writeln!(
-        out,
-        "\n{} rows clean,{oversize} {} suspect, {} partial; {} blocks damaged, {} of them lost; {}",
-        grouped(t.rows.clean),
-        grouped(t.rows.suspect),
-        grouped(t.rows.partial),
-        grouped(t.blocks.damaged + t.blocks.lost),
-        grouped(t.blocks.lost),
-        sized(t.bytes)
-    );
-    if let Some(wal) = wal_meanwhile(manifest) {
-        let _ = writeln!(out, "{wal}");
-    }
-    for note in manifest.schema.iter().flat_map(|schema| &schema.notes) {
-        let _ = writeln!(out, "NOTE: {note}");
-    }
-    for warning in &manifest.warnings {
-        let _ = writeln!(out, "WARNING: {warning}");
-    }
-    details(&mut out, &shown);
-    next(&mut out, manifest, where_to);
-    out
-}
-
-/// What the server wrote meanwhile, unless that is nothing.
-fn wal_meanwhile(manifest: &Manifest) -> Option<String> {
-    let wal = manifest.server.wal.as_ref()?;
-    let transactions = wal.transactions.unwrap_or(0);
-    if wal.bytes == 0 && transactions == 0 {
-        return None;
-    }
-    let bytes = sized(wal.bytes);
-    Some(if manifest.server.in_recovery {
-        format!("NOTE: the standby replayed {bytes} of WAL meanwhile")
-    } else {
-        format!(
-            "NOTE: the server wrote {bytes} of WAL meanwhile, and gave out {} transaction ids: \
-             hint bits that reading sets, or others who write",
-            grouped(transactions)
-        )
-    })
-}
-
-fn table(relations: &[&Relation]) -> String {
-    let head = ["relation", "kind", "clean", "suspect", "partial", "blocks lost", "status"];
-    let mut rows: Vec<[String; 7]> = vec![head.map(str::to_owned)];
-    rows.extend(relations.iter().map(|r| {
-        [
-            format!("{}.{}", r.schema, r.name).escape_debug().to_string(),
-            word(&r.kind),
-            grouped(r.rows.clean),
-            grouped(r.rows.suspect),
-            grouped(r.rows.partial),
-            grouped(r.blocks.lost),
-            word(&r.status),
-        ]
-    }));
-    let mut widths = [0; 7];
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let mut out = String::new();
-    for (n, row) in rows.iter().enumerate() {
-        let mut line = String::new();
-        for (i, (cell, width)) in row.iter().zip(widths).enumerate() {
-            let gap = " ".repeat(width - cell.chars().count());
-            let text_column = matches!(i, 0 | 1 | 6);
-            let (before, after) = if text_column { ("", gap.as_str()) } else { (gap.as_str(), "") };
-            let _ = write!(line, "{before}{cell}{after}  ");
-        }
-        let _ = writeln!(out, "{}", line.trim_end());
-        if n == 0 {
-            let rule: Vec<String> = widths.iter().map(|w| "-".repeat(*w)).collect();
-            let _ = writeln!(out, "{}", rule.join("  "));
-        }
-    }
-    out
-}
-
-/// A word of the manifest, as serde writes it.
-fn word(value: &impl serde::Serialize) -> String {
-    match serde_json::to_value(value) {
-        Ok(serde_json::Value::String(word)) => word.replace('_', " "),
-        _ => String::new(),
-    }
-}
-
-/// What was lost of each relation that is not clean, and the advice.
-fn details(out: &mut String, relations: &[&Relation]) {
-    for r in relations.iter().filter(|r| r.status != RelationStatus::Clean) {
-        let _ =
-            writeln!(out, "\n{} \"{}.{}\": {}", word(&r.kind), r.schema, r.name, word(&r.status));
-        if let Some(reason) = &r.reason {
-            let _ = writeln!(out, "  {reason}");
-        }
-        for lost in r.lost.iter().take(LOST_SHOWN_MAX) {
-            let place = match (lost.first_block, lost.last_block, &lost.ctid) {
-                (Some(a), Some(b), _) if a == b => format!("block {a}: "),
-                (Some(a), Some(b), _) => format!("blocks {a}..{b}: "),
-                (_, _, Some(ctid)) => format!("tuple {ctid}: "),
-                _ => String::new(),
-            };
-            let column = lost.column.as_ref().map(|c| format!("column \"{c}\": "));
-            let _ = writeln!(out, "  lost: {place}{}{}", column.unwrap_or_default(), lost.message);
-        }
-        let more = (r.lost.len() - r.lost.len().min(LOST_SHOWN_MAX)) as u64 + r.lost_omitted;
-        if more > 0 {
-            let _ = writeln!(out, "  and {} more; see manifest.json", grouped(more));
-        }
-        if let Some(s) = r.sequence.as_ref().filter(|s| s.derived) {
-            let _ = writeln!(out, "  its value was derived: {}", s.last_value);
-        }
-        for advice in &r.advice {
-            let _ = writeln!(out, "  HINT: {advice}");
-        }
-    }
-}
-
-fn next(out: &mut String, manifest: &Manifest, where_to: Option<&str>) {
-    let _ = writeln!(out);
-    match manifest.status {
-        RunStatus::Clean => {
-            let _ = writeln!(out, "Everything was read, and the server reported no damage.");
-        }
-        status @ (RunStatus::Damaged | RunStatus::Incomplete) => {
-            let complete = if status == RunStatus::Damaged {
-                "complete. There is damage"
-            } else {
-                "NOT complete"
-            };
-            let _ = writeln!(out, "The run is {complete}. What to do next:");
-            for (number, step) in steps(status, where_to).iter().enumerate() {
-                let _ = writeln!(out, "  {}. {}", number + 1, step.replace('\n', "\n     "));
-            }
-        }
-    }
-}
-
-/// What to do next, in order.
-fn steps(status: RunStatus, where_to: Option<&str>) -> Vec<String> {
-    let mut steps = Vec::new();
-    if let (RunStatus::Incomplete, Some(dir)) = (status, where_to) {
-        steps.push(format!(
-            "When what was in the way (above) is mended, give the same command with --resume:\n\
-             it goes on with {dir} where this run ended."
-        ));
-    }
-    steps.push(
-        "Write nothing more to this server; copy its data directory before any repair.".to_owned(),
-    );
-    if let Some(dir) = where_to {
-        steps.push(format!(
-            "Keep {dir}: data/ has the rows, errors/ every error, maps/ and\n\
-             manifest.json every place that was lost."
-        ));
-    }
-    steps.push(
-        "Look for the lost rows on a standby or in a backup; then follow the hints above."
-            .to_owned(),
-    );
-    steps
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! `pg_salvage verify` writes it as `verify.json`; that of a dump is made of its
 //! `manifest.json`. `docs/report.schema.json` is the promise to scripts.
 
+use super::words::visible;
 use crate::output::manifest::{Rows, RunStatus, Tool};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,9 @@ pub const FORMAT_VERSION: u32 = 1;
 
 /// So many problems of a relation are listed.
 pub const PROBLEMS_MAX: usize = 1000;
+
+/// So many parts the map of a relation has.
+pub const EXTENTS_MAX: usize = 10_000;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
@@ -84,22 +88,39 @@ pub struct Database {
     pub name: String,
     pub oid: u32,
     pub status: RunStatus,
+    /// What was seen of its files; none where no pages were looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pages: Option<Pages>,
     /// Why it, or a level of it, was not looked at to its end.
     pub notes: Vec<String>,
 }
 
-/// How a relation was found.
+/// Sums over the files of a database, and of the shared catalogs with the first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pages {
+    /// Forks, of one segment or more.
+    pub files: u64,
+    pub blocks: u64,
+    pub bytes: u64,
+    /// Extended and never written, as far as pages tell.
+    pub zero_pages: u64,
+    pub damaged_blocks: u64,
+}
+
+/// How a relation was found; the worse, the higher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
+    /// Not asked for, or without anything to look at.
+    Skipped,
     /// Looked at to its end, at all levels that were asked for and that it has.
     Clean,
-    /// Something is wrong, or lost.
-    Damaged,
+    /// Its turn did not come in the time that was given.
+    NotReached,
     /// Not looked at to its end, for other reasons than damage.
     Incomplete,
-    /// Not asked for, without anything to look at, or not reached in time.
-    Skipped,
+    /// Something is wrong, or lost.
+    Damaged,
 }
 
 /// A relation, or a file that none is known to have.
@@ -135,8 +156,8 @@ pub struct Relation {
     /// Of the text of all its rows, whatever their order: 32 hexadecimal digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content_hash: Option<String>,
-    /// What the statistics had counted before it was read: to tell whether
-    /// somebody has written since.
+    /// What the statistics have counted: to tell whether somebody has written
+    /// since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub written: Option<Written>,
     /// When it was last found clean at all levels that were asked for, in this
@@ -148,7 +169,8 @@ pub struct Relation {
     /// How many more there are.
     pub problems_omitted: u64,
     /// What became of the main fork, block by block, in order and without gaps;
-    /// empty where all of it is clean, or nothing is known.
+    /// empty where all of it is clean, or nothing is known. Where there would be
+    /// more than [`EXTENTS_MAX`], neighbours have the worst status of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub map: Vec<Extent>,
     /// What to do next, the first thing first.
@@ -167,8 +189,10 @@ pub struct Blocks {
 /// Counters of the cumulative statistics, and what the file was.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Written {
-    /// Rows inserted, updated and deleted.
-    pub rows: u64,
+    /// Rows inserted, updated and deleted, as counted before it was read.
+    pub before: u64,
+    /// The same, after it was read.
+    pub after: u64,
     /// When the statistics of the database were reset, as the server writes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reset: Option<String>,
@@ -220,17 +244,29 @@ pub struct Extent {
 #[serde(rename_all = "snake_case")]
 pub enum BlockStatus {
     Clean,
-    /// Nobody has looked.
+    /// Not looked at, or not to its end, for other reasons than damage.
     Untried,
-    /// Some columns of some rows are lost.
-    Partial,
     /// Damage was seen; its rows were had.
     Suspect,
+    /// Some rows, or some columns of some rows, are lost.
+    Partial,
     /// Damage was seen, and rows were not read.
     Damaged,
-    /// Left out, lest the server went down.
+    /// It, or some of its rows, was left out, lest the server went down.
     Fenced,
     Lost,
+}
+
+impl BlockStatus {
+    pub const ALL: [Self; 7] = [
+        Self::Clean,
+        Self::Untried,
+        Self::Suspect,
+        Self::Partial,
+        Self::Damaged,
+        Self::Fenced,
+        Self::Lost,
+    ];
 }
 
 /// One thing to do.
@@ -250,8 +286,6 @@ pub struct Step {
 pub struct Window {
     /// Whether the time (`--max-duration`) ended before the work.
     pub ended: bool,
-    /// Relations that were not reached.
-    pub not_reached: u64,
     /// Of all relations the one that was not found clean for longest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest: Option<Oldest>,
@@ -307,6 +341,7 @@ pub struct Totals {
     pub clean: u64,
     pub damaged: u64,
     pub incomplete: u64,
+    pub not_reached: u64,
     pub skipped: u64,
     pub rows: Rows,
     pub blocks: Blocks,
@@ -320,7 +355,7 @@ impl Relation {
     pub fn title(&self) -> String {
         let parts = self.database.iter().chain(Some(&self.schema).filter(|s| !s.is_empty()));
         let parts: Vec<&str> = parts.chain([&self.name]).map(String::as_str).collect();
-        parts.join(".").escape_debug().to_string()
+        visible(&parts.join("."))
     }
 
     /// What tells relations apart.
@@ -337,14 +372,21 @@ impl Totals {
                 Status::Clean => &mut totals.clean,
                 Status::Damaged => &mut totals.damaged,
                 Status::Incomplete => &mut totals.incomplete,
+                Status::NotReached => &mut totals.not_reached,
                 Status::Skipped => &mut totals.skipped,
             } += 1;
             totals.rows += relation.rows.unwrap_or_default();
-            totals.blocks.total += relation.blocks.total;
-            totals.blocks.damaged += relation.blocks.damaged;
-            totals.blocks.lost += relation.blocks.lost;
-            totals.bytes += relation.bytes;
-            totals.problems += relation.problems.len() as u64 + relation.problems_omitted;
+            let problems = relation.problems_omitted.saturating_add(relation.problems.len() as u64);
+            // Numbers may come from anybody's manifest.
+            for (sum, part) in [
+                (&mut totals.blocks.total, relation.blocks.total),
+                (&mut totals.blocks.damaged, relation.blocks.damaged),
+                (&mut totals.blocks.lost, relation.blocks.lost),
+                (&mut totals.bytes, relation.bytes),
+                (&mut totals.problems, problems),
+            ] {
+                *sum = sum.saturating_add(part);
+            }
         }
         totals
     }

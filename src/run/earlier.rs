@@ -203,7 +203,7 @@ mod tests {
             lost: hung.iter().map(lost).collect(),
             lost_omitted: 0,
             files: std::array::from_fn(|class| match class {
-                0 => Extent { len, rows: len, bytes: len },
+                0 => Extent { len, rows: len, bytes: len, hash: None },
                 _ => Extent::default(),
             }),
         })

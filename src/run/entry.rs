@@ -48,6 +48,7 @@ pub(super) fn described(relation: &Relation, in_recovery: bool) -> manifest::Rel
         columns: columns.collect(),
         columns_left_out: left_out.collect(),
         rows: manifest::Rows::default(),
+        content_hash: None,
         blocks: manifest::Blocks::default(),
         files: Vec::new(),
         lost: Vec::new(),

@@ -25,7 +25,11 @@ const EXIT_TROUBLE: u8 = 1;
 
 impl Run {
     pub(super) async fn finish(self: Arc<Self>, missing: &Missing) -> Result<Manifest, RunError> {
-        self.write_manifest(missing, exit_code).await
+        let manifest = self.write_manifest(missing, exit_code).await?;
+        let status = format!("{:?}", manifest.status).to_lowercase();
+        let exit_code = manifest.exit_code;
+        tracing::info!(event = "run_finished", status, exit_code, "the run has ended: {status}");
+        Ok(manifest)
     }
 
     /// When the first run into the directory began, and those that went on.
@@ -65,6 +69,8 @@ impl Run {
         relations.sort_by(|a, b| (&a.schema, &a.name, a.oid).cmp(&(&b.schema, &b.name, b.oid)));
         for relation in &mut relations {
             relation.advice.extend(advice(relation));
+            // What was found at the end is missing in it.
+            relation.content_hash.take_if(|_| relation.status != RelationStatus::Clean);
         }
         self.warn_of_the_whole(&server, crashes, data_of(&relations, &snapshots));
         self.warn_of_pages();

@@ -322,14 +322,19 @@ impl Generations {
         current.crashes += u32::from(!told);
         let by_hand = !told && !current.holder.server().restart_after_crash;
         if current.holder.is_given_up() {
-            tracing::warn!("the session that holds the snapshot hangs; taking a new one");
+            tracing::warn!(
+                event = "server_down",
+                "the session that holds the snapshot hangs; taking a new one"
+            );
         } else if by_hand {
             tracing::warn!(
+                event = "server_down",
                 "the server went down and {BY_HAND}; waiting for that, at most {:?} (--crash-wait)",
                 self.patience
             );
         } else {
             tracing::warn!(
+                event = "server_down",
                 "the server has ended all sessions; waiting until it accepts connections"
             );
         }

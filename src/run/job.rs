@@ -5,6 +5,7 @@
 
 use super::begin::Begun;
 use super::generation::{Numbered, ServerGone, Way};
+use super::reasons::{GONE, NOT_ALL_READ, NOT_READ, why_refused};
 use super::relation::{Finished, RelationRun};
 use super::unchecked::Loader;
 use super::{Run, RunError, locked};
@@ -194,7 +195,7 @@ impl Run {
                     return Ok(After::OtherWay);
                 }
                 End::Refused(words) => {
-                    relation.fail(words.one_line()).await;
+                    relation.fail(why_refused(&words)).await;
                     leave(session).await;
                     return Ok(After::Done);
                 }
@@ -242,8 +243,7 @@ impl Run {
     ) -> Result<Option<After>, RunError> {
         let (fault, error) = match refused {
             Refused::Gone => {
-                let reason = "the relation was dropped, or another has its name now";
-                job.relation.fail(reason.to_owned()).await;
+                job.relation.fail(GONE.to_owned()).await;
                 let left = ready.session.leave_relation().await;
                 return Ok(left.is_ok().then_some(After::Done));
             }
@@ -284,7 +284,7 @@ impl Run {
                 After::Done
             }
             _ => {
-                job.relation.fail(words.one_line()).await;
+                job.relation.fail(why_refused(&words)).await;
                 After::Done
             }
         }))
@@ -314,14 +314,12 @@ impl Run {
         let stretch = match job.stretch {
             Some(stretch) => {
                 if stretch.salvage.next_read().is_some() {
-                    job.relation
-                        .fail("not all of it was read: the run was stopped".to_owned())
-                        .await;
+                    job.relation.fail(NOT_ALL_READ.to_owned()).await;
                 }
                 *stretch
             }
             None => {
-                job.relation.fail("not read: the run was stopped".to_owned()).await;
+                job.relation.fail(NOT_READ.to_owned()).await;
                 job.relation.stretch(job.index, job.range.unwrap_or(BlockRange::new(0, 0))).await?
             }
         };

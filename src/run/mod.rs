@@ -18,6 +18,7 @@ mod lost_keys;
 mod other_way;
 mod plan;
 mod queue;
+mod reasons;
 mod relation;
 mod resume;
 mod schema;
@@ -26,6 +27,7 @@ mod silent;
 mod unchecked;
 
 pub use generation::ServerGone;
+pub use reasons::{ALTERED, GONE, NOT_ALL_READ, NOT_READ, REPLACED, REPLACED_MEANWHILE};
 pub use schema::SchemaOptions;
 pub use silent::CheckCounts;
 pub use unchecked::Unchecked;
@@ -46,7 +48,7 @@ use job::Job;
 use queue::Queue;
 use relation::{Files, RelationRun};
 use resume::Output;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
@@ -86,6 +88,15 @@ pub struct RunOptions {
     /// When pages are looked at before they are read.
     pub check_pages: CheckPages,
     pub schema: SchemaOptions,
+    /// Whether the tables of the system catalogs are read, too, as far as the role
+    /// may: no dump has them.
+    pub catalogs: bool,
+    /// Of what is selected these only, by OID; empty: all.
+    pub only: BTreeSet<u32>,
+    /// When relations were last found clean: those of which that is longest ago
+    /// are read first, and before them those that never were. Empty: the largest
+    /// are.
+    pub last_ok: BTreeMap<u32, jiff::Timestamp>,
     /// What was typed, for the manifest.
     pub asked: BTreeMap<String, serde_json::Value>,
 }
@@ -152,7 +163,7 @@ pub async fn run(
     let started = jiff::Timestamp::now();
     let generations =
         Generations::begin(target, options.timeouts, options.crash_wait, progress.clone()).await?;
-    let (first, inventory) = generations.inventory().await?;
+    let (first, inventory) = generations.inventory(options.catalogs).await?;
     check_selection(&options, &inventory, &first.session.server().database)?;
     let mut warnings = options.unchecked.check(&first.session).await?;
     let checking = Checking::new(options.check_pages);
@@ -301,6 +312,8 @@ impl Run {
     async fn accuse(&self, job: Job) -> Result<(), OutputError> {
         let name = job.relation.relation.display_name();
         tracing::warn!(
+            event = "relation_accused",
+            relation = name,
             "the server went down while relation \"{name}\" was read; it is read again at the end, alone"
         );
         job.relation.accused(job.index).await?;
@@ -317,7 +330,7 @@ impl Run {
         let warning = format!("the run stopped: {why}");
         // Every worker comes here, and it is said once.
         if !locked(&self.warnings).contains(&warning) {
-            tracing::error!("{why}");
+            tracing::error!(event = "run_stopped", "{why}");
         }
         self.warn(warning);
         self.progress.stop();
@@ -342,9 +355,11 @@ impl Run {
         use manifest::RelationStatus::{Failed, Lost, Salvaged};
         self.progress.relations_done.fetch_add(1, Relaxed);
         if matches!(entry.status, Salvaged | Lost) {
+            let name = relation.relation.display_name();
             tracing::warn!(
-                "relation \"{}\" is damaged: {} clean, {} suspect and {} partial rows were read",
-                relation.relation.display_name(),
+                event = "relation_damaged",
+                relation = name,
+                "relation \"{name}\" is damaged: {} clean, {} suspect and {} partial rows were read",
                 entry.rows.clean,
                 entry.rows.suspect,
                 entry.rows.partial

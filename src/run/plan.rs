@@ -7,12 +7,12 @@ use super::job::{EMPTIED, TRIES_MAX};
 use super::relation::{Plan, RelationRun};
 use super::resume::{Kept, fits, has_files, sweep, take_up};
 use super::sequences::Missing;
-use super::{Run, RunError, locked};
+use super::{Run, RunError, RunOptions, locked};
 use crate::dump::{Cause, ColumnWatch, Finding, Watch};
 use crate::heap::BlockRange;
 use crate::output::{manifest, names};
 use crate::server::inventory::{Inventory, Relation, RelationKind};
-use crate::server::relation::{readable, sizes};
+use crate::server::relation::{readable, sizes, unreadable_catalogs};
 use crate::server::sql::Readable;
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
@@ -22,8 +22,10 @@ use std::sync::atomic::Ordering::Relaxed;
 impl Run {
     /// The relations that this run is about.
     pub(super) fn select(&self, inventory: Inventory) -> Vec<Relation> {
-        let selection = &self.options.selection;
-        inventory.relations.into_iter().filter(|r| selection.takes(r)).collect()
+        let RunOptions { selection, only, .. } = &self.options;
+        let is_wanted = |r: &Relation| only.is_empty() || only.contains(&r.oid);
+        let relations = inventory.relations.into_iter();
+        relations.filter(|r| is_wanted(r) && selection.takes(r)).collect()
     }
 
     /// Reads the sequences and fills the queue: again, where the session is lost
@@ -84,6 +86,13 @@ impl Run {
         let (selected, unknown): (Vec<_>, Vec<_>) =
             selected.into_iter().partition(|r| r.undescribed.is_none());
         locked(&self.entries).extend(unknown.iter().filter_map(undescribed));
+        let hidden = self.hidden_catalogs(first).await?;
+        let (hidden, selected): (Vec<_>, Vec<_>) =
+            selected.into_iter().partition(|r| hidden.contains(&r.oid));
+        locked(&self.entries).extend(hidden.iter().map(|r| manifest::Relation {
+            reason: Some("the role may not read this catalog".to_owned()),
+            ..described(r, in_recovery)
+        }));
         let (read, rest): (Vec<_>, Vec<_>) = selected
             .into_iter()
             .filter(|r| r.kind != RelationKind::Sequence)
@@ -109,7 +118,10 @@ impl Run {
             .filter(|r| large_objects || !r.kind.is_large_objects())
             .map(|r| (weight(&r, &blocks), r))
             .collect();
-        order.sort_by_key(|(weight, r)| (Reverse(r.unlogged), Reverse(*weight), r.oid));
+        let last_ok = &self.options.last_ok;
+        order.sort_by_key(|(weight, r)| {
+            (Reverse(r.unlogged), last_ok.get(&r.oid).copied(), Reverse(*weight), r.oid)
+        });
         *locked(&self.read) = Arc::new(order.iter().map(|(_, r)| (r.oid, r.clone())).collect());
         // All that needs the session first: what follows is done once.
         let all = order.iter().fold(0_u64, |all, (weight, _)| all.saturating_add(*weight));
@@ -143,6 +155,21 @@ impl Run {
             sweep(dir, &wanted)?;
         }
         Ok(())
+    }
+
+    /// Catalogs that are not for everybody's eyes: nobody wants to hear each night
+    /// of what a role may not read.
+    async fn hidden_catalogs(&self, first: &mut Numbered) -> Result<HashSet<u32>, RunError> {
+        if !self.options.catalogs || first.session.server().superuser {
+            return Ok(HashSet::new());
+        }
+        match unreadable_catalogs(&first.session).await {
+            Ok(hidden) => Ok(hidden),
+            Err(e) => {
+                self.after_failure(first, e).await?;
+                Ok(HashSet::new())
+            }
+        }
     }
 
     /// File names, those of earlier runs as they were.
@@ -322,7 +349,12 @@ fn ends_emptied(entry: &mut manifest::Relation) {
 /// rows cannot be asked for.
 fn undescribed(relation: &Relation) -> Option<manifest::Relation> {
     let message = relation.undescribed.clone()?;
-    tracing::warn!("relation \"{}\" is lost: {message}", relation.display_name());
+    let name = relation.display_name();
+    tracing::warn!(
+        event = "relation_lost",
+        relation = name,
+        "relation \"{name}\" is lost: {message}"
+    );
     let sqlstate = String::new();
     let finding = Finding { at: None, column: None, cause: Cause::Catalog, sqlstate, message };
     Some(manifest::Relation {

@@ -15,6 +15,7 @@ use crate::output::error_log::{ErrorLine, ErrorLog};
 use crate::output::journal::{Journal, Record};
 use crate::output::manifest::RowClass;
 use crate::output::{Codec, DumpDir, OutputError, PageFiles, journal, names};
+use crate::run::reasons::REPLACED_MEANWHILE;
 use crate::server::fault::Words;
 use crate::server::inventory::Relation;
 use crate::server::relation::OnDisk;
@@ -225,7 +226,12 @@ impl RelationRun {
     pub(super) async fn fail(&self, reason: String) {
         let mut state = self.state.lock().await;
         if state.failed.is_none() {
-            tracing::warn!("relation \"{}\": {reason}", self.relation.display_name());
+            let relation = self.relation.display_name();
+            tracing::warn!(
+                event = "relation_not_read",
+                relation,
+                "relation \"{relation}\": {reason}"
+            );
             state.failed = Some(reason);
         }
     }
@@ -237,9 +243,7 @@ impl RelationRun {
         state.rewritten |= self.relation.filenode.is_some_and(|f| f != on_disk.filenode);
         match &state.on_disk {
             Some(before) if before.filenode != on_disk.filenode => {
-                let reason = "its file was replaced while it was read (TRUNCATE, VACUUM FULL, \
-                              CLUSTER or ALTER TABLE): places read before and after do not fit together";
-                state.failed.get_or_insert(reason.to_owned());
+                state.failed.get_or_insert(REPLACED_MEANWHILE.to_owned());
             }
             Some(_) => {}
             None => state.on_disk = Some(on_disk.clone()),

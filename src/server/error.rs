@@ -2,6 +2,7 @@
 
 use super::connect::{ConnectError, ConnectErrorKind};
 use super::fault::{self, Fault, Phase, Words};
+use crate::heap::Place;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
@@ -18,6 +19,26 @@ pub enum ReadError {
     /// The session was given up before this statement.
     #[error("{}", .words.one_line())]
     GivenUp { words: Box<Words> },
+}
+
+/// What it means that a check (amcheck) has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CheckFault {
+    /// What was checked is damaged there.
+    Damage(Place),
+    /// No such relation can be opened.
+    Missing,
+    /// It may not be asked, or not of this relation.
+    Refused,
+    /// It has fewer blocks than were asked about.
+    Shorter,
+    /// The server is short of something, or somebody is in the way.
+    Environment,
+    SessionLost,
+    Hung,
+    /// Words that tell of no damage: a function of an index on an expression may
+    /// say anything.
+    Other,
 }
 
 /// Which patience was at its end.
@@ -65,6 +86,18 @@ impl ReadError {
             Self::Hung { .. } => Fault::Hung,
             Self::Miscounted { .. } => Fault::Miscounted,
             Self::GivenUp { .. } => Fault::SessionLost,
+        }
+    }
+}
+
+impl ReadError {
+    /// What it means that a check has failed; see [`fault::of_check`].
+    pub fn check_fault(&self, path: Option<&str>, is_toast: bool) -> CheckFault {
+        match self {
+            Self::Server { words, .. } => fault::of_check(words, path, is_toast),
+            Self::Hung { .. } => CheckFault::Hung,
+            Self::Miscounted { .. } => CheckFault::Other,
+            Self::GivenUp { .. } => CheckFault::SessionLost,
         }
     }
 }

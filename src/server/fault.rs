@@ -4,6 +4,11 @@
 //! decide first. Of the words only paths, numbers and identifiers are used,
 //! which no translation touches.
 
+mod restoring;
+
+pub use restoring::{is_duplicate_key, is_orphan, is_there_already, refusal};
+
+use super::error::CheckFault;
 use super::restoring::Meaning;
 pub use super::words::Words;
 use crate::heap::{BlockNumber, Place};
@@ -230,31 +235,53 @@ pub fn is_fatal(words: &Words) -> bool {
     words.sqlstate.is_empty() || matches!(words.severity.as_str(), "FATAL" | "PANIC")
 }
 
-/// What it means that the target of a restore has refused rows. `in_rows`: the
-/// words name one of them.
-pub fn refusal(words: &Words, in_rows: bool) -> Meaning {
-    let code = words.sqlstate.as_str();
-    match (code.get(..2).unwrap_or(""), code) {
-        _ if is_fatal(words) => Meaning::SessionLost,
-        ("53" | "57" | "40", _) | (_, "55P03") => Meaning::Environment,
-        ("0A" | "25" | "26" | "28" | "3F" | "42" | "55", _) if !in_rows => Meaning::Relation,
-        _ => Meaning::Row,
+/// What a statement names and the server does not have (any more).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// Or its schema.
+    Relation,
+    Column,
+}
+
+/// Whether it is that what an error means.
+pub fn missing(sqlstate: &str) -> Option<Missing> {
+    match sqlstate {
+        "42P01" | "3F000" => Some(Missing::Relation),
+        "42703" => Some(Missing::Column),
+        _ => None,
     }
 }
 
-/// Two rows have a key that only one may have.
-pub fn is_duplicate_key(sqlstate: &str) -> bool {
-    sqlstate == "23505"
+/// What it means that a check by amcheck has failed. `is_toast`: of a TOAST
+/// relation or its index, of which the name does not tell of another.
+pub fn of_check(words: &Words, path: Option<&str>, is_toast: bool) -> CheckFault {
+    let code = words.sqlstate.as_str();
+    let is_missing = words.routine.as_deref() == Some("relation_open") || code == "42P01";
+    let is_refused = matches!(code.get(..2), Some("0A" | "55"))
+        || matches!(code, "42501" | "42809" | "42883")
+        || is_of_type(words);
+    match meaning(words, Phase::Rows, path) {
+        _ if is_fatal(words) => CheckFault::SessionLost,
+        Fault::Environment => CheckFault::Environment,
+        _ if is_missing => CheckFault::Missing,
+        _ if is_refused => CheckFault::Refused,
+        _ if is_invalid_value(code) => CheckFault::Shorter,
+        Fault::Damage(Place::Elsewhere) if is_toast && !names_a_file(&words.message) => {
+            CheckFault::Damage(Place::Unknown)
+        }
+        Fault::Damage(place) if is_of_damage(code) => CheckFault::Damage(place),
+        _ => CheckFault::Other,
+    }
 }
 
-/// A row refers to one that is not there.
-pub fn is_orphan(sqlstate: &str) -> bool {
-    sqlstate == "23503"
+/// Of the check of a b-tree: a row of its table is not in it.
+pub fn is_missing_in_index(words: &Words) -> bool {
+    words.routine.as_deref() == Some("bt_tuple_present_callback")
 }
 
-/// What was to be made is there.
-pub fn is_there_already(sqlstate: &str) -> bool {
-    matches!(sqlstate, "42P06" | "42P07" | "42701" | "42710" | "42723" | "42P16")
+/// Of the check of a b-tree: two visible rows have one key.
+pub fn is_shared_key(words: &Words) -> bool {
+    words.routine.as_deref() == Some("bt_report_duplicate")
 }
 
 /// An argument of a function means nothing.
@@ -293,6 +320,11 @@ fn reads_a_page(words: &Words) -> bool {
         "md_readv_report",
     ];
     words.routine.as_deref().is_some_and(|r| ROUTINES.contains(&r))
+}
+
+/// Whether the words name this file.
+pub fn names_file(words: &Words, path: &str) -> bool {
+    file_named(&words.message, path).is_some()
 }
 
 /// The words name the relation's file, or another fork of it.
@@ -534,6 +566,30 @@ mod tests {
             assert_eq!(meaning(&w, Phase::Start, PATH), Fault::Pointless);
             assert_eq!(meaning(&w, Phase::Rows, PATH), Fault::Damage(Place::Unknown));
         }
+    }
+
+    #[test]
+    fn only_what_tells_of_damage_is_damage_to_a_check() {
+        let of = |code, routine, message| of_check(&words(code, routine, message), PATH, false);
+        let page = "invalid page in block 7 of relation base/5/16468";
+        for (code, routine, message, meant) in [
+            ("XX001", "ReadBuffer_common", page, CheckFault::Damage(Place::Page(7))),
+            ("XX002", "bt_target_page_check", "x", CheckFault::Damage(Place::Unknown)),
+            ("XX000", "relation_open", "could not open relation", CheckFault::Missing),
+            ("42P01", "x", "x", CheckFault::Missing),
+            ("55P03", "ProcSleep", "x", CheckFault::Environment),
+            ("40001", "ProcessInterrupts", "x", CheckFault::Environment),
+            ("0A000", "index_checkable", "x", CheckFault::Refused),
+            ("58P01", "internal_load_library", "x", CheckFault::Refused),
+            ("22023", "verify_heapam", "x", CheckFault::Shorter),
+            ("22012", "int4div", "division by zero", CheckFault::Other),
+        ] {
+            assert_eq!(of(code, routine, message), meant, "{code} {routine}");
+        }
+        let named = words("XX002", "x", "item order invariant violated for \"pg_toast_7_index\"");
+        assert_eq!(of_check(&named, PATH, true), CheckFault::Damage(Place::Unknown));
+        assert_eq!(of_check(&named, PATH, false), CheckFault::Damage(Place::Elsewhere));
+        assert_eq!(of_check(&Words::default(), PATH, false), CheckFault::SessionLost);
     }
 
     #[test]

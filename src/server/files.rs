@@ -49,17 +49,17 @@ pub struct FileOf {
     pub owner: Option<u32>,
 }
 
-/// Directories in which this database has relations: its own, in the default and
+/// Directories in which a database has relations: its own, in the default and
 /// in each other tablespace, and that of the shared catalogs.
-pub async fn directories(session: &Session) -> Result<Vec<String>, ReadError> {
+pub async fn directories(session: &Session, database: u32) -> Result<Vec<String>, ReadError> {
     let server = session.server();
-    let mut directories = vec!["global".to_owned(), format!("base/{}", server.database_oid)];
+    let mut directories = vec!["global".to_owned(), format!("base/{database}")];
     let version = format!("PG_{}_", server.version / 10_000);
     for tablespace in entries(session, "pg_tblspc").await? {
         let within = format!("pg_tblspc/{tablespace}");
         for own in entries(session, &within).await?.into_iter().filter(|e| e.starts_with(&version))
         {
-            directories.push(format!("{within}/{own}/{}", server.database_oid));
+            directories.push(format!("{within}/{own}/{database}"));
         }
     }
     Ok(directories)

@@ -5,6 +5,7 @@ use super::inventory::{Relation, RelationKind};
 use super::session::{ReadError, Session};
 use super::sql::{Readable, ident, literal};
 use crate::heap::tuples_per_page_max;
+use std::collections::HashSet;
 
 /// A relation as it lies on disk now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +86,19 @@ pub async fn enter(
         filenode: filenode.parse().unwrap_or(0),
         blocks: u32::try_from(blocks).unwrap_or(u32::MAX),
     })
+}
+
+/// Tables of the system catalogs that the role may not read.
+pub async fn unreadable_catalogs(session: &Session) -> Result<HashSet<u32>, ReadError> {
+    let rows = session
+        .rows(
+            "SELECT c.oid FROM pg_catalog.pg_class c WHERE c.relkind = 'r' \
+             AND c.relnamespace IN (SELECT oid FROM pg_catalog.pg_namespace \
+             WHERE nspname IN ('pg_catalog', 'information_schema')) \
+             AND NOT pg_catalog.has_table_privilege(c.oid, 'SELECT')",
+        )
+        .await?;
+    Ok(rows.into_iter().flatten().flatten().filter_map(|oid| oid.parse().ok()).collect())
 }
 
 /// Lengths of many relations, in blocks, for the order of work and for cutting

@@ -6,7 +6,7 @@
 
 use super::connect::{self, Connected, HangUps, Notice, Target};
 pub use super::copy::CopyRows;
-pub use super::error::{Hung, OpenError, ReadError};
+pub use super::error::{CheckFault, Hung, OpenError, ReadError};
 pub use super::facts::ServerFacts;
 use super::fault::{self, Ended, Words, ended};
 use super::silence::{Outside, Silence};

@@ -1,26 +1,12 @@
 //! What to do next about a damaged file: the advice for what its relation is.
 
-use crate::advice::object::{Damaged, Object, Step, steps};
+use crate::advice::object::{Damaged, Object, steps};
+use crate::report::model::Step;
 use crate::server::files::{FileOf, ForkFile};
 use crate::server::session::ServerFacts;
 use crate::server::sql::ident;
 use crate::server::whose_file::STATISTIC_OID;
-use serde::Serialize;
 use std::collections::BTreeMap;
-
-/// One thing to do.
-#[derive(Clone, Debug, Serialize)]
-pub struct Advice {
-    pub text: String,
-    pub sql: Vec<String>,
-    pub shell: Vec<String>,
-}
-
-impl From<Step> for Advice {
-    fn from(Step { text, sql, shell }: Step) -> Self {
-        Self { text, sql, shell }
-    }
-}
 
 /// All relations whose files are known, by their OIDs.
 pub(super) struct Relations(BTreeMap<u32, FileOf>);
@@ -35,7 +21,7 @@ impl Relations {
         fork: &ForkFile,
         of: Option<&FileOf>,
         server: &ServerFacts,
-    ) -> Vec<Advice> {
+    ) -> Vec<Step> {
         if server.database.is_empty() {
             return vec![told(
                 "with the server up, pg_salvage locate tells which table or index it is, and what \
@@ -56,7 +42,15 @@ impl Relations {
             database: Some(&server.database),
             version: Some(server.version),
         };
-        steps(&damaged).into_iter().map(Advice::from).collect()
+        let step =
+            |s: crate::advice::object::Step| Step { text: s.text, sql: s.sql, shell: s.shell };
+        steps(&damaged).into_iter().map(step).collect()
+    }
+
+    /// `schema.name` of the table that it belongs to, where it is none itself.
+    pub(super) fn owner(&self, of: &FileOf) -> Option<String> {
+        let table = self.table(of);
+        (table.oid != of.oid).then(|| format!("{}.{}", table.schema, table.name))
     }
 
     /// The table that an index, a TOAST table or the index of one belongs to.
@@ -70,8 +64,8 @@ impl Relations {
     }
 }
 
-fn told(text: &str) -> Advice {
-    Advice { text: text.to_owned(), sql: Vec::new(), shell: Vec::new() }
+fn told(text: &str) -> Step {
+    Step { text: text.to_owned(), sql: Vec::new(), shell: Vec::new() }
 }
 
 fn quoted(of: &FileOf) -> String {

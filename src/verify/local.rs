@@ -4,6 +4,7 @@
 use super::VerifyError;
 use super::segment::{Seen, Task};
 use crate::page::control::Control;
+use crate::progress::Throttle;
 use crate::server::files::{ForkFile, of_directory, segment_path};
 use crate::server::session::ServerFacts;
 use std::fs::File;
@@ -92,14 +93,18 @@ impl Local {
     }
 
     /// Directories that have relations of the database, as the server would say.
-    pub(super) fn directories(&self, server: &ServerFacts) -> io::Result<Vec<String>> {
-        let mut directories = vec!["global".to_owned(), format!("base/{}", server.database_oid)];
+    pub(super) fn directories(
+        &self,
+        server: &ServerFacts,
+        database: u32,
+    ) -> io::Result<Vec<String>> {
+        let mut directories = vec!["global".to_owned(), format!("base/{database}")];
         let version = format!("PG_{}_", server.version / 10_000);
         for tablespace in names(&self.dir.join("pg_tblspc"))? {
             let within = format!("pg_tblspc/{tablespace}");
             let own = names(&self.dir.join(&within))?;
             let own = own.into_iter().filter(|name| name.starts_with(&version));
-            directories.extend(own.map(|own| format!("{within}/{own}/{}", server.database_oid)));
+            directories.extend(own.map(|own| format!("{within}/{own}/{database}")));
         }
         Ok(directories)
     }
@@ -119,7 +124,12 @@ impl Local {
     }
 
     /// Looks at pages of a segment. A page that cannot be read is damaged.
-    pub(super) fn look(&self, task: &Task, server: &ServerFacts) -> io::Result<Seen> {
+    pub(super) fn look(
+        &self,
+        task: &Task,
+        server: &ServerFacts,
+        throttle: &Throttle,
+    ) -> io::Result<Seen> {
         let mut seen = Seen { settled: task.settled, ..Seen::default() };
         let size = server.block_size.max(1) as usize;
         let mut buffer = vec![0; PIECE_BYTES.max(size) / size * size];
@@ -147,6 +157,7 @@ impl Local {
                         if next == before {
                             break;
                         }
+                        std::thread::sleep(throttle.debt(len));
                     }
                     Err(_) => {
                         next = self.one_by_one((&file, next, wanted), task, server, &mut seen);

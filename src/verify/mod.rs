@@ -8,15 +8,16 @@
 //! transaction of its own, so that no old snapshot is held.
 
 mod advised;
+pub mod amcheck;
 mod lengths;
 mod local;
 mod names;
 mod offline;
 mod report;
 mod segment;
+mod work;
 
-pub use advised::Advice;
-pub use report::{DamagedBlock, FileReport, Verified, text};
+pub use report::Looked;
 
 use crate::page::check::Kind;
 use crate::progress::Progress;
@@ -24,27 +25,15 @@ use crate::server::connect::Target;
 use crate::server::files::{FileOf, ForkFile, directories, forks};
 use crate::server::inventory::Selection;
 use crate::server::pages::{MAY_READ, READ_FUNCTION, redo};
-use crate::server::session::{OpenError, ReadError, ServerFacts, Session, Timeouts};
+use crate::server::session::{OpenError, ReadError, Session, Timeouts};
 use crate::server::sql::ident;
 use local::Local;
-use segment::{Seen, Task, look};
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, VecDeque};
+use names::Names;
+use segment::Seen;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
-
-/// Before what seems to be damaged is looked at again, each time: a write of a
-/// page takes thousandths of a second, on a disk that is overloaded some tenths.
-const PAUSES: [Duration; 3] =
-    [Duration::from_millis(100), Duration::from_millis(400), Duration::from_millis(1000)];
-
-/// So often a session that was lost is replaced, for one segment.
-const TRIES_MAX: u32 = 5;
-
-/// Before a lost session is replaced; each time twice as long.
-const PAUSE: Duration = Duration::from_secs(1);
+use std::sync::Arc;
+use work::Work;
 
 /// What is asked of a look at all pages.
 #[derive(Clone, Debug)]
@@ -57,6 +46,14 @@ pub struct VerifyOptions {
     pub pgdata: Option<PathBuf>,
     /// The server is not asked at all: it is down. All databases are looked at.
     pub offline: bool,
+    /// Whether the shared catalogs are looked at, too.
+    pub shared: bool,
+    /// Another database of the server, which one cannot connect to: its OID and
+    /// name. Nobody knows what its files are called.
+    pub of_other: Option<(u32, String)>,
+    /// When relations were last found clean: those of which that is longest ago
+    /// come first, and before them those that never were. Empty: the largest do.
+    pub last_ok: BTreeMap<u32, jiff::Timestamp>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -84,11 +81,20 @@ struct File {
     /// What is wrong with its length.
     problems: Vec<String>,
     /// Why some of it was not looked at.
-    left: Option<String>,
+    left: Option<Left>,
 }
 
-/// A task, and what was found, or why it could not be looked at.
-type Done = (Task, Result<Seen, String>);
+/// Why something was not looked at.
+#[derive(Clone, Debug)]
+enum Left {
+    /// We were told to stop.
+    Stopped(String),
+    Failed(String),
+}
+
+fn stopped(why: &str) -> Left {
+    Left::Stopped(why.to_owned())
+}
 
 /// Where files are read.
 enum Source {
@@ -98,13 +104,17 @@ enum Source {
 }
 
 impl Source {
-    async fn directories(&self, session: &Session) -> Result<Vec<String>, VerifyError> {
+    async fn directories(
+        &self,
+        session: &Session,
+        database: u32,
+    ) -> Result<Vec<String>, VerifyError> {
         match self {
-            Self::Server(..) => match directories(session).await {
+            Self::Server(..) => match directories(session, database).await {
                 Err(e) if e.is_permission() => Err(forbidden(session).await),
                 other => Ok(other?),
             },
-            Self::Local(local) => local.directories(session.server()).map_err(unreadable),
+            Self::Local(local) => local.directories(session.server(), database).map_err(unreadable),
         }
     }
 
@@ -127,37 +137,14 @@ fn unreadable(error: std::io::Error) -> VerifyError {
     VerifyError::DataDirectory(format!("the data directory could not be read: {error}"))
 }
 
-struct Work {
-    source: Source,
-    server: Arc<ServerFacts>,
-    todo: Mutex<VecDeque<Task>>,
-    done: Mutex<Vec<Done>>,
-    progress: Arc<Progress>,
-}
-
-impl Work {
-    fn new(
-        (source, server): (Source, Arc<ServerFacts>),
-        files: &[File],
-        redo: u64,
-        progress: Arc<Progress>,
-    ) -> Self {
-        let todo = tasks(files, redo, (server.block_size, server.segment_blocks));
-        progress.relations.store(files.len() as u64, Relaxed);
-        progress.blocks.store(todo.iter().map(|t| u64::from(t.blocks())).sum(), Relaxed);
-        Self { source, server, todo: Mutex::new(todo), done: Mutex::default(), progress }
-    }
-}
-
 /// Looks at every page. `Err`: it could not be begun.
 pub async fn verify(
     target: Target,
     options: VerifyOptions,
     progress: Arc<Progress>,
-) -> Result<Verified, VerifyError> {
-    let started = jiff::Timestamp::now();
+) -> Result<Looked, VerifyError> {
     if options.offline {
-        return offline::verify(&options, progress, started).await;
+        return offline::verify(&options, progress).await;
     }
     let session = Session::open(&target, options.timeouts, None).await?;
     let mut notes = Vec::new();
@@ -165,121 +152,39 @@ pub async fn verify(
         Some(dir) => Source::Local(Local::open_of(dir, session.server())?),
         None => Source::Server(Box::new(target), options.timeouts),
     };
-    let mut files = list(&session, &source, &options.selection, &mut notes).await?;
+    let mut files = list(&session, &source, &options, &mut notes).await?;
     let server = session.server().clone();
     let again = async |directory: &str| source.forks(&session, directory).await;
     lengths::check(&server, &mut files, again).await?;
     let redo = redo(&session).await?.unwrap_or(0);
-    let work = Arc::new(Work::new((source, server), &files, redo, progress));
-    look_at_all(&work, options.jobs, Some(session), &mut files, &mut notes).await;
-    Ok(report::report(&work.server, started, files, notes))
-}
-
-/// Looks at all pages of these files, and notes what was found in them.
-async fn look_at_all(
-    work: &Arc<Work>,
-    jobs: usize,
-    session: Option<Session>,
-    files: &mut [File],
-    notes: &mut Vec<String>,
-) {
-    let mut tasks_of: BTreeMap<usize, usize> = BTreeMap::new();
-    locked(&work.todo).iter().for_each(|task| *tasks_of.entry(task.file).or_default() += 1);
-    let done = all(work, jobs, session, notes).await;
-    for task in std::mem::take(&mut *locked(&work.todo)) {
-        files[task.file].left = Some("stopped before its turn".to_owned());
-    }
-    for (task, _) in &done {
-        tasks_of.entry(task.file).and_modify(|left| *left -= 1);
-    }
-    for (file, _) in tasks_of.into_iter().filter(|(_, left)| *left > 0) {
-        files[file].left.get_or_insert_with(|| "not all of it was looked at".to_owned());
-    }
-    let done = confirmed(work, jobs, done, notes).await;
-    for (task, seen) in done {
-        let file = &mut files[task.file];
-        match seen {
-            Ok(seen) => {
-                file.seen.blocks += seen.blocks;
-                file.seen.zeros += seen.zeros;
-                file.seen.damaged.extend(seen.damaged);
-            }
-            Err(why) => file.left = Some(why),
-        }
-    }
-}
-
-/// Works on all that is to be done, or until we are told to stop.
-async fn all(
-    work: &Arc<Work>,
-    jobs: usize,
-    mut first: Option<Session>,
-    notes: &mut Vec<String>,
-) -> Vec<Done> {
-    let mut workers = tokio::task::JoinSet::new();
-    for _ in 0..jobs.max(1).min(locked(&work.todo).len()) {
-        workers.spawn(worker(work.clone(), first.take()));
-    }
-    while let Some(ended) = workers.join_next().await {
-        if let Err(panicked) = ended {
-            notes.push(format!("a worker ended before its time: {panicked}"));
-        }
-    }
-    std::mem::take(&mut *locked(&work.done))
-}
-
-/// Looks at what seems to be damaged again, some time later, time and again: what
-/// is wrong each time is damaged.
-async fn confirmed(
-    work: &Arc<Work>,
-    jobs: usize,
-    mut done: Vec<Done>,
-    notes: &mut Vec<String>,
-) -> Vec<Done> {
-    for pause in PAUSES {
-        // Numbered by what was done.
-        let again = |(number, (task, seen)): (usize, &Done)| {
-            let seen = seen.as_ref().ok().filter(|seen| !seen.damaged.is_empty())?;
-            Some(Task { file: number, ..task.again(seen) })
-        };
-        let todo: VecDeque<Task> = done.iter().enumerate().filter_map(again).collect();
-        if todo.is_empty() {
-            break;
-        }
-        tokio::time::sleep(pause).await;
-        *locked(&work.todo) = todo;
-        for (task, again) in all(work, jobs, None, notes).await {
-            if let (Ok(seen), Ok(again)) = (&mut done[task.file].1, again) {
-                seen.damaged = again.damaged;
-            }
-        }
-        for task in std::mem::take(&mut *locked(&work.todo)) {
-            let why = "stopped before what seemed to be damaged was looked at again";
-            done[task.file].1 = Err(why.to_owned());
-        }
-    }
-    done
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    let work = Arc::new(Work::new((source, server), &files, (redo, &options.last_ok), progress));
+    work::look_at_all(&work, options.jobs, Some(session), &mut files, &mut notes).await;
+    let own = work.server.database.clone();
+    let database = options.of_other.map_or(own, |(_, name)| name);
+    Ok(report::looked(work.server.clone(), &database, files, notes))
 }
 
 /// The files that are looked at.
 async fn list(
     session: &Session,
     source: &Source,
-    selection: &Selection,
+    options: &VerifyOptions,
     notes: &mut Vec<String>,
 ) -> Result<Vec<File>, VerifyError> {
     let mut all = Vec::new();
-    for directory in source.directories(session).await? {
+    let is_wanted = |directory: &String| options.shared || directory != "global";
+    let own = session.server().database_oid;
+    let database = options.of_other.as_ref().map_or(own, |(oid, _)| *oid);
+    for directory in source.directories(session, database).await?.into_iter().filter(is_wanted) {
         all.extend(source.forks(session, &directory).await?);
     }
     if matches!(source, Source::Server(..)) {
         may_read(session).await?;
     }
-    let names = names::of_files(session, selection, notes).await?;
+    let names = match options.of_other {
+        Some(_) => Names { known: BTreeMap::new(), chosen: None },
+        None => names::of_files(session, &options.selection, notes).await?,
+    };
     let file = |fork: ForkFile| {
         let (path, suffix) = fork.fork();
         let of = names.known.get(path).cloned();
@@ -314,80 +219,4 @@ async fn forbidden(session: &Session) -> VerifyError {
          pg_catalog.pg_ls_dir(text, boolean, boolean), pg_catalog.pg_stat_file(text, boolean), \
          {READ_FUNCTION} TO {role}"
     ))
-}
-
-/// A task for each segment, the largest first.
-fn tasks(files: &[File], redo: u64, (block_size, segment_blocks): (u32, u32)) -> VecDeque<Task> {
-    let mut tasks = Vec::new();
-    for (number, file) in files.iter().enumerate() {
-        for (&segment, &bytes) in &file.fork.segments {
-            let blocks = u32::try_from(bytes / u64::from(block_size.max(1))).unwrap_or(u32::MAX);
-            let first = segment.checked_mul(segment_blocks);
-            let Some(first) = first.filter(|_| blocks > 0) else { continue };
-            let (path, kind) = (file.fork.path.clone(), file.kind);
-            let ranges = vec![(first, blocks.min(segment_blocks))];
-            tasks.push(Task { file: number, path, kind, ranges, settled: false, redo });
-        }
-    }
-    tasks.sort_by_key(|task| (Reverse(task.blocks()), task.file, task.ranges[0]));
-    tasks.into()
-}
-
-/// Works on one task after the other, in a session of its own.
-async fn worker(work: Arc<Work>, mut session: Option<Session>) {
-    while !work.progress.stopped() {
-        let Some(task) = locked(&work.todo).pop_front() else { return };
-        let seen = match &work.source {
-            Source::Server(target, timeouts) => {
-                patiently(&work.progress, (target, *timeouts), &mut session, &task).await
-            }
-            Source::Local(local) => {
-                let (local, task, server) = (local.clone(), task.clone(), work.server.clone());
-                match tokio::task::spawn_blocking(move || local.look(&task, &server)).await {
-                    Ok(seen) => seen.map_err(|e| e.to_string()),
-                    Err(panicked) => Err(panicked.to_string()),
-                }
-            }
-        };
-        // The second time it is known that something of it is settled.
-        if !task.settled {
-            let damaged = seen.as_ref().map_or(0, |seen| seen.damaged.len());
-            work.progress.damaged.fetch_add(damaged as u64, Relaxed);
-            work.progress.blocks_done.fetch_add(task.blocks().into(), Relaxed);
-        }
-        locked(&work.done).push((task, seen));
-    }
-}
-
-/// In another session, where one is lost.
-async fn patiently(
-    progress: &Progress,
-    (target, timeouts): (&Target, Timeouts),
-    session: &mut Option<Session>,
-    task: &Task,
-) -> Result<Seen, String> {
-    let mut pause = PAUSE;
-    let mut tries = 0;
-    loop {
-        let tried = async {
-            if session.as_ref().is_none_or(Session::is_closed) {
-                *session = Some(Session::open(target, timeouts, None).await?);
-            }
-            let Some(session) = session.as_ref() else { return Ok(Seen::default()) };
-            session.renew_snapshot().await?;
-            Ok::<_, OpenError>(look(session, task).await?)
-        };
-        let error = match tried.await {
-            Ok(seen) => return Ok(seen),
-            Err(error) => error,
-        };
-        tries += 1;
-        // A session with an error in it is of no use.
-        *session = None;
-        if tries == TRIES_MAX || progress.stopped() {
-            return Err(error.to_string());
-        }
-        tokio::time::sleep(pause).await;
-        pause *= 2;
-    }
 }

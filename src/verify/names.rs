@@ -29,8 +29,19 @@ pub(super) async fn of_files(
             BTreeMap::new()
         }
     };
+    let owners: Vec<(u32, Option<u32>)> = known.values().map(|f| (f.oid, f.owner)).collect();
+    Ok(Names { chosen: chosen(session, selection, &owners).await?, known })
+}
+
+/// The relations that are chosen, with what belongs to them. `owners`: all
+/// relations, each with that which it belongs to.
+pub(super) async fn chosen(
+    session: &Session,
+    selection: &Selection,
+    owners: &[(u32, Option<u32>)],
+) -> Result<Option<BTreeSet<u32>>, VerifyError> {
     if selection.is_everything() {
-        return Ok(Names { known, chosen: None });
+        return Ok(None);
     }
     session.renew_snapshot().await?;
     session.save().await?;
@@ -45,9 +56,9 @@ pub(super) async fn of_files(
         inventory.relations.iter().filter(|r| selection.takes(r)).map(|r| r.oid).collect();
     // A TOAST table belongs to a table, and its index to that.
     for _ in 0..2 {
-        let belongs = |f: &&FileOf| f.owner.is_some_and(|owner| chosen.contains(&owner));
-        let more: Vec<u32> = known.values().filter(belongs).map(|f| f.oid).collect();
+        let belongs = |(_, owner): &&(u32, Option<u32>)| owner.is_some_and(|o| chosen.contains(&o));
+        let more: Vec<u32> = owners.iter().filter(belongs).map(|(oid, _)| *oid).collect();
         chosen.extend(more);
     }
-    Ok(Names { known, chosen: Some(chosen) })
+    Ok(Some(chosen))
 }

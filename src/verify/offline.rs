@@ -2,9 +2,10 @@
 //! by their paths.
 
 use super::local::Local;
-use super::report::{self, Verified};
+use super::report::{self, Looked};
 use super::segment::Seen;
-use super::{File, Source, VerifyError, VerifyOptions, Work, lengths, look_at_all, unreadable};
+use super::work::Work;
+use super::{File, Source, VerifyError, VerifyOptions, lengths, unreadable, work};
 use crate::page::check::Kind;
 use crate::progress::Progress;
 use std::sync::Arc;
@@ -17,8 +18,7 @@ const NOT_SHUT_DOWN: &str = "the server was not shut down: it runs, or has crash
 pub(super) async fn verify(
     options: &VerifyOptions,
     progress: Arc<Progress>,
-    started: jiff::Timestamp,
-) -> Result<Verified, VerifyError> {
+) -> Result<Looked, VerifyError> {
     let Some(dir) = &options.pgdata else {
         return Err(VerifyError::DataDirectory("no data directory was given".to_owned()));
     };
@@ -59,7 +59,7 @@ pub(super) async fn verify(
     let again = async |directory: &str| local.forks(directory).map_err(unreadable);
     lengths::check(&server, &mut files, again).await?;
     let source = Source::Local(local.clone());
-    let work = Arc::new(Work::new((source, server), &files, redo, progress));
-    look_at_all(&work, options.jobs, None, &mut files, &mut notes).await;
-    Ok(report::report(&work.server, started, files, notes))
+    let work = Arc::new(Work::new((source, server), &files, (redo, &options.last_ok), progress));
+    work::look_at_all(&work, options.jobs, None, &mut files, &mut notes).await;
+    Ok(report::looked(work.server.clone(), "", files, notes))
 }

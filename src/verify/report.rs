@@ -1,165 +1,187 @@
-//! What a look at all pages came to: as data, and for a person.
+//! What a look at all pages came to, by relation.
 
-use super::File;
-use super::advised::{Advice, Relations};
-use crate::report::{grouped, sized};
+use super::advised::Relations;
+use super::segment::Wrong;
+use super::{File, Left};
+use crate::report::model::{
+    BlockStatus, Blocks, Extent, Level, PROBLEMS_MAX, Pages, Problem, Relation, Status,
+};
 use crate::server::files::{FileOf, ForkFile, segment_path};
 use crate::server::session::ServerFacts;
-use crate::server::words::one_line;
-use serde::Serialize;
-use std::fmt::Write as _;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
-/// So many damaged blocks of a file are listed.
-const LISTED_MAX: usize = 1000;
+/// So many parts the map of a relation has at most: with more of them it says
+/// nothing that a person could see.
+const EXTENTS_MAX: usize = 10_000;
 
-/// So many are shown to a person.
-const SHOWN_MAX: usize = 5;
-
-/// Of the report as JSON.
-const FORMAT_VERSION: u32 = 1;
-
-const EXIT_CLEAN: u8 = 0;
-const EXIT_DAMAGED: u8 = 2;
-const EXIT_INCOMPLETE: u8 = 3;
-
-/// The whole report.
-#[derive(Clone, Debug, Serialize)]
-pub struct Verified {
-    pub format_version: u32,
-    pub started: jiff::Timestamp,
-    pub finished: jiff::Timestamp,
-    /// 0: nothing is wrong; 2: something is; 3: not all was looked at.
-    pub exit_code: u8,
-    pub server_version: String,
-    pub in_recovery: bool,
-    /// Empty: the server was not asked, and the files are those of all databases.
-    pub database: String,
-    /// Whether pages carry checksums: else only their structure was looked at.
-    pub data_checksums: bool,
-    pub block_size: u32,
-    pub files: u64,
-    pub blocks: u64,
-    pub bytes: u64,
-    /// Pages of zeros: extended and never written, as far as pages tell.
-    pub zero_pages: u64,
-    pub damaged_blocks: u64,
-    /// Files with something wrong, or that were not looked at to their end.
-    pub damaged: Vec<FileReport>,
+/// What was found in the files of a database.
+#[derive(Debug)]
+pub struct Looked {
+    pub server: Arc<ServerFacts>,
+    pub pages: Pages,
+    /// By OID or path.
+    pub relations: Vec<Relation>,
     pub notes: Vec<String>,
 }
 
-/// A fork of a relation.
-#[derive(Clone, Debug, Serialize)]
-pub struct FileReport {
-    /// From the data directory on, of its first segment.
-    pub path: String,
-    /// `main`, `fsm`, `vm` or `init`.
-    pub fork: &'static str,
-    /// None: no relation that is known has this file.
-    pub oid: Option<u32>,
-    pub schema: Option<String>,
-    pub name: Option<String>,
-    /// `table`, `index`, `TOAST table`, ...
-    pub kind: Option<&'static str>,
-    /// The OID of the relation that an index or a TOAST table belongs to.
-    pub owner: Option<u32>,
-    pub blocks: u64,
-    pub damaged_blocks: u64,
-    /// The first of them.
-    pub listed: Vec<DamagedBlock>,
-    /// What is wrong with the lengths of its segments.
-    pub lengths: Vec<String>,
-    /// Why not all of it was looked at.
-    pub not_looked_at: Option<String>,
-    /// What to do next, the first thing first.
-    pub advice: Vec<Advice>,
-}
-
-#[derive(Clone, Debug, Serialize)]
-pub struct DamagedBlock {
-    pub block: u32,
-    /// The segment that it is in, from the data directory on.
-    pub file: String,
-    /// Where it begins there, in bytes.
-    pub offset: u64,
-    pub what: String,
-}
-
-pub(super) fn report(
-    server: &ServerFacts,
-    started: jiff::Timestamp,
+/// `database`: whose files they are, but for shared ones; empty: of all.
+pub(super) fn looked(
+    server: Arc<ServerFacts>,
+    database: &str,
     files: Vec<File>,
     notes: Vec<String>,
-) -> Verified {
+) -> Looked {
     let sum = |of: fn(&File) -> u64| files.iter().map(of).sum();
-    let (blocks, zero_pages): (u64, u64) =
-        (sum(|f| f.seen.blocks.into()), sum(|f| f.seen.zeros.into()));
-    let damaged_blocks = sum(|f| f.seen.damaged.len() as u64);
-    let (bytes, count) = (sum(|f| f.fork.bytes()), files.len() as u64);
-    let is_incomplete = files.iter().any(|f| f.left.is_some());
-    let is_damaged = |f: &File| !f.seen.damaged.is_empty() || !f.problems.is_empty();
-    let exit_code = match (is_incomplete, files.iter().any(is_damaged)) {
-        (true, _) => EXIT_INCOMPLETE,
-        (_, true) => EXIT_DAMAGED,
-        _ => EXIT_CLEAN,
+    let pages = Pages {
+        files: files.len() as u64,
+        blocks: sum(|f| f.seen.blocks.into()),
+        bytes: sum(|f| f.fork.bytes()),
+        zero_pages: sum(|f| f.seen.zeros.into()),
+        damaged_blocks: sum(|f| f.seen.damaged.len() as u64),
     };
-    let relations = Relations::new(files.iter().filter_map(|f| f.of.as_ref()));
-    let named = |f: &File| is_damaged(f) || f.left.is_some();
-    let damaged: Vec<FileReport> =
-        files.into_iter().filter(named).map(|f| of_file(f, server, &relations)).collect();
-    Verified {
-        format_version: FORMAT_VERSION,
-        started,
-        finished: jiff::Timestamp::now(),
-        exit_code,
-        server_version: server.version_text.clone(),
-        in_recovery: server.in_recovery,
-        database: server.database.clone(),
-        data_checksums: server.data_checksums,
-        block_size: server.block_size,
-        files: count,
-        blocks,
-        bytes,
-        zero_pages,
-        damaged_blocks,
-        damaged,
-        notes,
+    let known = Relations::new(files.iter().filter_map(|f| f.of.as_ref()));
+    let mut relations: BTreeMap<(u32, String), Relation> = BTreeMap::new();
+    for file in files {
+        let oid = file.of.as_ref().map_or(0, |of| of.oid);
+        let path = if oid == 0 { file.fork.path.clone() } else { String::new() };
+        let relation = relations.entry((oid, path));
+        let relation = relation.or_insert_with(|| nothing_wrong(&file, database, &known));
+        add(relation, file, &server, &known);
     }
+    Looked { server, pages, relations: relations.into_values().collect(), notes }
 }
 
-fn of_file(file: File, server: &ServerFacts, relations: &Relations) -> FileReport {
-    let (_, fork) = file.fork.fork();
+/// The relation of a file, before anything is said of any file.
+fn nothing_wrong(file: &File, database: &str, known: &Relations) -> Relation {
     let of = file.of.as_ref();
-    let damaged_blocks = file.seen.damaged.len() as u64;
-    let listed = file.seen.damaged.into_iter().take(LISTED_MAX).map(|(block, what)| {
-        let (file, offset) = place(&file.fork, block, server);
-        DamagedBlock { block, file, offset, what }
-    });
-    FileReport {
-        advice: relations.advice(&file.fork, of, server),
-        fork,
-        oid: of.map(|f| f.oid),
-        schema: of.map(|f| f.schema.clone()),
-        name: of.map(|f| f.name.clone()),
-        kind: of.map(kind),
-        owner: of.and_then(|f| f.owner),
-        blocks: file.seen.blocks.into(),
-        damaged_blocks,
-        listed: listed.collect(),
-        lengths: file.problems,
-        not_looked_at: file.left,
-        path: file.fork.path,
+    let is_shared = file.fork.path.starts_with("global/") || database.is_empty();
+    Relation {
+        database: (!is_shared).then(|| database.to_owned()),
+        schema: of.map(|f| f.schema.clone()).unwrap_or_default(),
+        name: of.map_or_else(|| file.fork.path.clone(), |f| f.name.clone()),
+        oid: of.map_or(0, |f| f.oid),
+        kind: of.map_or("file", kind).to_owned(),
+        owner: of.and_then(|f| known.owner(f)),
+        status: Status::Clean,
+        reason: None,
+        levels: vec![Level::Pages],
+        rows: None,
+        blocks: Blocks::default(),
+        bytes: 0,
+        content_hash: None,
+        written: None,
+        last_ok: None,
+        problems: Vec::new(),
+        problems_omitted: 0,
+        map: Vec::new(),
+        advice: Vec::new(),
     }
 }
 
-/// In which segment a block is, and where it begins there.
-fn place(fork: &ForkFile, block: u32, server: &ServerFacts) -> (String, u64) {
+/// Adds what was found in one file of a relation.
+fn add(relation: &mut Relation, file: File, server: &ServerFacts, known: &Relations) {
+    relation.blocks.total += u64::from(file.seen.blocks);
+    relation.blocks.damaged += file.seen.damaged.len() as u64;
+    relation.bytes += file.fork.bytes();
+    let status = match &file.left {
+        _ if !file.seen.damaged.is_empty() || !file.problems.is_empty() => Status::Damaged,
+        Some(Left::Failed(_)) => Status::Incomplete,
+        Some(Left::Stopped(_)) => Status::NotReached,
+        None => Status::Clean,
+    };
+    if file.left.is_some() {
+        relation.levels.clear();
+    }
+    if status == Status::Damaged {
+        for step in known.advice(&file.fork, file.of.as_ref(), server) {
+            if !relation.advice.contains(&step) {
+                relation.advice.push(step);
+            }
+        }
+    }
+    // A relation is as bad as the worst of its files.
+    relation.status = relation.status.max(status);
+    if let Some(Left::Failed(why) | Left::Stopped(why)) = &file.left {
+        relation.reason.get_or_insert_with(|| why.clone());
+    }
+    if file.fork.fork().1 == "main" {
+        relation.map = map(file.seen.blocks, file.seen.damaged.keys().copied());
+    }
+    let File { fork, seen, problems, .. } = file;
+    let lengths = problems.into_iter().map(|message| Problem {
+        fork: Some(fork.fork().1.to_owned()),
+        file: Some(fork.path.clone()),
+        ..problem("length", message)
+    });
+    let pages =
+        seen.damaged.into_iter().map(|(block, wrong)| of_block(&fork, block, wrong, server));
+    for problem in lengths.chain(pages) {
+        if relation.problems.len() < PROBLEMS_MAX {
+            relation.problems.push(problem);
+        } else {
+            relation.problems_omitted += 1;
+        }
+    }
+}
+
+fn problem(cause: &str, message: String) -> Problem {
+    Problem {
+        level: Level::Pages,
+        fork: None,
+        first_block: None,
+        last_block: None,
+        ctid: None,
+        column: None,
+        file: None,
+        offset: None,
+        cause: cause.to_owned(),
+        sqlstate: None,
+        message,
+    }
+}
+
+fn of_block(fork: &ForkFile, block: u32, wrong: Wrong, server: &ServerFacts) -> Problem {
     let per_segment = server.segment_blocks.max(1);
     let (segment, within) = (block / per_segment, block % per_segment);
-    (segment_path(&fork.path, segment), u64::from(within) * u64::from(server.block_size))
+    Problem {
+        fork: Some(fork.fork().1.to_owned()),
+        first_block: Some(block),
+        last_block: Some(block),
+        file: Some(segment_path(&fork.path, segment)),
+        offset: Some(u64::from(within) * u64::from(server.block_size)),
+        ..problem(wrong.cause, wrong.what)
+    }
 }
 
-fn kind(of: &FileOf) -> &'static str {
+/// Empty where nothing is damaged.
+fn map(blocks: u32, damaged: impl Iterator<Item = u32>) -> Vec<Extent> {
+    let mut map: Vec<Extent> = Vec::new();
+    let extent = |first_block, blocks, status| Extent { first_block, blocks, status };
+    let mut next = 0;
+    for block in damaged {
+        if map.len() + 2 > EXTENTS_MAX {
+            break;
+        }
+        if block > next {
+            map.push(extent(next, block - next, BlockStatus::Clean));
+        }
+        match map.last_mut() {
+            Some(last) if last.status == BlockStatus::Damaged && block == next => last.blocks += 1,
+            _ => map.push(extent(block, 1, BlockStatus::Damaged)),
+        }
+        next = block.saturating_add(1);
+    }
+    if !map.is_empty() && blocks > next {
+        let cut = map.len() + 2 > EXTENTS_MAX;
+        let rest = if cut { BlockStatus::Untried } else { BlockStatus::Clean };
+        map.push(extent(next, blocks - next, rest));
+    }
+    map
+}
+
+/// What a relation with files is called.
+pub(super) fn kind(of: &FileOf) -> &'static str {
     match of.relkind {
         'r' => "table",
         't' => "TOAST table",
@@ -170,88 +192,22 @@ fn kind(of: &FileOf) -> &'static str {
     }
 }
 
-impl FileReport {
-    fn title(&self, offline: bool) -> String {
-        let fork = match self.fork {
-            "main" => String::new(),
-            "fsm" => ", free space map".to_owned(),
-            "vm" => ", visibility map".to_owned(),
-            fork => format!(", fork {fork}"),
-        };
-        match (&self.schema, &self.name, self.kind) {
-            (Some(schema), Some(name), Some(kind)) => {
-                let name = format!("{schema}.{name}").escape_debug().to_string();
-                format!("{kind} \"{name}\"{fork} ({})", self.path)
-            }
-            _ if offline => format!("file {}{fork}", self.path),
-            _ => format!("file {}{fork}, which no relation that is known has", self.path),
-        }
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// For a person.
-pub fn text(verified: &Verified) -> String {
-    let mut out = String::new();
-    let offline = verified.database.is_empty();
-    for file in &verified.damaged {
-        let _ = writeln!(
-            out,
-            "{}: {} of {} blocks damaged",
-            file.title(offline),
-            file.damaged_blocks,
-            file.blocks
+    #[test]
+    fn a_map_covers_all_blocks_and_has_the_damaged_ones() {
+        let of = |blocks, damaged: &[u32]| {
+            let map = map(blocks, damaged.iter().copied());
+            map.iter().map(|e| (e.first_block, e.blocks, e.status)).collect::<Vec<_>>()
+        };
+        use BlockStatus::{Clean, Damaged};
+        assert_eq!(of(9, &[]), []);
+        assert_eq!(
+            of(9, &[3, 4, 8]),
+            [(0, 3, Clean), (3, 2, Damaged), (5, 3, Clean), (8, 1, Damaged)]
         );
-        for length in &file.lengths {
-            let _ = writeln!(out, "  {length}");
-        }
-        for b in file.listed.iter().take(SHOWN_MAX) {
-            let _ =
-                writeln!(out, "  block {}: {} (byte {} of {})", b.block, b.what, b.offset, b.file);
-        }
-        let more = file.damaged_blocks.saturating_sub(SHOWN_MAX as u64);
-        if more > 0 {
-            let _ =
-                writeln!(out, "  and {} more; --json has {LISTED_MAX} of each file", grouped(more));
-        }
-        if let Some(why) = &file.not_looked_at {
-            let _ = writeln!(out, "  not looked at to its end: {why}");
-        }
-        if file.damaged_blocks > 0 || !file.lengths.is_empty() {
-            for (number, step) in file.advice.iter().enumerate() {
-                let _ = writeln!(out, "  {}. {}", number + 1, step.text);
-                let lines = step.sql.iter().chain(&step.shell);
-                lines.for_each(|line| {
-                    let _ = writeln!(out, "       {}", one_line(line));
-                });
-            }
-        }
-        let _ = writeln!(out);
+        assert_eq!(of(2, &[0]), [(0, 1, Damaged), (1, 1, Clean)]);
     }
-    let _ = writeln!(
-        out,
-        "{} files, {} blocks, {}: {} blocks damaged",
-        grouped(verified.files),
-        grouped(verified.blocks),
-        sized(verified.bytes),
-        grouped(verified.damaged_blocks)
-    );
-    if !verified.data_checksums {
-        let _ = writeln!(
-            out,
-            "NOTE: the cluster has no checksums: only what breaks the structure of a page was seen"
-        );
-    }
-    for note in &verified.notes {
-        let _ = writeln!(out, "NOTE: {note}");
-    }
-    let end = match verified.exit_code {
-        EXIT_CLEAN => "Every page was looked at, and nothing is wrong with any.",
-        EXIT_DAMAGED => {
-            "There is damage. Write nothing more to this server, copy its data directory before any \
-             repair, and look for a standby that is sound; then follow the advice above."
-        }
-        _ => "NOT every page was looked at: see above.",
-    };
-    let _ = writeln!(out, "\n{end}");
-    out
 }

@@ -5,6 +5,7 @@
 
 use crate::page::Page;
 use crate::page::check::{Kind, Problem, check};
+use crate::progress::Throttle;
 use crate::server::pages::Fork;
 use crate::server::session::{ReadError, Session};
 use std::collections::BTreeMap;
@@ -50,17 +51,39 @@ pub(super) struct Seen {
     /// Whether the first page is zeros, which is wrong if another is settled.
     pub begins_with_zeros: bool,
     /// What is wrong with which blocks.
-    pub damaged: BTreeMap<u32, String>,
+    pub damaged: BTreeMap<u32, Wrong>,
+}
+
+/// What is wrong with a page: a word for scripts, and a line for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Wrong {
+    pub cause: &'static str,
+    pub what: String,
+}
+
+impl From<Problem> for Wrong {
+    fn from(problem: Problem) -> Self {
+        let cause = match problem {
+            Problem::Checksum { .. } => "checksum",
+            _ => "page",
+        };
+        Self { cause, what: problem.to_string() }
+    }
 }
 
 /// Looks at pages of a segment.
-pub(super) async fn look(session: &Session, task: &Task) -> Result<Seen, ReadError> {
+pub(super) async fn look(
+    session: &Session,
+    task: &Task,
+    throttle: &Throttle,
+) -> Result<Seen, ReadError> {
     let fork = Fork::new(session, task.path.as_str());
     let mut seen = Seen { settled: task.settled, ..Seen::default() };
     for &(first, count) in &task.ranges {
         let (mut next, end) = (first, first.saturating_add(count));
         while next < end {
-            let Err(error) = pages(&fork, task, &mut next, end, &mut seen).await else { break };
+            let range = (&mut next, end);
+            let Err(error) = pages(&fork, task, range, &mut seen, throttle).await else { break };
             // Where a piece cannot be read at all, its blocks are read one by one.
             go_on(session, error).await?;
             let piece = end.min(next.saturating_add(fork.piece()));
@@ -78,9 +101,9 @@ pub(super) async fn look(session: &Session, task: &Task) -> Result<Seen, ReadErr
 async fn pages(
     fork: &Fork<'_>,
     task: &Task,
-    next: &mut u32,
-    end: u32,
+    (next, end): (&mut u32, u32),
     seen: &mut Seen,
+    throttle: &Throttle,
 ) -> Result<(), ReadError> {
     let size = fork.session().server().block_size.max(1) as usize;
     let checksums = fork.session().server().data_checksums;
@@ -91,6 +114,7 @@ async fn pages(
             *next = block + 1;
             seen.page(page, block, task, checksums);
         }
+        throttle.pay(bytes.len()).await;
     }
     Ok(())
 }
@@ -126,14 +150,14 @@ async fn go_on(session: &Session, error: ReadError) -> Result<(), ReadError> {
 impl Seen {
     pub(super) fn unreadable(&mut self, block: u32, words: String) {
         self.blocks += 1;
-        self.damaged.insert(block, words);
+        self.damaged.insert(block, Wrong { cause: "unreadable", what: words });
     }
 
     /// When all pages were looked at. A file that was made a moment ago is zeros
     /// as long as its pages are in the server's memory.
     pub(super) fn judge_the_beginning(&mut self) {
         if self.begins_with_zeros && self.settled {
-            self.damaged.insert(0, Problem::Zeros.to_string());
+            self.damaged.insert(0, Problem::Zeros.into());
         }
     }
 
@@ -143,7 +167,7 @@ impl Seen {
         match check(page, block, task.kind, checksums) {
             Some(Problem::Zeros) => self.begins_with_zeros = true,
             Some(problem) => {
-                self.damaged.insert(block, problem.to_string());
+                self.damaged.insert(block, problem.into());
             }
             None if is_new() => self.zeros += 1,
             None => self.settled |= (2..task.redo).contains(&Page::new(page).lsn()),

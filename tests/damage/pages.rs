@@ -3,7 +3,7 @@
 
 use crate::kit::dumped::Dumped;
 use crate::kit::{Harm, Plan, Ward};
-use crate::verify_pages::{named_by, report_of};
+use crate::verify_pages::{named_relations, report_of};
 use std::collections::BTreeSet;
 
 /// Why a harm cannot be seen on its page alone, if so. `docs/pages.md` says the
@@ -46,7 +46,7 @@ fn hidden(harm: Harm, plan: Plan) -> Option<&'static str> {
 
 pub fn check(ward: &Ward, plan: Plan, dumped: &Dumped) {
     let report = report_of(&ward.server, ward.dbname, &["-j2"]);
-    let mut named = named_by(&report, "name");
+    let mut named = named_relations(&report);
     let mut wrong = Vec::new();
     for (&harm, harmed) in &ward.harmed {
         let table = plan.table(harm);

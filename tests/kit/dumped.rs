@@ -2,7 +2,8 @@
 
 use super::tidy_dir::assert_tidy;
 use super::{Server, oracle};
-use pg_salvage::output::manifest::{Manifest, Relation, RowClass};
+use pg_salvage::output::Content;
+use pg_salvage::output::manifest::{Manifest, Relation, RelationStatus, RowClass};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -153,6 +154,10 @@ impl Dumped {
             relation.name,
             self.said
         );
+        if let Some(hash) = relation.content_hash.filter(|_| class == RowClass::Clean) {
+            assert_eq!(relation.status, RelationStatus::Clean, "{relation:#?}");
+            assert_eq!(hash, Content::of(&bytes).hash, "{}: {}", relation.name, self.said);
+        }
         lines
     }
 

@@ -28,8 +28,11 @@ const STATEMENTS: &[&str] = &[
 const NEVER: &str = r"\b(INTO|UPDATE|SHARE|INSERT|DELETE|MERGE|CALL|DO|NEXTVAL|SETVAL)\b";
 
 /// The functions that are called, all of `pg_catalog` (the search path has
-/// nothing else): none of them changes anything. `pg_export_snapshot` makes a small file that ends with its session.
+/// nothing else) or of amcheck: none of them changes anything. `pg_export_snapshot` makes a small file that ends with its session.
 const FUNCTIONS: &[&str] = &[
+    "I.bt_index_check",
+    "I.gin_index_check",
+    "I.verify_heapam",
     "array_to_string",
     "count",
     "current_database",
@@ -39,6 +42,8 @@ const FUNCTIONS: &[&str] = &[
     "format",
     "format_type",
     "generate_series",
+    "has_function_privilege",
+    "has_schema_privilege",
     "octet_length",
     "pg_backend_pid",
     "pg_column_toast_chunk_id",
@@ -85,7 +90,7 @@ const FUNCTIONS: &[&str] = &[
 /// Words that stand before a parenthesis and are no functions.
 const SYNTAX: &[&str] = &[
     "ALL", "AND", "ANY", "ARRAY", "AS", "COALESCE", "COPY", "EXISTS", "FROM", "GREATEST", "I",
-    "I.I", "IN", "JOIN", "LEAST", "STDOUT", "THEN",
+    "I.I", "IN", "JOIN", "LEAST", "OVER", "STDOUT", "THEN",
 ];
 
 fn pattern(text: &str) -> Regex {
@@ -93,14 +98,14 @@ fn pattern(text: &str) -> Regex {
 }
 
 /// Names and strings are taken out, so that nothing in them is taken for SQL.
-pub(super) fn without_names(sql: &str) -> String {
+pub(crate) fn without_names(sql: &str) -> String {
     static STRINGS: LazyLock<Regex> = LazyLock::new(|| pattern(r"'([^']|'')*'"));
     static NAMES: LazyLock<Regex> = LazyLock::new(|| pattern(r#""([^"]|"")*""#));
     NAMES.replace_all(&STRINGS.replace_all(sql, "S"), "I").into_owned()
 }
 
 /// What is wrong with a statement, or with one of several that are sent at once.
-pub(super) fn complaint(sql: &str) -> Option<String> {
+pub(crate) fn complaint(sql: &str) -> Option<String> {
     static SHAPES: LazyLock<Vec<Regex>> =
         LazyLock::new(|| STATEMENTS.iter().map(|s| pattern(&format!("(?s)^{s}$"))).collect());
     static WORDS: LazyLock<Regex> = LazyLock::new(|| pattern(&format!("(?i){NEVER}")));
@@ -141,6 +146,7 @@ fn a_statement_that_writes_would_be_noticed() {
         "WITH x AS (DELETE FROM t RETURNING 1) SELECT 1",
         "CHECKPOINT",
         "EXPLAIN ANALYZE DELETE FROM t",
+        "SELECT \"public\".bt_index_parent_check('7'::pg_catalog.regclass)",
     ] {
         assert!(complaint(sql).is_some(), "{sql}");
     }
@@ -155,7 +161,7 @@ fn a_statement_that_writes_would_be_noticed() {
 
 /// The statements in a part of the server's log: those that it logs as it gets
 /// them, and those that it could not even parse.
-pub(super) fn statements(log: &str) -> Vec<String> {
+pub(crate) fn statements(log: &str) -> Vec<String> {
     let begins = Regex::new(
         r"^\d{4}-\S+ \S+ \w+ \[\d+\] (?:LOG:  (?:statement|execute [^:]*)|STATEMENT): +(.*)$",
     )

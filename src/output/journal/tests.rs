@@ -3,7 +3,7 @@ use std::fs;
 
 fn record(stretch: usize) -> Record {
     let files = std::array::from_fn(|class| match class {
-        0 => Extent { len: 5, rows: 3, bytes: 17 },
+        0 => Extent { len: 5, rows: 3, bytes: 17, hash: Some(ContentHash::of_row(b"a")) },
         _ => Extent::default(),
     });
     Record::Ended { oid: 7, stretch, files }

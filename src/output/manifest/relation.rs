@@ -4,6 +4,8 @@ use std::ops::AddAssign;
 
 use serde::{Deserialize, Serialize};
 
+use crate::output::ContentHash;
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Relation {
     pub oid: u32,
@@ -28,6 +30,9 @@ pub struct Relation {
     pub columns: Vec<Column>,
     pub columns_left_out: Vec<ColumnLeftOut>,
     pub rows: Rows,
+    /// Of all its rows, whatever their order; only where it is clean.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_hash: Option<ContentHash>,
     pub blocks: Blocks,
     pub files: Vec<FileEntry>,
     pub lost: Vec<Lost>,
@@ -283,18 +288,18 @@ pub struct MissingPages {
 
 impl AddAssign for Rows {
     fn add_assign(&mut self, other: Self) {
-        self.clean += other.clean;
-        self.suspect += other.suspect;
-        self.partial += other.partial;
-        self.oversize += other.oversize;
+        self.clean = self.clean.saturating_add(other.clean);
+        self.suspect = self.suspect.saturating_add(other.suspect);
+        self.partial = self.partial.saturating_add(other.partial);
+        self.oversize = self.oversize.saturating_add(other.oversize);
     }
 }
 
 impl AddAssign for Blocks {
     fn add_assign(&mut self, other: Self) {
-        self.total += other.total;
-        self.clean += other.clean;
-        self.damaged += other.damaged;
-        self.lost += other.lost;
+        self.total = self.total.saturating_add(other.total);
+        self.clean = self.clean.saturating_add(other.clean);
+        self.damaged = self.damaged.saturating_add(other.damaged);
+        self.lost = self.lost.saturating_add(other.lost);
     }
 }

@@ -143,7 +143,7 @@ async fn a_file_shorter_than_its_mark_is_not_gone_on_with() {
     let temp = tempfile::tempdir().unwrap();
     drop(create(&DumpDir::create(temp.path(), true).unwrap(), "t", Codec::NONE));
     let dir = DumpDir::open(temp.path(), true).unwrap();
-    let at = Extent { len: 9, rows: 1, bytes: 9 };
+    let at = Extent { len: 9, rows: 1, bytes: 9, hash: None };
     let reopened = RowWriter::reopen(&dir, "data/t.copy", RowClass::Clean, Codec::NONE, at).await;
     assert_eq!(
         reopened.err().unwrap().to_string(),

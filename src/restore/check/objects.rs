@@ -9,11 +9,11 @@
 use super::super::count;
 use super::super::plan::{Table, is_included};
 use super::super::shared::{Problem, Shared};
-use super::{Sum, compared};
+use super::compared;
 use crate::output::manifest::{FileEntry, RelationKind};
 use crate::output::rejects::read_rejects;
 use crate::output::restored::Check;
-use crate::output::{OutputError, RowReader};
+use crate::output::{Content, ContentHash, OutputError, RowReader};
 use crate::server::fault;
 use crate::server::restoring::{Refusal, TargetSession, sql};
 use std::collections::HashMap;
@@ -25,12 +25,12 @@ const HEX: &[u8] = b"\\\\x";
 struct Objects {
     page_bytes: u64,
     lengths: HashMap<u32, u64>,
-    pages: Sum,
+    pages: Content,
 }
 
 impl Objects {
     fn new(page_bytes: u64) -> Self {
-        Self { page_bytes, lengths: HashMap::new(), pages: Sum::default() }
+        Self { page_bytes, lengths: HashMap::new(), pages: Content::default() }
     }
 
     /// An object that there is, with pages or without.
@@ -58,8 +58,8 @@ impl Objects {
     }
 
     /// How many objects, and the sum of all that is known of them.
-    fn sum(self) -> Sum {
-        let mut sum = Sum { rows: 0, ..self.pages };
+    fn sum(self) -> Content {
+        let mut sum = Content { rows: 0, ..self.pages };
         for (oid, length) in self.lengths {
             sum.add(format!("{oid} {length}").as_bytes());
         }
@@ -89,15 +89,17 @@ pub(super) async fn check(
 }
 
 /// What the files have, but for the rows that were rejected.
-async fn in_files(shared: &Shared, table: &Table) -> Result<Sum, OutputError> {
+async fn in_files(shared: &Shared, table: &Table) -> Result<Content, OutputError> {
     // Rows of both relations are in one file of rejects.
-    let mut rejected: HashMap<u128, u64> = HashMap::new();
+    let mut rejected: HashMap<ContentHash, u64> = HashMap::new();
     let (len, _) = shared.rejects_of(table.relation.oid);
     if len > 0 {
         let path = shared.dir.path().join(format!("{}.csv", table.stem));
-        read_rejects(&path, |_, _, row| *rejected.entry(super::hash(row)).or_default() += 1)?;
+        read_rejects(&path, |_, _, row| {
+            *rejected.entry(ContentHash::of_row(row)).or_default() += 1;
+        })?;
     }
-    let mut is_taken = |line: &[u8]| match rejected.get_mut(&super::hash(line)) {
+    let mut is_taken = |line: &[u8]| match rejected.get_mut(&ContentHash::of_row(line)) {
         Some(times) if *times > 0 => {
             *times -= 1;
             false
@@ -150,7 +152,7 @@ fn lines(text: &[u8], mut each: impl FnMut(&[u8])) {
 
 /// Page by page as they lie there; where we may not look at them, or they are of
 /// another size, through the functions that any role may call.
-async fn in_database(session: &TargetSession, page_bytes: u32) -> Result<Sum, Refusal> {
+async fn in_database(session: &TargetSession, page_bytes: u32) -> Result<Content, Refusal> {
     let block = session.value("SHOW block_size").await?.and_then(|size| size.parse().ok());
     if block.map(super::super::large_objects::page_bytes) == Some(page_bytes) {
         match read(session, sql::COPY_PAGES, page_bytes).await {
@@ -161,7 +163,7 @@ async fn in_database(session: &TargetSession, page_bytes: u32) -> Result<Sum, Re
     read(session, &sql::copy_pages_by_functions(page_bytes), page_bytes).await
 }
 
-async fn read(session: &TargetSession, copy: &str, page_bytes: u32) -> Result<Sum, Refusal> {
+async fn read(session: &TargetSession, copy: &str, page_bytes: u32) -> Result<Content, Refusal> {
     let mut objects = Objects::new(u64::from(page_bytes));
     session.copy_out(copy, |rows| lines(rows, |line| objects.page(line))).await?;
     Ok(objects.sum())
@@ -171,7 +173,7 @@ async fn read(session: &TargetSession, copy: &str, page_bytes: u32) -> Result<Su
 mod tests {
     use super::*;
 
-    fn sum(pages: &[&str]) -> Sum {
+    fn sum(pages: &[&str]) -> Content {
         let mut objects = Objects::new(4);
         pages.iter().for_each(|page| objects.page(page.as_bytes()));
         objects.sum()

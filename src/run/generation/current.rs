@@ -72,7 +72,7 @@ impl Current {
         }
         self.taken.push(described(&holder, &snapshot, number, self.data));
         (self.holder, self.snapshot, self.sees, self.life) = (holder, snapshot, sees, life);
-        tracing::warn!(number, "connected again, with a new snapshot");
+        tracing::warn!(event = "server_back", number, "connected again, with a new snapshot");
     }
 }
 

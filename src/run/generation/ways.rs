@@ -68,14 +68,17 @@ impl Generations {
     }
 
     /// The first session, and the catalogs that it has read. It is lost as any
-    /// other may be.
-    pub(in crate::run) async fn inventory(&self) -> Result<(Numbered, Inventory), RunError> {
+    /// other may be. `system`: with the tables of the catalogs themselves.
+    pub(in crate::run) async fn inventory(
+        &self,
+        system: bool,
+    ) -> Result<(Numbered, Inventory), RunError> {
         let mut tries = 1;
         loop {
             let first = self.session(true).await?;
-            match catalog::read(&first.session).await {
+            match catalog::read_with(&first.session, system).await {
                 Ok(inventory) if inventory.damaged.is_empty() => return Ok((first, inventory)),
-                Ok(inventory) => return Ok(self.better(first, inventory).await),
+                Ok(inventory) => return Ok(self.better(first, inventory, system).await),
                 Err(e) if first.session.is_closed() && tries < TRIES_MAX => {
                     tracing::info!("{e}; reading the catalogs again");
                     tries += 1;
@@ -87,9 +90,14 @@ impl Generations {
 
     /// Catalogs that are read again by the other way: what is better counts, and
     /// its way is the usual one from now on.
-    async fn better(&self, first: Numbered, inventory: Inventory) -> (Numbered, Inventory) {
+    async fn better(
+        &self,
+        first: Numbered,
+        inventory: Inventory,
+        system: bool,
+    ) -> (Numbered, Inventory) {
         let Ok(other) = self.session_by(Way::Other, true).await else { return (first, inventory) };
-        match catalog::read(&other.session).await {
+        match catalog::read_with(&other.session, system).await {
             Ok(again) if again.missing() < inventory.missing() => {
                 self.past_indexes.fetch_xor(true, Relaxed);
                 self.has_led(Way::Usual);

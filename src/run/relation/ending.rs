@@ -7,8 +7,18 @@ use crate::dump::{Cause, Stretch, Watch};
 use crate::heap::{Status, TidMap};
 use crate::output::journal::{Extent, Record};
 use crate::output::manifest::RowClass;
-use crate::output::{OutputError, manifest};
+use crate::output::{ContentHash, OutputError, manifest};
+use crate::run::reasons::REPLACED;
 use std::sync::PoisonError;
+
+/// Whether all that a relation has are its clean rows. What has the metadata of
+/// large objects has the OIDs of roles, too, which say nothing elsewhere.
+fn has_content(entry: &manifest::Relation) -> bool {
+    let manifest::Rows { clean: _, suspect, partial, oversize } = entry.rows;
+    entry.status == manifest::RelationStatus::Clean
+        && entry.kind != manifest::RelationKind::LargeObjectMetadata
+        && (suspect, partial, oversize) == (0, 0, 0)
+}
 
 impl RelationRun {
     /// Takes a stretch back, read or given up.
@@ -89,13 +99,11 @@ impl RelationRun {
             watch.join(done.watch);
         }
         let counts = map.blocks();
-        let (rows, files) = self.finish_lanes(state).await?;
+        let (rows, hash, files) = self.finish_lanes(state).await?;
         let (errors, harms) = self.finish_log().await?;
         let rewritten_away = state.rewritten && rows == manifest::Rows::default();
         if rewritten_away {
-            let reason = "its file was replaced since the snapshot was taken (TRUNCATE, VACUUM \
-                          FULL, CLUSTER or ALTER TABLE): what it held then cannot be read";
-            state.failed.get_or_insert(reason.to_owned());
+            state.failed.get_or_insert(REPLACED.to_owned());
         }
         if let Some(reason) = Cause::why_incomplete(&list) {
             state.failed.get_or_insert(reason.to_owned());
@@ -117,6 +125,7 @@ impl RelationRun {
         entry.reason = state.failed.clone().or_else(|| self.doctor.reason().map(str::to_owned));
         entry.snapshots = state.snapshots.iter().copied().collect();
         entry.rows = rows;
+        entry.content_hash = hash.filter(|_| has_content(&entry));
         entry.blocks = manifest::Blocks {
             total: map.extents().last().map_or(0, |e| u64::from(e.end.block)),
             clean: counts.clean,
@@ -140,18 +149,22 @@ impl RelationRun {
     async fn finish_lanes(
         &self,
         state: &mut State,
-    ) -> Result<(manifest::Rows, Vec<manifest::FileEntry>), OutputError> {
+    ) -> Result<(manifest::Rows, Option<ContentHash>, Vec<manifest::FileEntry>), OutputError> {
         let lanes = std::mem::take(&mut state.lanes);
         let (mut counts, mut files) = ([0; RowClass::COUNT], Vec::new());
+        let mut hash_of_clean = None;
         for (class, lane) in RowClass::ALL.into_iter().zip(lanes) {
             // Of what was not read there is no file, not an empty one.
             let even_if_empty = class == RowClass::Clean && state.failed.is_none();
-            let (rows, file) = lane.finish(even_if_empty).await?;
+            let (rows, hash, file) = lane.finish(even_if_empty).await?;
+            if class == RowClass::Clean {
+                hash_of_clean = hash;
+            }
             counts[class as usize] = rows;
             files.extend(file);
         }
         let [clean, suspect, partial, _, oversize] = counts;
-        Ok((manifest::Rows { clean, suspect, partial, oversize }, files))
+        Ok((manifest::Rows { clean, suspect, partial, oversize }, hash_of_clean, files))
     }
 
     /// The errors, and how many of them tell of damage.

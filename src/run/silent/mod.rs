@@ -72,7 +72,13 @@ impl Run {
         let mut entries = locked(&self.entries);
         for (oid, lost) in join(found) {
             let Some(entry) = entries.iter_mut().find(|e| e.oid == oid) else { continue };
-            tracing::warn!("relation \"{}.{}\": {}", entry.schema, entry.name, lost.message);
+            let relation = format!("{}.{}", entry.schema, entry.name);
+            tracing::warn!(
+                event = "silent_loss",
+                relation,
+                "relation \"{relation}\": {}",
+                lost.message
+            );
             entry.status = RelationStatus::Salvaged;
             if entry.lost.len() < LISTED_MAX {
                 entry.lost.push(lost);

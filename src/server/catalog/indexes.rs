@@ -31,7 +31,8 @@ pub struct Index {
 /// indexes, each by OID.
 pub async fn indexes(session: &Session, of: &BTreeSet<u32>) -> Result<Vec<Index>, CatalogError> {
     let server = session.server();
-    let mut from = Catalogs { session, encoding: &server.encoding, damaged: Vec::new() };
+    let mut from =
+        Catalogs { session, encoding: &server.encoding, system: false, damaged: Vec::new() };
     let keys = if server.version >= 110_000 { "indnkeyatts" } else { "indnatts" };
     let list = format!(
         "indexrelid, indrelid, indisprimary, indisunique, indisvalid, {keys}, indkey, \

@@ -8,6 +8,7 @@
 //! No catalog is needed: what one does not say of a relation others often do
 //! (`missing.rs`), and what nobody can say is said to be missing.
 
+mod checks;
 mod depend;
 mod indexes;
 mod missing;
@@ -21,12 +22,13 @@ use bstr::BString;
 use depend::{depend, inherit, sequences};
 use missing::{Evidence, add_missing, look_for_holes};
 use relations::{Types, attributes, classes, describe};
-use rows::Catalogs;
+use rows::{Catalogs, Row};
 use std::collections::HashMap;
 
 pub use super::inventory::{
     Attribute, CatalogDamage, CatalogLoss, Column, Inventory, Relation, RelationKind, Sequence,
 };
+pub use checks::{Checkable, Checks, Installed, checks};
 pub use indexes::{Index, indexes};
 
 /// A catalog could not be read, for something that is not its damage.
@@ -46,9 +48,15 @@ pub struct CatalogError {
 ///
 /// A server that is short of something is waited for.
 pub async fn read(session: &Session) -> Result<Inventory, CatalogError> {
+    read_with(session, false).await
+}
+
+/// The same; `system`: with the tables of the system catalogs themselves, which
+/// no dump has.
+pub async fn read_with(session: &Session, system: bool) -> Result<Inventory, CatalogError> {
     let mut waits = 0;
     loop {
-        let error = match read_now(session).await {
+        let error = match read_now(session, system).await {
             Err(e) if e.source.is_shortage() => e,
             other => return other,
         };
@@ -61,10 +69,33 @@ pub async fn read(session: &Session) -> Result<Inventory, CatalogError> {
     }
 }
 
-async fn read_now(session: &Session) -> Result<Inventory, CatalogError> {
+/// A database of the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DatabaseOf {
+    pub oid: u32,
+    pub name: String,
+    /// `datallowconn`.
+    pub allows_connections: bool,
+}
+
+/// All databases, by name, and what could not be read of their catalog.
+pub async fn databases(
+    session: &Session,
+) -> Result<(Vec<DatabaseOf>, Vec<CatalogDamage>), CatalogError> {
+    let mut from = Catalogs { session, encoding: "UTF8", system: false, damaged: Vec::new() };
+    let row = |r: Row| {
+        let name = r.text(1).to_string();
+        Some(DatabaseOf { oid: r.number(0), name, allows_connections: !r.is(2, "f") })
+    };
+    let mut all = from.rows("pg_database", "oid, datname, datallowconn", row).await?;
+    all.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok((all, from.damaged))
+}
+
+async fn read_now(session: &Session, system: bool) -> Result<Inventory, CatalogError> {
     let own = session.server().encoding.as_str();
     if !matches!(own, "SQL_ASCII" | "MULE_INTERNAL") {
-        match read_from(Catalogs { session, encoding: "UTF8", damaged: Vec::new() }).await {
+        match read_from(Catalogs { session, encoding: "UTF8", system, damaged: Vec::new() }).await {
             Err(e) if is_untranslatable(e.source.sqlstate()) => {
                 let failed = |source| CatalogError { catalog: e.catalog, source };
                 session.leave_relation().await.map_err(failed)?;
@@ -72,7 +103,7 @@ async fn read_now(session: &Session) -> Result<Inventory, CatalogError> {
             other => return other,
         }
     }
-    read_from(Catalogs { session, encoding: own, damaged: Vec::new() }).await
+    read_from(Catalogs { session, encoding: own, system, damaged: Vec::new() }).await
 }
 
 async fn read_from(mut from: Catalogs<'_>) -> Result<Inventory, CatalogError> {
@@ -124,4 +155,9 @@ async fn names(
 /// Whether pg_dump would leave the schema out as the system's own.
 fn is_system(schema: &[u8]) -> bool {
     schema.starts_with(b"pg_") || schema == b"information_schema"
+}
+
+/// Whether the server's own tables are in the schema.
+fn is_catalog(schema: &[u8]) -> bool {
+    schema == b"pg_catalog" || schema == b"information_schema"
 }

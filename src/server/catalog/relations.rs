@@ -2,7 +2,7 @@
 
 use super::missing::Evidence;
 use super::rows::{Catalogs, Row};
-use super::{CatalogError, FIRST_NORMAL_OID, is_system};
+use super::{CatalogError, FIRST_NORMAL_OID, is_catalog, is_system};
 use crate::server::inventory::{Attribute, Column, Relation, RelationKind};
 use bstr::BString;
 use std::collections::{HashMap, HashSet};
@@ -27,12 +27,13 @@ pub(super) async fn classes(
     schemas: &HashMap<u32, BString>,
     methods: &HashMap<u32, BString>,
 ) -> Result<(Vec<Relation>, HashSet<u32>), CatalogError> {
-    let version = from.session.server().version;
+    let (version, system) = (from.session.server().version, from.system);
     // pg_class: relhasoids and the like came and went; these stay from 10 on.
     let columns = "oid, relname, relnamespace, relkind, relpersistence, relpages, relallvisible, \
                    reltuples, reltoastrelid, relispartition, relispopulated, relam, relrowsecurity, \
                    relfilenode, relnatts";
-    let found = from.rows("pg_class", columns, |r| Some(class(&r, version, schemas, methods)));
+    let found =
+        from.rows("pg_class", columns, |r| Some(class(&r, (version, system), schemas, methods)));
     let mut known = HashSet::new();
     let mut toast_pages: HashMap<u32, u32> = HashMap::new();
     let mut relations: Vec<Relation> = Vec::new();
@@ -66,7 +67,7 @@ pub(super) async fn classes(
 
 fn class(
     r: &Row,
-    version: u32,
+    (version, system): (u32, bool),
     schemas: &HashMap<u32, BString>,
     methods: &HashMap<u32, BString>,
 ) -> Class {
@@ -82,6 +83,7 @@ fn class(
     let kind = match (oid, relkind.as_slice()) {
         (PG_LARGEOBJECT, _) => RelationKind::LargeObjects,
         (PG_LARGEOBJECT_METADATA, _) => RelationKind::LargeObjectMetadata,
+        (_, b"r") if system && is_catalog(&schema) => RelationKind::Table,
         _ if oid < FIRST_NORMAL_OID || is_system(&schema) => return Class::Other(oid),
         (_, b"r") => RelationKind::Table,
         (_, b"m") => RelationKind::Matview,

@@ -52,6 +52,8 @@ impl Row {
 pub(super) struct Catalogs<'a> {
     pub(super) session: &'a Session,
     pub(super) encoding: &'a str,
+    /// Whether the tables of the system catalogs are wanted themselves.
+    pub(super) system: bool,
     pub(super) damaged: Vec<CatalogDamage>,
 }
 

@@ -1,0 +1,150 @@
+//! `pg_salvage report`: a run that is over, read from its files and shown again
+//! in any form.
+
+use super::model::Report;
+use super::{Format, ReportError, deliver, dumped, from_manifest, render};
+use crate::output::OutputError;
+use crate::output::journal::JOURNAL;
+use crate::output::manifest::{Manifest, ManifestError};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+const MANIFEST: &str = "manifest.json";
+
+/// A manifest or a report has at most so many bytes: it is read into memory as a
+/// whole, and of a million relations it has fewer.
+const SOURCE_BYTES_MAX: u64 = 2 << 30;
+
+/// So has a map: past it, the list of what is lost has to do.
+const MAP_BYTES_MAX: u64 = 64 << 20;
+
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    #[error(
+        "the run into \"{dir}\" has not ended, or was killed: there is no \"{path}\" (--resume goes \
+         on with it)",
+        dir = .dir.display(),
+        path = .dir.join(MANIFEST).display()
+    )]
+    NotEnded { dir: PathBuf },
+    #[error("could not read \"{path}\": {source}", path = .path.display())]
+    Io { path: PathBuf, source: io::Error },
+    #[error("could not read \"{path}\": {source}", path = .path.display())]
+    Manifest { path: PathBuf, source: ManifestError },
+    #[error("could not read \"{path}\": {source}", path = .path.display())]
+    Report { path: PathBuf, source: ReportError },
+    #[error(
+        "\"{path}\" is neither the manifest of a dump nor a report of pg_salvage",
+        path = .path.display()
+    )]
+    Neither { path: PathBuf },
+    #[error(transparent)]
+    Output(#[from] OutputError),
+}
+
+/// What was found in a file.
+enum Source {
+    /// With the dump directory, if it lies in one.
+    Dump(Box<Manifest>, Option<PathBuf>),
+    Report(Box<Report>),
+}
+
+/// What is left to print, and the exit code of the run.
+#[derive(Debug)]
+pub struct Shown {
+    pub text: Option<String>,
+    pub exit_code: u8,
+}
+
+/// `from` is a dump directory, a manifest or a report.
+pub fn report(
+    from: &Path,
+    format: Format,
+    verbose: bool,
+    to: Option<&Path>,
+) -> Result<Shown, CommandError> {
+    let (text, exit_code) = match read(from)? {
+        Source::Dump(manifest, dir) => {
+            let text = match (format, &dir) {
+                (Format::Text, dir) => {
+                    let dir = dir.as_ref().map(|dir| dir.display().to_string());
+                    dumped::text(&manifest, dir.as_deref(), verbose)
+                }
+                _ => {
+                    let map_of = |path: &str| map(dir.as_deref()?, path);
+                    render(&from_manifest(&manifest, &map_of), format, verbose)
+                }
+            };
+            (text, manifest.exit_code)
+        }
+        Source::Report(report) => (render(&report, format, verbose), report.exit_code),
+    };
+    Ok(Shown { text: deliver(text, to)?, exit_code })
+}
+
+fn read(from: &Path) -> Result<Source, CommandError> {
+    let is_dir = from.is_dir();
+    let path = if is_dir { from.join(MANIFEST) } else { from.to_owned() };
+    let bytes = bytes(&path, SOURCE_BYTES_MAX).map_err(|source| {
+        match is_dir && !path.exists() && from.join(JOURNAL).is_file() {
+            true => CommandError::NotEnded { dir: from.to_owned() },
+            false => CommandError::Io { path: path.clone(), source },
+        }
+    })?;
+    /// Fields that one of the two has.
+    #[derive(Deserialize)]
+    struct Told {
+        command: Option<IgnoredAny>,
+        levels: Option<IgnoredAny>,
+        snapshots: Option<IgnoredAny>,
+    }
+    let told: Option<Told> = serde_json::from_slice(&bytes).ok();
+    let (is_report, is_manifest) = told.map_or((false, is_dir), |told| {
+        (told.command.is_some() && told.levels.is_some(), is_dir || told.snapshots.is_some())
+    });
+    if is_report && !is_dir {
+        let report = Report::from_json(&bytes);
+        let report = report.map_err(|source| CommandError::Report { path, source })?;
+        return Ok(Source::Report(Box::new(report)));
+    }
+    if !is_manifest {
+        return Err(CommandError::Neither { path });
+    }
+    let manifest = Manifest::from_json(&bytes)
+        .map_err(|source| CommandError::Manifest { path: path.clone(), source })?;
+    // A manifest may also have been copied out of its directory.
+    let beside = |name: &str| path.with_file_name(name);
+    let dir = match is_dir {
+        true => Some(from.to_owned()),
+        false => beside(JOURNAL).is_file().then(|| beside(".")),
+    };
+    Ok(Source::Dump(Box::new(manifest), dir))
+}
+
+/// A map, if it can be had: without it the report has less, and says nothing
+/// wrong.
+fn map(dir: &Path, path: &str) -> Option<String> {
+    String::from_utf8(bytes(&dir.join(path), MAP_BYTES_MAX).ok()?).ok()
+}
+
+/// All of a file, unless it is none or has too much.
+fn bytes(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    // Before it is opened: a pipe would not be, until somebody writes.
+    let metadata = std::fs::metadata(path)?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is no file"));
+    }
+    let too_long = || io::Error::other(format!("it has more than {most} bytes"));
+    if metadata.len() > most {
+        return Err(too_long());
+    }
+    let mut bytes = Vec::new();
+    File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most { Err(too_long()) } else { Ok(bytes) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,222 @@
+//! The work on all segments: handed out to sessions, which are replaced where
+//! they are lost, and done once more where something seems to be wrong.
+
+use super::segment::{Seen, Task, look};
+use super::{File, Left, Source, stopped};
+use crate::progress::Progress;
+use crate::server::connect::Target;
+use crate::server::session::{OpenError, ServerFacts, Session, Timeouts};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Before what seems to be damaged is looked at again, each time: a write of a
+/// page takes thousandths of a second, on a disk that is overloaded some tenths.
+const PAUSES: [Duration; 3] =
+    [Duration::from_millis(100), Duration::from_millis(400), Duration::from_millis(1000)];
+
+/// So often a session that was lost is replaced, for one segment.
+const TRIES_MAX: u32 = 5;
+
+/// Before a lost session is replaced; each time twice as long.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// A task, and what was found, or why it could not be looked at.
+type Done = (Task, Result<Seen, Left>);
+
+pub(super) struct Work {
+    source: Source,
+    pub(super) server: Arc<ServerFacts>,
+    todo: Mutex<VecDeque<Task>>,
+    done: Mutex<Vec<Done>>,
+    progress: Arc<Progress>,
+}
+
+impl Work {
+    /// `redo`: where the last checkpoint began. `last_ok`: as in
+    /// [`super::VerifyOptions`].
+    pub(super) fn new(
+        (source, server): (Source, Arc<ServerFacts>),
+        files: &[File],
+        (redo, last_ok): (u64, &BTreeMap<u32, jiff::Timestamp>),
+        progress: Arc<Progress>,
+    ) -> Self {
+        let mut todo = tasks(files, redo, (server.block_size, server.segment_blocks));
+        // A sort keeps what is equal in its order: the largest first.
+        let oid = |task: &Task| files[task.file].of.as_ref().map_or(0, |of| of.oid);
+        todo.make_contiguous().sort_by_key(|task| last_ok.get(&oid(task)));
+        progress.relations.store(files.len() as u64, Relaxed);
+        progress.blocks.store(todo.iter().map(|t| u64::from(t.blocks())).sum(), Relaxed);
+        Self { source, server, todo: Mutex::new(todo), done: Mutex::default(), progress }
+    }
+}
+
+/// Looks at all pages of these files, and notes what was found in them.
+pub(super) async fn look_at_all(
+    work: &Arc<Work>,
+    jobs: usize,
+    session: Option<Session>,
+    files: &mut [File],
+    notes: &mut Vec<String>,
+) {
+    let mut tasks_of: BTreeMap<usize, usize> = BTreeMap::new();
+    locked(&work.todo).iter().for_each(|task| *tasks_of.entry(task.file).or_default() += 1);
+    let done = all(work, jobs, session, notes).await;
+    for task in std::mem::take(&mut *locked(&work.todo)) {
+        files[task.file].left = Some(stopped("stopped before its turn"));
+    }
+    for (task, _) in &done {
+        tasks_of.entry(task.file).and_modify(|left| *left -= 1);
+    }
+    for (file, _) in tasks_of.into_iter().filter(|(_, left)| *left > 0) {
+        files[file].left.get_or_insert_with(|| stopped("not all of it was looked at"));
+    }
+    let done = confirmed(work, jobs, done, notes).await;
+    for (task, seen) in done {
+        let file = &mut files[task.file];
+        match seen {
+            Ok(seen) => {
+                file.seen.blocks += seen.blocks;
+                file.seen.zeros += seen.zeros;
+                file.seen.damaged.extend(seen.damaged);
+            }
+            Err(why) => file.left = Some(why),
+        }
+    }
+}
+
+/// Works on all that is to be done, or until we are told to stop.
+async fn all(
+    work: &Arc<Work>,
+    jobs: usize,
+    mut first: Option<Session>,
+    notes: &mut Vec<String>,
+) -> Vec<Done> {
+    let mut workers = tokio::task::JoinSet::new();
+    for _ in 0..jobs.max(1).min(locked(&work.todo).len()) {
+        workers.spawn(worker(work.clone(), first.take()));
+    }
+    while let Some(ended) = workers.join_next().await {
+        if let Err(panicked) = ended {
+            notes.push(format!("a worker ended before its time: {panicked}"));
+        }
+    }
+    std::mem::take(&mut *locked(&work.done))
+}
+
+/// Looks at what seems to be damaged again, some time later, time and again: what
+/// is wrong each time is damaged.
+async fn confirmed(
+    work: &Arc<Work>,
+    jobs: usize,
+    mut done: Vec<Done>,
+    notes: &mut Vec<String>,
+) -> Vec<Done> {
+    for pause in PAUSES {
+        // Numbered by what was done.
+        let again = |(number, (task, seen)): (usize, &Done)| {
+            let seen = seen.as_ref().ok().filter(|seen| !seen.damaged.is_empty())?;
+            Some(Task { file: number, ..task.again(seen) })
+        };
+        let todo: VecDeque<Task> = done.iter().enumerate().filter_map(again).collect();
+        if todo.is_empty() {
+            break;
+        }
+        tokio::time::sleep(pause).await;
+        *locked(&work.todo) = todo;
+        for (task, again) in all(work, jobs, None, notes).await {
+            if let (Ok(seen), Ok(again)) = (&mut done[task.file].1, again) {
+                seen.damaged = again.damaged;
+            }
+        }
+        for task in std::mem::take(&mut *locked(&work.todo)) {
+            let why = "stopped before what seemed to be damaged was looked at again";
+            done[task.file].1 = Err(stopped(why));
+        }
+    }
+    done
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A task for each segment, the largest first.
+fn tasks(files: &[File], redo: u64, (block_size, segment_blocks): (u32, u32)) -> VecDeque<Task> {
+    let mut tasks = Vec::new();
+    for (number, file) in files.iter().enumerate() {
+        for (&segment, &bytes) in &file.fork.segments {
+            let blocks = u32::try_from(bytes / u64::from(block_size.max(1))).unwrap_or(u32::MAX);
+            let first = segment.checked_mul(segment_blocks);
+            let Some(first) = first.filter(|_| blocks > 0) else { continue };
+            let (path, kind) = (file.fork.path.clone(), file.kind);
+            let ranges = vec![(first, blocks.min(segment_blocks))];
+            tasks.push(Task { file: number, path, kind, ranges, settled: false, redo });
+        }
+    }
+    tasks.sort_by_key(|task| (Reverse(task.blocks()), task.file, task.ranges[0]));
+    tasks.into()
+}
+
+/// Works on one task after the other, in a session of its own.
+async fn worker(work: Arc<Work>, mut session: Option<Session>) {
+    while !work.progress.stopped() {
+        let Some(task) = locked(&work.todo).pop_front() else { return };
+        let seen = match &work.source {
+            Source::Server(target, timeouts) => {
+                let seen = patiently(&work.progress, (target, *timeouts), &mut session, &task);
+                seen.await.map_err(Left::Failed)
+            }
+            Source::Local(local) => {
+                let (local, task, work) = (local.clone(), task.clone(), work.clone());
+                let look = move || local.look(&task, &work.server, &work.progress.throttle);
+                match tokio::task::spawn_blocking(look).await {
+                    Ok(seen) => seen.map_err(|e| Left::Failed(e.to_string())),
+                    Err(panicked) => Err(Left::Failed(panicked.to_string())),
+                }
+            }
+        };
+        // The second time it is known that something of it is settled.
+        if !task.settled {
+            let damaged = seen.as_ref().map_or(0, |seen| seen.damaged.len());
+            work.progress.damaged.fetch_add(damaged as u64, Relaxed);
+            work.progress.blocks_done.fetch_add(task.blocks().into(), Relaxed);
+        }
+        locked(&work.done).push((task, seen));
+    }
+}
+
+/// In another session, where one is lost.
+async fn patiently(
+    progress: &Progress,
+    (target, timeouts): (&Target, Timeouts),
+    session: &mut Option<Session>,
+    task: &Task,
+) -> Result<Seen, String> {
+    let mut pause = PAUSE;
+    let mut tries = 0;
+    loop {
+        let tried = async {
+            if session.as_ref().is_none_or(Session::is_closed) {
+                *session = Some(Session::open(target, timeouts, None).await?);
+            }
+            let Some(session) = session.as_ref() else { return Ok(Seen::default()) };
+            session.renew_snapshot().await?;
+            Ok::<_, OpenError>(look(session, task, &progress.throttle).await?)
+        };
+        let error = match tried.await {
+            Ok(seen) => return Ok(seen),
+            Err(error) => error,
+        };
+        tries += 1;
+        // A session with an error in it is of no use.
+        *session = None;
+        if tries == TRIES_MAX || progress.stopped() {
+            return Err(error.to_string());
+        }
+        tokio::time::sleep(pause).await;
+        pause *= 2;
+    }
+}
