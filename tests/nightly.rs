@@ -11,6 +11,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 mod load;
+mod ward;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_pg_salvage");
 const DB: &str = "shop";

@@ -84,6 +84,7 @@ impl Nightly {
         }
         if let Some(path) = &self.options.window.state {
             self.state.claim(server.system_identifier.as_deref(), path)?;
+            self.save_state()?;
         }
         self.asked = vec![Asked {
             oid: server.database_oid,

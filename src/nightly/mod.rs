@@ -13,6 +13,7 @@ mod merge;
 mod rows;
 mod state;
 
+use crate::output::manifest::RunStatus;
 use crate::progress::Progress;
 use crate::report::model::{self, Database, Level, Report};
 use crate::run::{RunError, RunOptions};
@@ -154,9 +155,7 @@ impl Nightly {
         self.find_databases().await?;
         let mut first_error = None;
         let mut done = 0;
-        let turns = self.turns();
-        let is_only = |turn: &Turn| turns.iter().all(|other| other.database == turn.database);
-        for &turn in &turns {
+        for turn in self.turns() {
             if self.progress.stopped() {
                 self.not_reached(turn);
                 continue;
@@ -164,10 +163,10 @@ impl Nightly {
             self.progress.begin_again();
             match self.turn(turn).await {
                 Ok(()) => done += 1,
-                Err(error) => match self.failed(turn, error) {
-                    Some(error) if done == 0 && is_only(&turn) => return Err(error),
-                    error => first_error = first_error.or(error),
-                },
+                Err(error) => {
+                    let error = self.failed(turn, error);
+                    first_error = first_error.or(error);
+                }
             }
         }
         match first_error {
@@ -222,6 +221,13 @@ impl Nightly {
             }
         };
         self.take_in(turn, found);
-        self.save_state()
+        // It could be written when the run began.
+        if let Err(error) = self.save_state() {
+            tracing::error!("{error}");
+            let database = &mut self.databases[turn.database];
+            database.notes.push(format!("what was found clean is not remembered: {error}"));
+            database.status = RunStatus::Incomplete;
+        }
+        Ok(())
     }
 }
