@@ -5,7 +5,7 @@ use super::databases::{of_relation, of_server, worst};
 use super::{Nightly, NightlyError};
 use crate::output::manifest::{RunStatus, Tool};
 use crate::report::baseline::{Compared, carry, compare};
-use crate::report::model::{self, ChangeKind, Command, Report, Status, Totals};
+use crate::report::model::{self, ChangeKind, Command, Level, Report, Status, Totals};
 use crate::server::session::ServerFacts;
 use jiff::Timestamp;
 use std::path::Path;
@@ -47,6 +47,8 @@ impl Nightly {
         if !options.pages.offline {
             server.host = self.target.describe();
         }
+        let has = |level: &&Level| relations.iter().any(|r| r.levels.contains(level));
+        let levels = options.levels.iter().filter(has).copied().collect();
         let is_windowed = options.window.max_duration.is_some() || options.window.state.is_some();
         let mut report = Report {
             format_version: model::FORMAT_VERSION,
@@ -60,7 +62,7 @@ impl Nightly {
             status: RunStatus::Clean,
             exit_code: 0,
             server,
-            levels: options.levels.clone(),
+            levels,
             databases: self.databases,
             totals: Totals::default(),
             relations,

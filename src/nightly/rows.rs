@@ -60,7 +60,7 @@ async fn read_again(
     for _ in 0..AGAIN_MAX {
         let is_of_others = |r: &&manifest::Relation| {
             let reasons = [ALTERED, GONE, REPLACED, REPLACED_MEANWHILE];
-            r.reason.as_deref().is_some_and(|reason| reasons.contains(&reason))
+            r.reason.as_ref().is_some_and(|why| reasons.iter().any(|one| why.starts_with(one)))
         };
         let failed = manifest.relations.iter().filter(is_of_others).map(|r| r.oid);
         let only: BTreeSet<u32> = failed.filter(|oid| !gone.contains(oid)).collect();

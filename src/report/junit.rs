@@ -106,7 +106,7 @@ fn of_run(report: &Report) -> Case {
         );
     }
     let message = format!("{} (exit code {})", verdict(report), report.exit_code);
-    text.insert(0, exit_meaning(report.exit_code).to_owned());
+    text.insert(0, exit_meaning(report).to_owned());
     let (status, text) = (report.status, text.join("\n"));
     let outcome = match (status, report.exit_code) {
         (RunStatus::Clean, 0) => Outcome::Passed,

@@ -29,7 +29,7 @@ pub struct Report {
     pub status: RunStatus,
     pub exit_code: u8,
     pub server: Server,
-    /// What was asked for, in this order: pages, rows, amcheck.
+    /// At which anything was looked at, in this order: pages, rows, amcheck.
     pub levels: Vec<Level>,
     pub databases: Vec<Database>,
     /// By database, schema and name.

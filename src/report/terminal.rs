@@ -53,7 +53,7 @@ pub(super) fn text(report: &Report, verbose: bool) -> String {
         let _ = writeln!(out, "{}NOTE: {line}", if n == 0 { "\n" } else { "" });
     }
     let code = report.exit_code;
-    let _ = writeln!(out, "\n{}", sentence(&format!("exit code {code}: {}", exit_meaning(code))));
+    let _ = writeln!(out, "\n{}", sentence(&format!("exit code {code}: {}", exit_meaning(report))));
     let steps = next_steps(report);
     if !steps.is_empty() {
         out.push_str("What to do next:\n");

@@ -92,12 +92,30 @@ pub(super) fn command(report: &Report) -> String {
 }
 
 /// What the exit code says.
-pub(super) fn exit_meaning(code: u8) -> &'static str {
+pub(super) fn exit_meaning(report: &Report) -> &'static str {
+    match (report.exit_code, report.status) {
+        (0, RunStatus::Clean) => {
+            "everything that was asked for was looked at, and no damage was seen"
+        }
+        // It was asked for damage that the earlier report does not have.
+        (0, _) if report.totals.damaged > 0 => "no damage was seen that is new",
+        (0, RunStatus::Incomplete) => {
+            "the time ended before the work, no damage was seen, and the next run goes on with the \
+             rest"
+        }
+        (0, RunStatus::Damaged) => "no damage was seen that is new",
+        (code, _) => exit_code(code),
+    }
+}
+
+fn exit_code(code: u8) -> &'static str {
     match code {
-        0 => "everything that was asked for was looked at, and no damage was seen",
         1 => "it could not be done",
         2 => "the run is complete, and found damage",
-        3 => "the run is incomplete: it was stopped, or something could not be looked at",
+        3 => {
+            "the run is incomplete: it was stopped, or something could not be looked at, or not for \
+             too long"
+        }
         _ => "no exit code of pg_salvage",
     }
 }
@@ -105,7 +123,7 @@ pub(super) fn exit_meaning(code: u8) -> &'static str {
 /// What to do next, in order; nothing where all is well.
 pub(super) fn next_steps(report: &Report) -> Vec<&'static str> {
     let mut steps = Vec::new();
-    if report.status == RunStatus::Incomplete {
+    if report.status == RunStatus::Incomplete && report.exit_code != 0 {
         steps.push(match report.command {
             Command::Dump => {
                 "When what was in the way is mended, give the same command with --resume: it goes \

@@ -19,14 +19,14 @@ pub const REPLACED: &str = "its file was replaced since the snapshot was taken (
 pub const REPLACED_MEANWHILE: &str = "its file was replaced while it was read (TRUNCATE, VACUUM \
     FULL, CLUSTER or ALTER TABLE): places read before and after do not fit together";
 
-/// It has not the columns any more that it had then.
+/// It has not the columns any more that it had then; the server's words follow.
 pub const ALTERED: &str = "its columns were altered since the snapshot was taken";
 
 /// Of a relation that the server refuses to read.
 pub(super) fn why_refused(words: &Words) -> String {
     match missing(&words.sqlstate) {
         Some(Missing::Relation) => GONE.to_owned(),
-        Some(Missing::Column) => ALTERED.to_owned(),
+        Some(Missing::Column) => format!("{ALTERED}: {}", words.one_line()),
         None => words.one_line(),
     }
 }

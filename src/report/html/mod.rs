@@ -91,7 +91,7 @@ fn head(out: &mut String, report: &Report) {
         _ => "damaged",
     };
     let code = report.exit_code;
-    let meaning = sentence(&format!("exit code {code}: {}", exit_meaning(code)));
+    let meaning = sentence(&format!("exit code {code}: {}", exit_meaning(report)));
     let verdict = escaped(&sentence(&verdict(report)));
     let _ = writeln!(
         out,

@@ -82,7 +82,7 @@ fn a_report_as_a_person_sees_it() {
         NOTE: the time ended before the work
         NOTE: longest without a look: shop.archive.orders_2019, last found clean 2026-02-21 02:00:09 UTC
 
-        Exit code 3: the run is incomplete: it was stopped, or something could not be looked at.
+        Exit code 3: the run is incomplete: it was stopped, or something could not be looked at, or not for too long.
         What to do next:
           1. When what was in the way is mended, run it again.
           2. Write nothing more to this server; copy its data directory before any repair.
