@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 const DB: &str = super::DB;
 
 /// Where no minutes are given.
-const SECONDS: u64 = 15;
+const SECONDS: u64 = 10;
 
 /// What is done in turn; `{n}` is the number of the round.
 const CHURN: [&str; 11] = [
