@@ -1,6 +1,6 @@
 //! What a nightly check costs: `pg_salvage verify` of rows with `-j2`, beside
-//! `pg_dump`, `pg_amcheck` and `psql`'s plain COPY of the same database, and what
-//! it leaves of the throughput of `pgbench`, with and without `--max-rate`.
+//! `pg_dump` of the same database, and what it leaves of the throughput of
+//! `pgbench`, with and without `--max-rate`.
 //!
 //! `cargo bench --bench verify` prints two tables. `PG_SALVAGE_BENCH_MB` sets the
 //! size (default 1000), `-- --runs N` how often all are timed in turn. Nothing is
@@ -78,12 +78,11 @@ fn main() {
 type Timed<'a> = (&'a str, Box<dyn Fn() -> Command + 'a>);
 
 fn beside_others(server: &Server) {
-    let all: [Timed<'_>; 6] = [
+    let all: [Timed<'_>; 5] = [
         ("verify --no-pages -j2", Box::new(|| verify(server, &["--no-pages", "-j2"]))),
         ("verify --no-pages -j1", Box::new(|| verify(server, &["--no-pages", "-j1"]))),
         ("verify --pages -j2", Box::new(|| verify(server, &["--pages", "-j2"]))),
         ("verify --amcheck -j2", Box::new(|| verify(server, &["--amcheck", "--no-pages", "-j2"]))),
-        ("pg_amcheck -j2", Box::new(|| client(server, "pg_amcheck", &["-j2", "-d"]))),
         (
             "pg_dump -f /dev/null",
             Box::new(|| client(server, "pg_dump", &["-f", "/dev/null", "-d"])),
