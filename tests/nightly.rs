@@ -189,7 +189,8 @@ async fn what_the_time_was_too_short_for_is_said_and_comes_first_the_next_night(
     assert!(again == 0 || with(&second, "not_reached").is_disjoint(&left), "{second:#}");
     // And with time enough all is found clean, and the oldest has an age.
     let whole = ["--no-pages", "--since-last-ok", &state, "--max-age", "1h"];
-    let third = verify(&server, &whole);
+    let third = verify(&server, &[&whole[..], &["--max-duration", "1h"]].concat());
+    assert_eq!(third["window"]["ended"], false);
     assert_eq!((&third["exit_code"], &third["status"]), (&0.into(), &"clean".into()));
     assert_eq!(third["window"]["oldest"]["never"], false, "{:#}", third["window"]);
     std::thread::sleep(Duration::from_secs(2));
