@@ -11,20 +11,18 @@
 
 #[path = "../tests/kit/mod.rs"]
 mod kit;
+#[path = "timing.rs"]
+mod timing;
 
 use kit::{Server, ServerOptions, Version, sample, version};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+use timing::{median, option};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_pg_salvage");
 const TABLES: u32 = 200;
 const ROWS_EACH: u64 = 15_000;
-
-fn option(name: &str, default: u64) -> u64 {
-    let mut args = std::env::args().skip_while(|a| a != name);
-    args.nth(1).and_then(|v| v.parse().ok()).unwrap_or(default)
-}
 
 /// Wall time and peak memory (kB) of one command, its output thrown away.
 fn run(command: &mut Command) -> (Duration, u64) {
@@ -47,11 +45,6 @@ fn peak_kb(child: &Child) -> u64 {
         std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
     let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
     line.and_then(|l| l.split_whitespace().next()?.parse().ok()).unwrap_or(0)
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
 
 struct Bench<'a> {

@@ -14,6 +14,8 @@
 
 #[path = "../tests/kit/mod.rs"]
 mod kit;
+#[path = "timing.rs"]
+mod timing;
 
 use futures::TryStreamExt;
 use kit::page_edit::Page;
@@ -23,6 +25,7 @@ use kit::{harm, oracle, sample};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+use timing::{median, option};
 use tokio_postgres::Client;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_pg_salvage");
@@ -35,18 +38,8 @@ const LEVELS: [(u32, f64); 5] = [(0, 1.0), (1, 1.05), (10, 1.05), (100, 1.1), (1
 /// The row-by-row script is given one block in so many.
 const FRACTION: u32 = 50;
 
-fn option(name: &str, default: u64) -> u64 {
-    let mut args = std::env::args().skip_while(|a| a != name);
-    args.nth(1).and_then(|v| v.parse().ok()).unwrap_or(default)
-}
-
 fn megabytes() -> u64 {
     std::env::var("PG_SALVAGE_BENCH_MB").ok().and_then(|v| v.parse().ok()).unwrap_or(1000)
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
 
 /// How the blocks of a series are damaged.

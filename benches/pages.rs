@@ -10,20 +10,18 @@
 
 #[path = "../tests/kit/mod.rs"]
 mod kit;
+#[path = "timing.rs"]
+mod timing;
 
 use kit::{Server, ServerOptions, Stop, Version, sample};
 use std::process::{Command, Stdio};
 use std::time::Instant;
+use timing::{median, option};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_pg_salvage");
 const DB: &str = "bench";
 /// Rows of the table in a megabyte.
 const ROWS_PER_MB: u64 = 8_600;
-
-fn option(name: &str, default: u64) -> u64 {
-    let mut args = std::env::args().skip_while(|a| a != name);
-    args.nth(1).and_then(|v| v.parse().ok()).unwrap_or(default)
-}
 
 /// Seconds that a command took, which finds nothing wrong.
 fn timed(command: &mut Command) -> f64 {
@@ -31,11 +29,6 @@ fn timed(command: &mut Command) -> f64 {
     let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status().expect("it starts");
     assert!(status.success(), "{command:?}");
     begun.elapsed().as_secs_f64()
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
 
 fn main() {

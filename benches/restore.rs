@@ -10,20 +10,18 @@
 
 #[path = "../tests/kit/mod.rs"]
 mod kit;
+#[path = "timing.rs"]
+mod timing;
 
 use kit::{Server, ServerOptions, Version, sample, version};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
+use timing::{median, option};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_pg_salvage");
 const TABLES: u32 = 200;
 const ROWS_EACH: u64 = 10_000;
-
-fn option(name: &str, default: u64) -> u64 {
-    let mut args = std::env::args().skip_while(|a| a != name);
-    args.nth(1).and_then(|v| v.parse().ok()).unwrap_or(default)
-}
 
 /// Wall time of one command, its output thrown away.
 fn run(command: &mut Command) -> f64 {
@@ -31,11 +29,6 @@ fn run(command: &mut Command) -> f64 {
     let status = command.stdout(Stdio::null()).status().expect("the program starts");
     assert!(status.success(), "{command:?}: {status}");
     begun.elapsed().as_secs_f64()
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
 
 /// Restores into a new database, which is dropped again.

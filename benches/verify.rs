@@ -10,11 +10,14 @@
 
 #[path = "../tests/kit/mod.rs"]
 mod kit;
+#[path = "timing.rs"]
+mod timing;
 
 use kit::version::client_program;
 use kit::{Server, ServerOptions, Version, sample};
 use std::process::{Command, Stdio};
 use std::time::Instant;
+use timing::{median, option};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_pg_salvage");
 const DB: &str = "bench";
@@ -25,22 +28,12 @@ const TABLES: u32 = 4;
 /// So long `pgbench` runs each time, in seconds.
 const PGBENCH_SECONDS: &str = "15";
 
-fn option(name: &str, default: u64) -> u64 {
-    let mut args = std::env::args().skip_while(|a| a != name);
-    args.nth(1).and_then(|v| v.parse().ok()).unwrap_or(default)
-}
-
 /// Seconds that a command took, which finds nothing wrong.
 fn timed(command: &mut Command) -> f64 {
     let begun = Instant::now();
     let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status().expect("it starts");
     assert!(status.success(), "{command:?}");
     begun.elapsed().as_secs_f64()
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
 
 fn verify(server: &Server, options: &[&str]) -> Command {
