@@ -33,24 +33,15 @@ fn relation(checked: Checked, database: &str) -> Relation {
         Outcome::NotChecked => (Status::Skipped, false),
     };
     Relation {
-        database: Some(database.to_owned()),
-        schema: checked.schema,
-        name: checked.name,
         oid: checked.oid,
-        kind: checked.kind.to_owned(),
         owner: checked.owner.map(|(schema, name)| format!("{schema}.{name}")),
         status,
         reason: checked.reason,
         levels: if at_level { vec![Level::Amcheck] } else { Vec::new() },
-        rows: None,
         blocks: Blocks { total: checked.blocks, damaged: checked.damaged_blocks, lost: 0 },
-        bytes: 0,
-        content_hash: None,
-        written: None,
-        last_ok: None,
         problems: checked.problems,
         problems_omitted: checked.problems_omitted,
-        map: Vec::new(),
         advice: checked.advice,
+        ..Relation::named(Some(database), &checked.schema, &checked.name, checked.kind)
     }
 }

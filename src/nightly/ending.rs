@@ -4,7 +4,9 @@
 use super::databases::{of_relation, of_server, worst};
 use super::{Nightly, NightlyError};
 use crate::output::manifest::{RunStatus, Tool};
+use crate::output::one_file::read_one;
 use crate::report::baseline::{Compared, carry, compare};
+use crate::report::command::SOURCE_BYTES_MAX;
 use crate::report::model::{self, ChangeKind, Command, Level, Report, Status, Totals};
 use crate::server::session::ServerFacts;
 use jiff::Timestamp;
@@ -26,7 +28,7 @@ pub(super) struct Ending {
 pub(super) fn baseline(path: Option<&Path>) -> Result<Option<Report>, NightlyError> {
     let Some(path) = path else { return Ok(None) };
     let wrong = |why: String| NightlyError::File { path: path.to_owned(), why };
-    match std::fs::read(path) {
+    match read_one(path, SOURCE_BYTES_MAX) {
         Ok(json) => Report::from_json(&json).map(Some).map_err(|e| wrong(e.to_string())),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(wrong(e.to_string())),

@@ -1,6 +1,6 @@
 //! What was found of a relation at several levels, as one.
 
-use crate::report::model::{Level, PROBLEMS_MAX, Relation, Status};
+use crate::report::model::{Level, Relation, Status};
 use std::collections::BTreeMap;
 
 /// Relations by what tells them apart: the database (none: shared), the OID, and
@@ -86,11 +86,7 @@ pub(super) fn add(to: &mut Relation, from: Relation) {
         if to.problems[..known].contains(&problem) {
             continue;
         }
-        if to.problems.len() < PROBLEMS_MAX {
-            to.problems.push(problem);
-        } else {
-            to.problems_omitted += 1;
-        }
+        to.add_problem(problem);
     }
     // What was read says more than what was looked at.
     if !from.map.is_empty() && (to.map.is_empty() || from.rows.is_some()) {

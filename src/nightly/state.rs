@@ -6,7 +6,7 @@
 //! a database is done, so a run that is killed loses what that level had found.
 
 use super::NightlyError;
-use crate::output::one_file::write_one;
+use crate::output::one_file::{read_one, write_one};
 use crate::report::model::{Level, Oldest, Relation, Status};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -54,10 +54,9 @@ impl State {
     /// Of a file; an empty one where there is none yet.
     pub(super) fn read(path: &Path) -> Result<Self, NightlyError> {
         let wrong = |why: String| NightlyError::File { path: path.to_owned(), why };
-        let state = match std::fs::metadata(path) {
+        let state = match read_one(path, BYTES_MAX) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
-            Ok(file) if file.len() > BYTES_MAX => return Err(wrong("it is too long".to_owned())),
-            _ => std::fs::read(path).map_err(|e| wrong(e.to_string()))?,
+            state => state.map_err(|e| wrong(e.to_string()))?,
         };
         let state: Self = serde_json::from_slice(&state).map_err(|e| wrong(e.to_string()))?;
         match state.format_version {

@@ -3,8 +3,8 @@
 
 use super::dir::{parent, sync_directory};
 use super::error::OutputError;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -32,6 +32,22 @@ pub fn write_one(path: &Path, bytes: &[u8]) -> Result<(), OutputError> {
         return written;
     }
     sync_directory(parent(path))
+}
+
+/// All of a file, unless it is none or has too much.
+pub fn read_one(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    // Before it is opened: a pipe would not be, until somebody writes.
+    let metadata = fs::metadata(path)?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is no file"));
+    }
+    let too_long = || io::Error::other(format!("it has more than {most} bytes"));
+    if metadata.len() > most {
+        return Err(too_long());
+    }
+    let mut bytes = Vec::new();
+    File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most { Err(too_long()) } else { Ok(bytes) }
 }
 
 fn write_new(part: &Path, bytes: &[u8]) -> io::Result<()> {

@@ -5,9 +5,7 @@
 //! has: damage that was found then is kept ([`carry`]), and is neither new nor
 //! healed.
 
-use super::model::{
-    Baseline, Change, ChangeKind, Level, PROBLEMS_MAX, Problem, Relation, Report, Status,
-};
+use super::model::{Baseline, Change, ChangeKind, Level, Problem, Relation, Report, Status};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -51,16 +49,14 @@ pub fn carry(now: &mut Report, then: &Report, lists_all: bool) {
 
 /// As it is listed before anybody has looked at it.
 fn unread(earlier: &Relation) -> Relation {
+    let Relation { database, schema, name, kind, .. } = earlier;
     Relation {
-        status: Status::Skipped,
-        reason: None,
-        levels: Vec::new(),
-        rows: None,
-        content_hash: None,
-        written: None,
-        problems: Vec::new(),
-        problems_omitted: 0,
-        ..earlier.clone()
+        oid: earlier.oid,
+        owner: earlier.owner.clone(),
+        blocks: earlier.blocks,
+        bytes: earlier.bytes,
+        last_ok: earlier.last_ok,
+        ..Relation::named(database.as_deref(), schema, name, kind)
     }
 }
 
@@ -81,13 +77,7 @@ fn carry_one(relation: &mut Relation, earlier: &Relation, when: Timestamp) {
         relation.map.clone_from(&earlier.map);
         relation.advice.clone_from(&earlier.advice);
     }
-    for problem in open {
-        if relation.problems.len() < PROBLEMS_MAX {
-            relation.problems.push(problem);
-        } else {
-            relation.problems_omitted += 1;
-        }
-    }
+    open.into_iter().for_each(|problem| relation.add_problem(problem));
     relation.problems_omitted = relation.problems_omitted.max(earlier.problems_omitted);
 }
 
@@ -162,7 +152,7 @@ fn new_damage(now: &Relation, then: Option<&Relation>) -> Option<String> {
     if now.status != Status::Damaged {
         return None;
     }
-    let count = |r: &Relation| r.problems.len() as u64 + r.problems_omitted;
+    let count = Relation::problems_count;
     let Some(then) = then.filter(|r| r.status == Status::Damaged) else {
         return Some(format!("it is damaged: {} places", count(now)));
     };
@@ -186,7 +176,7 @@ fn rows_fell(now: &Relation, then: &Relation, percent: u8) -> Option<String> {
     }
     let count = |r: &Relation| {
         let rows = r.rows.filter(|_| r.levels.contains(&Level::Rows))?;
-        Some(rows.clean + rows.suspect + rows.partial + rows.oversize)
+        Some(rows.total())
     };
     let (now, then) = (count(now)?, count(then)?);
     let least = u128::from(then) * u128::from(100 - percent.min(100)) / 100;

@@ -6,17 +6,20 @@ use super::{Format, ReportError, deliver, dumped, from_manifest, render};
 use crate::output::OutputError;
 use crate::output::journal::JOURNAL;
 use crate::output::manifest::{Manifest, ManifestError};
+use crate::output::one_file::read_one;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 const MANIFEST: &str = "manifest.json";
 
+/// Where a run is found in a directory, the first first.
+const IN_DIRECTORY: [&str; 2] = [MANIFEST, "verify.json"];
+
 /// A manifest or a report has at most so many bytes: it is read into memory as a
 /// whole, and of a million relations it has fewer.
-const SOURCE_BYTES_MAX: u64 = 2 << 30;
+pub const SOURCE_BYTES_MAX: u64 = 2 << 30;
 
 /// So has a map: past it, the list of what is lost has to do.
 const MAP_BYTES_MAX: u64 = 64 << 20;
@@ -46,7 +49,7 @@ pub enum CommandError {
 }
 
 /// What was found in a file.
-enum Source {
+pub(super) enum Source {
     /// With the dump directory, if it lies in one.
     Dump(Box<Manifest>, Option<PathBuf>),
     Report(Box<Report>),
@@ -85,10 +88,17 @@ pub fn report(
     Ok(Shown { text: deliver(text, to)?, exit_code })
 }
 
-fn read(from: &Path) -> Result<Source, CommandError> {
+/// A run, from a directory or a file.
+pub(super) fn read(from: &Path) -> Result<Source, CommandError> {
     let is_dir = from.is_dir();
-    let path = if is_dir { from.join(MANIFEST) } else { from.to_owned() };
-    let bytes = bytes(&path, SOURCE_BYTES_MAX).map_err(|source| {
+    let mut in_it = IN_DIRECTORY.iter().map(|name| from.join(name));
+    let path = match is_dir {
+        true => in_it.find(|file| file.is_file()).unwrap_or_else(|| from.join(MANIFEST)),
+        false => from.to_owned(),
+    };
+    // What has this name there is one, whatever is in it.
+    let is_named = is_dir && path.ends_with(MANIFEST);
+    let bytes = read_one(&path, SOURCE_BYTES_MAX).map_err(|source| {
         match is_dir && !path.exists() && from.join(JOURNAL).is_file() {
             true => CommandError::NotEnded { dir: from.to_owned() },
             false => CommandError::Io { path: path.clone(), source },
@@ -102,10 +112,10 @@ fn read(from: &Path) -> Result<Source, CommandError> {
         snapshots: Option<IgnoredAny>,
     }
     let told: Option<Told> = serde_json::from_slice(&bytes).ok();
-    let (is_report, is_manifest) = told.map_or((false, is_dir), |told| {
-        (told.command.is_some() && told.levels.is_some(), is_dir || told.snapshots.is_some())
+    let (is_report, is_manifest) = told.map_or((false, is_named), |told| {
+        (told.command.is_some() && told.levels.is_some(), is_named || told.snapshots.is_some())
     });
-    if is_report && !is_dir {
+    if is_report && !is_named {
         let report = Report::from_json(&bytes);
         let report = report.map_err(|source| CommandError::Report { path, source })?;
         return Ok(Source::Report(Box::new(report)));
@@ -127,23 +137,7 @@ fn read(from: &Path) -> Result<Source, CommandError> {
 /// A map, if it can be had: without it the report has less, and says nothing
 /// wrong.
 fn map(dir: &Path, path: &str) -> Option<String> {
-    String::from_utf8(bytes(&dir.join(path), MAP_BYTES_MAX).ok()?).ok()
-}
-
-/// All of a file, unless it is none or has too much.
-fn bytes(path: &Path, most: u64) -> io::Result<Vec<u8>> {
-    // Before it is opened: a pipe would not be, until somebody writes.
-    let metadata = std::fs::metadata(path)?;
-    if !metadata.is_file() {
-        return Err(io::Error::other("it is no file"));
-    }
-    let too_long = || io::Error::other(format!("it has more than {most} bytes"));
-    if metadata.len() > most {
-        return Err(too_long());
-    }
-    let mut bytes = Vec::new();
-    File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > most { Err(too_long()) } else { Ok(bytes) }
+    String::from_utf8(read_one(&dir.join(path), MAP_BYTES_MAX).ok()?).ok()
 }
 
 #[cfg(test)]

@@ -110,13 +110,14 @@ fn of_relation(
         problems_omitted: omitted.saturating_add(r.lost_omitted),
         map,
         advice: r.advice.iter().map(|text| step(text)).collect(),
-        ..empty(manifest, &r.schema, &r.name, kind(r.kind))
+        ..Relation::named(Some(&manifest.database.name), &r.schema, &r.name, kind(r.kind))
     }
 }
 
 /// A system catalog of which something could not be read.
 fn of_catalog(catalog: &Catalog, manifest: &Manifest) -> Relation {
     let (problems, problems_omitted) = problems(&catalog.lost);
+    let database = Some(manifest.database.name.as_str());
     let not_to_its_end = (!catalog.to_its_end).then(|| "it was not read to its end".to_owned());
     Relation {
         status: Status::Damaged,
@@ -124,31 +125,7 @@ fn of_catalog(catalog: &Catalog, manifest: &Manifest) -> Relation {
         levels: levels(catalog.to_its_end),
         problems,
         problems_omitted,
-        ..empty(manifest, "pg_catalog", &catalog.name, "system catalog")
-    }
-}
-
-fn empty(manifest: &Manifest, schema: &str, name: &str, kind: &str) -> Relation {
-    Relation {
-        database: Some(manifest.database.name.clone()),
-        schema: schema.to_owned(),
-        name: name.to_owned(),
-        oid: 0,
-        kind: kind.to_owned(),
-        owner: None,
-        status: Status::Skipped,
-        reason: None,
-        levels: Vec::new(),
-        rows: None,
-        blocks: Blocks::default(),
-        bytes: 0,
-        content_hash: None,
-        written: None,
-        last_ok: None,
-        problems: Vec::new(),
-        problems_omitted: 0,
-        map: Vec::new(),
-        advice: Vec::new(),
+        ..Relation::named(database, "pg_catalog", &catalog.name, "system catalog")
     }
 }
 
@@ -181,17 +158,12 @@ fn kind(kind: RelationKind) -> &'static str {
 /// The first of them, and how many more there are.
 fn problems(lost: &[Lost]) -> (Vec<Problem>, u64) {
     let problem = |l: &Lost| Problem {
-        level: Level::Rows,
-        fork: None,
         first_block: l.first_block,
         last_block: l.last_block,
         ctid: l.ctid.clone(),
         column: l.column.clone(),
-        file: None,
-        offset: None,
-        cause: l.cause.clone(),
         sqlstate: l.sqlstate.clone(),
-        message: l.message.clone(),
+        ..Problem::new(Level::Rows, &l.cause, l.message.clone())
     };
     let more = lost.len().saturating_sub(PROBLEMS_MAX) as u64;
     (lost.iter().take(PROBLEMS_MAX).map(problem).collect(), more)

@@ -1,6 +1,7 @@
 //! One of two runs that are compared: what it knows of the contents of relations,
 //! whether it wrote a `manifest.json` or a `verify.json`.
 
+use super::command::{CommandError, Source, read};
 use super::model::{Command, Report, Status};
 use crate::output::ContentHash;
 use crate::output::manifest::{Manifest, Relation, RelationKind, RelationStatus, Rows, RunStatus};
@@ -8,9 +9,6 @@ use jiff::Timestamp;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
-
-/// Where a run is found in a directory, the first first.
-const NAMES: [&str; 2] = ["manifest.json", "verify.json"];
 
 /// A run, as far as it is compared.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -58,43 +56,14 @@ pub enum Read {
     No(String),
 }
 
-/// What could not be taken for a run.
-#[derive(Debug, thiserror::Error)]
-pub enum SideError {
-    #[error("could not read \"{path}\": {source}")]
-    Io { path: String, source: std::io::Error },
-    #[error("\"{path}\" is no manifest.json or verify.json: {why}")]
-    NotARun { path: String, why: String },
-}
-
 impl Side {
     /// Of a directory of a dump, or a file.
-    pub fn read(path: &Path) -> Result<Self, SideError> {
-        let in_it = NAMES.iter().map(|name| path.join(name)).find(|file| file.is_file());
-        let file = in_it.as_deref().unwrap_or(path);
+    pub fn read(path: &Path) -> Result<Self, CommandError> {
         let shown = path.display().to_string();
-        let bytes = std::fs::read(file)
-            .map_err(|source| SideError::Io { path: file.display().to_string(), source })?;
-        let side = Self::from_json(&bytes, &shown);
-        side.map_err(|why| SideError::NotARun { path: file.display().to_string(), why })
-    }
-
-    fn from_json(bytes: &[u8], path: &str) -> Result<Self, String> {
-        // Only a report says which command it is of.
-        #[derive(serde::Deserialize)]
-        struct Kind {
-            command: Option<Command>,
-        }
-        let kind: Kind = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
-        if kind.command.is_some() {
-            let report: Report = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
-            if report.format_version != super::model::FORMAT_VERSION {
-                return Err(format!("its format version is {}", report.format_version));
-            }
-            return Ok(Self::of_report(&report, path));
-        }
-        let manifest = Manifest::from_json(bytes).map_err(|e| e.to_string())?;
-        Ok(Self::of_manifest(&manifest, path))
+        Ok(match read(path)? {
+            Source::Dump(manifest, _) => Self::of_manifest(&manifest, &shown),
+            Source::Report(report) => Self::of_report(&report, &shown),
+        })
     }
 
     pub fn of_manifest(manifest: &Manifest, path: &str) -> Self {
@@ -143,7 +112,7 @@ impl Side {
             let contents = Contents {
                 kind: r.kind.clone(),
                 read,
-                rows: r.rows.map_or(0, all),
+                rows: r.rows.map_or(0, Rows::total),
                 hash: r.content_hash.as_ref().and_then(|hash| hash.parse().ok()),
                 columns: None,
             };
@@ -170,10 +139,6 @@ impl Side {
     }
 }
 
-fn all(rows: Rows) -> u64 {
-    rows.clean + rows.suspect + rows.partial + rows.oversize
-}
-
 /// None: it has no rows of its own.
 fn contents(relation: &Relation) -> Option<Contents> {
     let kind = match relation.kind {
@@ -193,7 +158,7 @@ fn contents(relation: &Relation) -> Option<Contents> {
     Some(Contents {
         kind: kind.to_owned(),
         read,
-        rows: all(relation.rows),
+        rows: relation.rows.total(),
         hash: relation.content_hash,
         columns: Some(columns.collect()),
     })

@@ -5,8 +5,8 @@
 use super::layout::table;
 use super::model::{Relation, Report, Status, Step};
 use super::words::{
-    change, command, exit_meaning, facts, moment, next_steps, problem, relations, rows, sentence,
-    totals, unshown, verdict, visible, visible_code, window, word, worst_first,
+    change, command, exit_meaning, facts, moment, next_steps, problem, relations, sentence, totals,
+    unshown, verdict, visible, visible_code, window, word, worst_first,
 };
 use super::{grouped, sized};
 use std::fmt::Write as _;
@@ -79,7 +79,7 @@ fn put_table(out: &mut String, report: &Report, all_max: usize) {
             r.title(),
             visible(&r.kind),
             r.levels.iter().map(word).collect::<Vec<_>>().join(" "),
-            r.rows.map_or_else(String::new, |of| grouped(rows(of))),
+            r.rows.map_or_else(String::new, |of| grouped(of.total())),
             grouped(r.blocks.total),
             if r.blocks.damaged > 0 { grouped(r.blocks.damaged) } else { String::new() },
             word(&r.status),

@@ -227,7 +227,7 @@ pub(super) fn totals(report: &Report) -> Vec<String> {
             parts.push(format!("{} {what}", relations(count)));
         }
     }
-    if rows(t.rows) > 0 || report.levels.contains(&Level::Rows) {
+    if t.rows.total() > 0 || report.levels.contains(&Level::Rows) {
         let doubtful = [(t.rows.suspect, "suspect"), (t.rows.partial, "partial")];
         let doubtful: Vec<String> = doubtful
             .iter()
@@ -238,7 +238,7 @@ pub(super) fn totals(report: &Report) -> Vec<String> {
             true => String::new(),
             false => format!(" ({})", doubtful.join(", ")),
         };
-        parts.push(format!("{} rows{of_them}", grouped(rows(t.rows))));
+        parts.push(format!("{} rows{of_them}", grouped(t.rows.total())));
     }
     let blocks = &t.blocks;
     parts.push(format!(
@@ -248,11 +248,6 @@ pub(super) fn totals(report: &Report) -> Vec<String> {
         grouped(blocks.lost)
     ));
     parts
-}
-
-/// All rows that were had.
-pub(super) fn rows(rows: crate::output::manifest::Rows) -> u64 {
-    [rows.suspect, rows.partial, rows.oversize].iter().fold(rows.clean, |a, b| a.saturating_add(*b))
 }
 
 /// Where a problem is; empty: nothing is known but the relation.

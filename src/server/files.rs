@@ -111,6 +111,17 @@ pub fn segment_path(fork: &str, segment: u32) -> String {
     }
 }
 
+/// The segment of a block, and where the block begins in it, in bytes.
+pub fn place_of_block(
+    fork: &str,
+    block: u32,
+    (block_size, segment_blocks): (u32, u32),
+) -> (String, u64) {
+    let segment_blocks = segment_blocks.max(1);
+    let within = u64::from(block % segment_blocks) * u64::from(block_size);
+    (segment_path(fork, block / segment_blocks), within)
+}
+
 /// The name of a fork's first file, and the number of the segment.
 fn segment_of(name: &str) -> Option<(&str, u32)> {
     let (fork, segment) = match name.split_once('.') {

@@ -49,8 +49,12 @@ impl Relations {
 
     /// `schema.name` of the table that it belongs to, where it is none itself.
     pub(super) fn owner(&self, of: &FileOf) -> Option<String> {
-        let table = self.table(of);
-        (table.oid != of.oid).then(|| format!("{}.{}", table.schema, table.name))
+        self.owner_of(of).map(|table| format!("{}.{}", table.schema, table.name))
+    }
+
+    /// The table that it belongs to, where it is none itself.
+    pub(super) fn owner_of<'a>(&'a self, of: &'a FileOf) -> Option<&'a FileOf> {
+        Some(self.table(of)).filter(|table| table.oid != of.oid)
     }
 
     /// The table that an index, a TOAST table or the index of one belongs to.

@@ -3,10 +3,8 @@
 use super::advised::Relations;
 use super::segment::Wrong;
 use super::{File, Left};
-use crate::report::model::{
-    BlockStatus, Blocks, Extent, Level, PROBLEMS_MAX, Pages, Problem, Relation, Status,
-};
-use crate::server::files::{FileOf, ForkFile, segment_path};
+use crate::report::model::{BlockStatus, Extent, Level, Pages, Problem, Relation, Status};
+use crate::server::files::{FileOf, ForkFile, place_of_block};
 use crate::server::session::ServerFacts;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -56,26 +54,14 @@ pub(super) fn looked(
 fn nothing_wrong(file: &File, database: &str, known: &Relations) -> Relation {
     let of = file.of.as_ref();
     let is_shared = file.fork.path.starts_with("global/") || database.is_empty();
+    let (schema, name, kind) =
+        of.map_or(("", file.fork.path.as_str(), "file"), |f| (&f.schema, &f.name, kind(f)));
     Relation {
-        database: (!is_shared).then(|| database.to_owned()),
-        schema: of.map(|f| f.schema.clone()).unwrap_or_default(),
-        name: of.map_or_else(|| file.fork.path.clone(), |f| f.name.clone()),
         oid: of.map_or(0, |f| f.oid),
-        kind: of.map_or("file", kind).to_owned(),
         owner: of.and_then(|f| known.owner(f)),
         status: Status::Clean,
-        reason: None,
         levels: vec![Level::Pages],
-        rows: None,
-        blocks: Blocks::default(),
-        bytes: 0,
-        content_hash: None,
-        written: None,
-        last_ok: None,
-        problems: Vec::new(),
-        problems_omitted: 0,
-        map: Vec::new(),
-        advice: Vec::new(),
+        ..Relation::named((!is_shared).then_some(database), schema, name, kind)
     }
 }
 
@@ -112,45 +98,23 @@ fn add(relation: &mut Relation, file: File, server: &ServerFacts, known: &Relati
     let lengths = problems.into_iter().map(|message| Problem {
         fork: Some(fork.fork().1.to_owned()),
         file: Some(fork.path.clone()),
-        ..problem("length", message)
+        ..Problem::new(Level::Pages, "length", message)
     });
     let pages =
         seen.damaged.into_iter().map(|(block, wrong)| of_block(&fork, block, wrong, server));
-    for problem in lengths.chain(pages) {
-        if relation.problems.len() < PROBLEMS_MAX {
-            relation.problems.push(problem);
-        } else {
-            relation.problems_omitted += 1;
-        }
-    }
-}
-
-fn problem(cause: &str, message: String) -> Problem {
-    Problem {
-        level: Level::Pages,
-        fork: None,
-        first_block: None,
-        last_block: None,
-        ctid: None,
-        column: None,
-        file: None,
-        offset: None,
-        cause: cause.to_owned(),
-        sqlstate: None,
-        message,
-    }
+    lengths.chain(pages).for_each(|problem| relation.add_problem(problem));
 }
 
 fn of_block(fork: &ForkFile, block: u32, wrong: Wrong, server: &ServerFacts) -> Problem {
-    let per_segment = server.segment_blocks.max(1);
-    let (segment, within) = (block / per_segment, block % per_segment);
+    let (file, offset) =
+        place_of_block(&fork.path, block, (server.block_size, server.segment_blocks));
     Problem {
         fork: Some(fork.fork().1.to_owned()),
         first_block: Some(block),
         last_block: Some(block),
-        file: Some(segment_path(&fork.path, segment)),
-        offset: Some(u64::from(within) * u64::from(server.block_size)),
-        ..problem(wrong.cause, wrong.what)
+        file: Some(file),
+        offset: Some(offset),
+        ..Problem::new(Level::Pages, wrong.cause, wrong.what)
     }
 }
 

@@ -1,32 +1,12 @@
 use super::*;
-use crate::report::model::Blocks;
 
 fn time(seconds: i64) -> Timestamp {
     Timestamp::from_second(seconds).expect("a time")
 }
 
 fn relation(database: Option<&str>, oid: u32, status: Status) -> Relation {
-    Relation {
-        database: database.map(str::to_owned),
-        schema: "public".to_owned(),
-        name: format!("r{oid}"),
-        oid,
-        kind: "table".to_owned(),
-        owner: None,
-        status,
-        reason: None,
-        levels: Vec::new(),
-        rows: None,
-        blocks: Blocks::default(),
-        bytes: 0,
-        content_hash: None,
-        written: None,
-        last_ok: None,
-        problems: Vec::new(),
-        problems_omitted: 0,
-        map: Vec::new(),
-        advice: Vec::new(),
-    }
+    let name = format!("r{oid}");
+    Relation { oid, status, ..Relation::named(database, "public", &name, "table") }
 }
 
 const DB: u32 = 5;

@@ -286,6 +286,14 @@ pub struct MissingPages {
     pub last_page: u32,
 }
 
+impl Rows {
+    /// All that were had. Numbers may come from anybody's manifest.
+    pub fn total(self) -> u64 {
+        let others = [self.suspect, self.partial, self.oversize];
+        others.into_iter().fold(self.clean, u64::saturating_add)
+    }
+}
+
 impl AddAssign for Rows {
     fn add_assign(&mut self, other: Self) {
         self.clean = self.clean.saturating_add(other.clean);

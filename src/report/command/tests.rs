@@ -31,6 +31,10 @@ fn a_report_is_told_by_what_is_in_it_and_what_is_none_is_refused_in_one_line() {
     assert_eq!(refused("newer"), expected);
     assert!(refused("missing").starts_with("could not read \"/missing\": No such file"));
     assert!(refused("").starts_with("could not read \"/manifest.json\": No such file"));
+    // A directory may have a report in it, and no dump.
+    fs::write(path("verify.json"), full().to_json()).unwrap();
+    assert_eq!(report(dir.path(), Format::Json, false, None).unwrap().exit_code, 3);
+    fs::remove_file(path("verify.json")).unwrap();
     fs::write(path(JOURNAL), "").unwrap();
     assert!(refused("").contains("has not ended, or was killed"), "{}", refused(""));
     let error = report(Path::new("/dev/zero"), Format::Json, false, None).unwrap_err();

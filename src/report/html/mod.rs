@@ -11,7 +11,7 @@ mod relation;
 use super::layout::escaped;
 use super::model::{Relation, Report, Status};
 use super::words::{
-    change, command, exit_meaning, facts, moment, next_steps, relations, rows, sentence, verdict,
+    change, command, exit_meaning, facts, moment, next_steps, relations, sentence, verdict,
     visible, window, word, worst_first,
 };
 use super::{grouped, sized};
@@ -115,7 +115,7 @@ fn tiles(out: &mut String, report: &Report) {
         ("", t.skipped, "skipped"),
         ("bad", t.blocks.damaged, "blocks damaged"),
         ("bad", t.blocks.lost, "of them lost"),
-        ("", rows(t.rows), "rows read"),
+        ("", t.rows.total(), "rows read"),
         ("open", t.rows.suspect, "of them suspect"),
         ("open", t.rows.partial, "of them partial"),
     ];
@@ -177,7 +177,7 @@ fn table(out: &mut String, all: &[&Relation], linked: bool) {
             esc(&r.kind),
             levels.join(", ")
         );
-        let count = r.rows.map_or_else(String::new, |of| grouped(rows(of)));
+        let count = r.rows.map_or_else(String::new, |of| grouped(of.total()));
         let damaged = Some(r.blocks.damaged).filter(|n| *n > 0).map(grouped).unwrap_or_default();
         for number in [count, grouped(r.blocks.total), damaged] {
             let _ = write!(out, "<td class=\"number\">{number}</td>");

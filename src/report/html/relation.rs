@@ -3,7 +3,7 @@
 use super::super::grouped;
 use super::super::layout::escaped;
 use super::super::model::{Relation, Report, Step};
-use super::super::words::{problem, rows, unshown, visible_code, word};
+use super::super::words::{problem, unshown, visible_code, word};
 use super::{block_map, esc};
 use crate::output::manifest::Rows;
 use std::fmt::Write as _;
@@ -40,7 +40,7 @@ fn about(r: &Relation) -> String {
     let owner: String = r.owner.iter().map(|owner| format!(" of {owner}")).collect();
     let mut parts = vec![super::visible(&format!("{}{owner}", r.kind))];
     if let Some(all @ Rows { suspect, partial, .. }) = r.rows {
-        parts.push(format!("{} rows read", grouped(rows(all))));
+        parts.push(format!("{} rows read", grouped(all.total())));
         let doubtful = [(suspect, "suspect"), (partial, "partial")].into_iter();
         parts.extend(
             doubtful.filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", grouped(n))),

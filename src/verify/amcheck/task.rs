@@ -6,7 +6,7 @@ use super::ranges::Ranges;
 use crate::report::model::{Level, PROBLEMS_MAX, Problem};
 use crate::server::catalog::Checkable;
 use crate::server::fault::{is_missing_file, is_missing_in_index, is_shared_key, names_file};
-use crate::server::files::segment_path;
+use crate::server::files::place_of_block;
 use crate::server::words::Words;
 
 pub(super) struct Task {
@@ -113,24 +113,16 @@ impl Task {
         message: String,
         layout: Layout,
     ) -> Problem {
-        let segment_blocks = layout.segment_blocks.max(1);
-        let place = block.zip(self.path.as_ref()).map(|(block, path)| {
-            let within = u64::from(block % segment_blocks) * u64::from(layout.block_size);
-            (segment_path(path, block / segment_blocks), within)
-        });
-        let (file, offset) = place.unzip();
+        let sizes = (layout.block_size, layout.segment_blocks);
+        let place = block.zip(self.path.as_ref());
+        let (file, offset) = place.map(|(block, path)| place_of_block(path, block, sizes)).unzip();
         Problem {
-            level: Level::Amcheck,
             fork: Some("main".to_owned()),
             first_block: block,
             last_block: block,
-            ctid: None,
-            column: None,
             file,
             offset,
-            cause: cause.to_owned(),
-            sqlstate: None,
-            message,
+            ..Problem::new(Level::Amcheck, cause, message)
         }
     }
 }

@@ -16,7 +16,6 @@ pub(super) fn told(
     notes: &mut Vec<String>,
 ) -> Vec<Checked> {
     let relations = Relations::new(all.iter());
-    let by_oid: BTreeMap<u32, &FileOf> = all.iter().map(|of| (of.oid, of)).collect();
     let mut told = Vec::new();
     for task in tasks.into_iter().filter(|task| !task.gone) {
         let of = file_of(&task.object);
@@ -34,7 +33,7 @@ pub(super) fn told(
         told.push(Checked {
             oid: of.oid,
             kind: kind(&of),
-            owner: table(&of, &by_oid).map(|t| (t.schema.clone(), t.name.clone())),
+            owner: relations.owner_of(&of).map(|t| (t.schema.clone(), t.name.clone())),
             schema: of.schema,
             name: of.name,
             outcome,
@@ -57,13 +56,4 @@ fn outcome(task: &Task) -> Outcome {
         (true, Some(_)) if task.refused => Outcome::NotChecked,
         (true, Some(_)) => Outcome::Incomplete,
     }
-}
-
-/// What an index, a TOAST table or the index of one belongs to, in the end.
-fn table<'a>(of: &FileOf, all: &BTreeMap<u32, &'a FileOf>) -> Option<&'a FileOf> {
-    let mut table = all.get(&of.owner?).copied();
-    if let Some(above) = table.and_then(|t| t.owner) {
-        table = all.get(&above).copied().or(table);
-    }
-    table
 }
