@@ -24,6 +24,11 @@ use std::sync::{Mutex, PoisonError};
 pub const JOURNAL: &str = "restore.journal";
 pub const REPORT: &str = "restore.json";
 
+/// So many bytes of the journal are made durable before they are written to, as
+/// zeros: to sync a file that grows makes the file system write down what others
+/// have written, too. Zeros are no record, so a reader ends before them.
+const ROOM_BYTES: usize = 1 << 20;
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "record", rename_all = "snake_case")]
 pub enum Record {
@@ -82,8 +87,15 @@ pub struct RestoreDir {
     path: PathBuf,
     sync: bool,
     journal: File,
-    len: Mutex<u64>,
+    end: Mutex<End>,
     _lock: File,
+}
+
+/// Where the records of the journal end, and what is made ready behind them.
+#[derive(Default)]
+struct End {
+    len: u64,
+    room: u64,
 }
 
 impl RestoreDir {
@@ -127,7 +139,8 @@ impl RestoreDir {
             sync_directory(path)?;
         }
         let path = path.to_owned();
-        Ok((Self { path, sync, journal, len: Mutex::new(len), _lock: lock }, records))
+        let end = Mutex::new(End { len, room: len });
+        Ok((Self { path, sync, journal, end, _lock: lock }, records))
     }
 
     pub fn path(&self) -> &Path {
@@ -138,18 +151,31 @@ impl RestoreDir {
     pub fn append(&self, record: &Record, sync: bool) -> Result<(), OutputError> {
         let at = self.path.join(JOURNAL);
         let line = line(record).map_err(OutputError::io("write file", &at))?;
-        let mut len = self.len.lock().unwrap_or_else(PoisonError::into_inner);
-        let write = |bytes: &[u8]| self.journal.write_all_at(bytes, *len);
+        let mut end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
+        self.make_room(&mut end, line.len() as u64).map_err(OutputError::io("write file", &at))?;
+        let write = |bytes: &[u8]| self.journal.write_all_at(bytes, end.len);
         torn_write("restore journal", &line, write)
             .and_then(|()| write(&line))
             .map_err(OutputError::io("write file", &at))?;
-        *len += line.len() as u64;
+        end.len += line.len() as u64;
         if self.sync && sync {
             self.journal.sync_data().map_err(OutputError::io("sync file", &at))?;
         }
         // The target has not committed yet, or has.
         fault_point("restore journal is written");
         Ok(())
+    }
+
+    fn make_room(&self, end: &mut End, bytes: u64) -> io::Result<()> {
+        if !self.sync || end.len + bytes <= end.room {
+            return Ok(());
+        }
+        let zeros = vec![0; ROOM_BYTES];
+        while end.len + bytes > end.room {
+            self.journal.write_all_at(&zeros, end.room)?;
+            end.room += zeros.len() as u64;
+        }
+        self.journal.sync_all()
     }
 
     /// Writes a record, and gives what makes it durable, to be run beside other
@@ -168,8 +194,12 @@ impl RestoreDir {
         })
     }
 
-    /// Writes the report.
+    /// Writes the report, after the last record.
     pub fn report(&self, json: &str) -> Result<(), OutputError> {
+        let mut end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = self.path.join(JOURNAL);
+        self.journal.set_len(end.len).map_err(OutputError::io("truncate file", &at))?;
+        end.room = end.len;
         let (path, part) = (self.path.join(REPORT), self.path.join(format!("{REPORT}.part")));
         write_part(&part, json.as_bytes(), self.sync)?;
         fs::rename(&part, &path).map_err(OutputError::io("rename file", &path))
