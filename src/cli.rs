@@ -274,6 +274,7 @@ impl ReadingArgs {
             catalogs: false,
             only: BTreeSet::new(),
             last_ok: BTreeMap::new(),
+            begun: BTreeMap::new(),
             asked,
         })
     }

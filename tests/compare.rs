@@ -118,6 +118,34 @@ async fn rows_that_differ_are_found_by_their_keys_and_equal_ranges_are_not_fetch
     let keyless = named(rows, "keyless");
     assert_eq!(keyless["not_compared"], "it has no primary key");
 
+    let folder = tempfile::tempdir().expect("a directory");
+    let keys = folder.path().join("keys");
+    let keys_to = ["--keys-to", keys.to_str().expect("a path")];
+    let ran = run(all.iter().copied().chain(keys_to));
+    assert_eq!(ran.code, 3, "{}{}", ran.stdout, ran.stderr);
+    let read = |name: &str| std::fs::read_to_string(keys.join(name)).expect("a file");
+    let of_t = read("public.t.csv");
+    assert_eq!(of_t.lines().count(), 703, "{of_t}");
+    for line in ["what,id", "different,777", "only_in_a,1234", "only_in_b,5001"] {
+        assert!(of_t.lines().any(|l| l == line), "{line}: {of_t}");
+    }
+    assert_eq!(read("public.pair.csv"), "what,b,a'\ndifferent,100,\"\t\\ \"\"3\"\n");
+    // As COPY reads it.
+    let copied = b.data_dir().join("keys.csv");
+    std::fs::write(&copied, &of_t).expect("a file");
+    let copied = copied.display();
+    b.execute(
+        DB,
+        &format!("CREATE TABLE d (what text, id int); COPY d FROM '{copied}' (FORMAT csv, HEADER)"),
+    )
+    .await;
+    let joined = "SELECT count(*) FROM t JOIN d USING (id) WHERE what <> 'only_in_a'";
+    let joined = b.connect(DB).await.query_one(joined, &[]).await.expect("a count");
+    assert_eq!(joined.get::<_, i64>(0), 701);
+    let ran = run(all.iter().copied().chain(keys_to));
+    assert!(ran.code == 1 && ran.stderr.contains("is not empty"), "{}", ran.stderr);
+    b.execute(DB, "DROP TABLE d").await;
+
     let ran = run(all.iter().copied().chain(["-t", "pair"]));
     assert_eq!(ran.code, 2, "{}{}", ran.stdout, ran.stderr);
     let said = "public.pair: 1 rows different, 0 only in A, 0 only in B";

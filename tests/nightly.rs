@@ -211,6 +211,51 @@ async fn what_the_time_was_too_short_for_is_said_and_comes_first_the_next_night(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_takes_longer_than_a_night_is_gone_on_with_the_next() {
+    let server = Server::start(&Version::newest(), ServerOptions::checksums(true));
+    let sql = "CREATE TABLE big AS SELECT i, repeat('x', 200) AS words
+        FROM generate_series(1, 1000000) i; VACUUM ANALYZE; CHECKPOINT";
+    server.create_database(DB).await;
+    for statement in sql.split(';') {
+        server.execute(DB, statement).await;
+    }
+    let folder = tempfile::tempdir().expect("a directory");
+    let state = folder.path().join("state.json");
+    let state = state.to_str().expect("a path");
+    let all = ["--no-pages", "-t", "big", "--since-last-ok", state];
+    let short = [&all[..], &["--max-duration", "1s", "--max-rate", "50MB"]].concat();
+    let first = verify(&server, &short);
+    assert_eq!(with(&first, "not_reached"), names(["shop.big"]), "{first:#}");
+    assert_eq!(of(&first, "big")["last_ok"], Value::Null);
+    // What was read is not read again before all is, and counts from then on.
+    let (path, _) = paths(&server, DB, &["SELECT 'big'::regclass"]).await.remove(0);
+    let harm = |block| {
+        assert_eq!(server.stop(), Stop::Clean);
+        flip(&server, &path, block, 5000);
+        server.start_again();
+    };
+    harm(10);
+    let mut night = first.clone();
+    for _ in 0..20 {
+        night = verify(&server, &short);
+        let notes = night["databases"][0]["notes"].to_string();
+        assert!(notes.contains("\"shop.public.big\\\" was read from block "), "{notes}");
+        if with(&night, "not_reached").is_empty() {
+            break;
+        }
+    }
+    assert_eq!(with(&night, "clean"), names(["shop.big"]), "{night:#}");
+    let big = of(&night, "big");
+    assert_eq!((&big["rows"], &big["content_hash"]), (&Value::Null, &Value::Null));
+    assert!(text(&big["last_ok"]) < text(&night["started"]), "{night:#}");
+    let now = verify(&server, &all);
+    assert_eq!(with(&now, "damaged"), names(["shop.big"]), "{now:#}");
+    // Damage in what is reached is enough to know; the time is over nevertheless.
+    let short = verify(&server, &short);
+    assert_eq!((&short["exit_code"], with(&short, "damaged").len()), (&2.into(), 1), "{short:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_role_without_rights_is_told_what_it_cannot_see_and_has_the_rest() {
     let server = served(&Version::newest()).await;
     server.execute(DB, "CREATE ROLE watch LOGIN; GRANT pg_read_all_data TO watch").await;

@@ -20,11 +20,11 @@ const ARROW: &[(&str, &[&str])] = &[
     ("dump", &["heap", "output", "page", "progress", "server"]),
     ("run", &["advice", "archive", "dump", "heap", "output", "page", "progress", "server"]),
     ("list", &["report", "run", "server"]),
-    ("compare", &["report", "server"]),
+    ("compare", &["output", "report", "server"]),
     ("locate", &["advice", "report", "server"]),
     ("inspect", &["advice", "locate", "page", "server"]),
     ("restore", &["archive", "output", "progress", "report", "server"]),
-    ("verify", &["advice", "heap", "page", "progress", "report", "server"]),
+    ("verify", &["advice", "heap", "output", "page", "progress", "report", "server"]),
     ("nightly", &["output", "progress", "report", "run", "server", "verify"]),
     (
         "cli",

@@ -38,6 +38,10 @@ pub struct DiffArgs {
     /// Compare so many rows at a time
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     range_rows: u64,
+    /// Write all keys that are found into this new directory, those of each table
+    /// into a CSV file
+    #[arg(long, value_name = "DIR", requires = "keys")]
+    keys_to: Option<PathBuf>,
     /// Print JSON
     #[arg(long, requires = "diff")]
     pub json: bool,
@@ -62,6 +66,7 @@ impl DiffArgs {
             target: connect_to(target)?,
             tables: self.table.iter().map(pattern).collect::<Result<_, _>>()?,
             range_rows: self.range_rows,
+            keys_to: self.keys_to.clone(),
         }))
     }
 }

@@ -157,6 +157,7 @@ impl VerifyArgs {
             shared: true,
             of_other: None,
             last_ok: BTreeMap::new(),
+            begun: BTreeMap::new(),
         };
         let amcheck = self.level.amcheck.meant(rows.jobs, rows.selection.clone(), rows.timeouts);
         let WindowArgs { max_duration, max_rate, since_last_ok, max_age } = &self.window;

@@ -11,6 +11,8 @@
 
 mod told;
 
+use crate::output::OutputError;
+use crate::output::keys_dir::{KeysDir, KeysFile};
 use crate::report::diff::{Diff, Difference, What};
 use crate::server::connect::Target;
 use crate::server::keys::{self, Digest, Key, KeyError, KeyRange, Keyed, RowsByKey};
@@ -18,6 +20,7 @@ use crate::server::pattern::Pattern;
 use crate::server::session::{OpenError, Session};
 use serde::Serialize;
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 pub use told::text;
 
 /// A range with more rows than so many times those asked for is cut again.
@@ -39,6 +42,16 @@ pub struct CompareOptions {
     pub tables: Vec<Pattern>,
     /// Rows in a range.
     pub range_rows: u64,
+    /// A folder for all keys that are found.
+    pub keys_to: Option<PathBuf>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum CompareError {
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error(transparent)]
+    Output(#[from] OutputError),
 }
 
 /// The rows of a relation that are different.
@@ -57,6 +70,9 @@ pub struct RowsOf {
     pub different: u64,
     /// The first of them.
     pub listed: Vec<RowFound>,
+    /// Where all of them are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<PathBuf>,
     /// Why not all of it was compared.
     pub not_compared: Option<String>,
 }
@@ -74,6 +90,12 @@ pub enum RowIs {
     OnlyInA,
     OnlyInB,
     Different,
+}
+
+/// What is found of a relation, and the file that has all of it.
+struct Found<'a> {
+    of: &'a mut RowsOf,
+    file: Option<&'a mut KeysFile>,
 }
 
 /// Both sessions, each in a read-only transaction with a snapshot of its own.
@@ -97,21 +119,36 @@ struct Pair<'a> {
 
 /// Finds the rows of relations that differ. Each relation that cannot be compared
 /// is said, and ends nothing else.
-pub async fn compare(diff: &Diff, options: &CompareOptions) -> Result<Vec<RowsOf>, OpenError> {
+pub async fn compare(diff: &Diff, options: &CompareOptions) -> Result<Vec<RowsOf>, CompareError> {
+    let asked = diff.relations.iter().filter(|d| is_asked(d, &options.tables));
+    let asked: Vec<(u32, &Difference)> = (1..).zip(asked).collect();
     let (a, b) = tokio::join!(keys::open(&options.source), keys::open(&options.target));
     let both = Both { a: a?, b: b? };
+    let tables = asked.iter().map(|(n, d)| (*n, d.schema.as_str(), d.name.as_str()));
+    let keys = options.keys_to.as_deref().map(|path| KeysDir::create(path, tables)).transpose()?;
     let mut all = Vec::new();
-    for difference in diff.relations.iter().filter(|d| is_asked(d, &options.tables)) {
+    for (number, difference) in asked {
+        let mut file = keys.as_ref().map(|keys| keys.file(number));
         let mut found = RowsOf {
             database: difference.database.clone(),
             schema: difference.schema.clone(),
             name: difference.name.clone(),
             ..RowsOf::default()
         };
-        if let Err(why) = both.relation(&mut found, options.range_rows.max(1)).await {
-            found.not_compared = Some(why);
-            // Whatever became of a session, the next relation will tell.
-            let _ = tokio::join!(both.a.leave_relation(), both.b.leave_relation());
+        let mut rows = Found { of: &mut found, file: file.as_mut() };
+        let compared = both.relation(&mut rows, options.range_rows.max(1)).await;
+        // What is not complete keeps the name of a part.
+        let compared = compared.and_then(|()| match file {
+            Some(file) => file.finish().map_err(|error| error.to_string()),
+            None => Ok(None),
+        });
+        match compared {
+            Ok(file) => found.file = file,
+            Err(why) => {
+                found.not_compared = Some(why);
+                // Whatever became of a session, the next relation will tell.
+                let _ = tokio::join!(both.a.leave_relation(), both.b.leave_relation());
+            }
         }
         all.push(found);
     }
@@ -136,14 +173,14 @@ fn is_asked(difference: &Difference, tables: &[Pattern]) -> bool {
 
 impl Both {
     /// `Err`: why not all of it was compared.
-    async fn relation(&self, found: &mut RowsOf, range_rows: u64) -> Result<(), String> {
-        let pair = self.pair(found).await?;
-        found.key = pair.a.table.key_names();
+    async fn relation(&self, found: &mut Found<'_>, range_rows: u64) -> Result<(), String> {
+        let pair = self.pair(found.of).await?;
+        found.of.key = pair.a.table.key_names();
         let mut todo = pair.cut(&pair.a, &KeyRange::default(), range_rows).await?;
         // From the front on.
         todo.reverse();
         while let Some(range) = todo.pop() {
-            found.ranges += 1;
+            found.of.ranges += 1;
             let (a, b) = tokio::join!(pair.a.digest(&range), pair.b.digest(&range));
             let (a, b) = (a?, b?);
             if a.is_same(&b) {
@@ -157,7 +194,7 @@ impl Both {
                     continue;
                 }
             }
-            found.ranges_fetched += 1;
+            found.of.ranges_fetched += 1;
             pair.range(&range, found).await?;
         }
         Ok(())
@@ -202,7 +239,7 @@ impl Pair<'_> {
     }
 
     /// Compares the rows of a range one by one.
-    async fn range(&self, range: &KeyRange, found: &mut RowsOf) -> Result<(), String> {
+    async fn range(&self, range: &KeyRange, found: &mut Found<'_>) -> Result<(), String> {
         let (a, b) = tokio::join!(self.a.rows(range), self.b.rows(range));
         let (a, b) = (a?, b?);
         let (different, only_a, only_b) = compared(&a, &b);
@@ -211,7 +248,7 @@ impl Pair<'_> {
         rows.extend(self.b.look_for((&a, only_a), RowIs::OnlyInA).await?);
         rows.extend(self.a.look_for((&b, only_b), RowIs::OnlyInB).await?);
         for (key, what) in rows {
-            found.add(what, key);
+            found.add(what, key)?;
         }
         Ok(())
     }
@@ -289,18 +326,35 @@ fn ranges(whole: &KeyRange, keys: Vec<Key>) -> Vec<KeyRange> {
     ranges
 }
 
-impl RowsOf {
-    fn add(&mut self, what: RowIs, key: Key) {
+impl Found<'_> {
+    fn add(&mut self, what: RowIs, key: Key) -> Result<(), String> {
+        if let Some(file) = &mut self.file {
+            file.add(what.word(), &self.of.key, &key).map_err(|error| error.to_string())?;
+        }
         *match what {
-            RowIs::OnlyInA => &mut self.only_in_a,
-            RowIs::OnlyInB => &mut self.only_in_b,
-            RowIs::Different => &mut self.different,
+            RowIs::OnlyInA => &mut self.of.only_in_a,
+            RowIs::OnlyInB => &mut self.of.only_in_b,
+            RowIs::Different => &mut self.of.different,
         } += 1;
-        if self.listed.len() < LISTED_MAX {
-            self.listed.push(RowFound { what, key });
+        if self.of.listed.len() < LISTED_MAX {
+            self.of.listed.push(RowFound { what, key });
+        }
+        Ok(())
+    }
+}
+
+impl RowIs {
+    /// As JSON has it.
+    fn word(self) -> &'static str {
+        match self {
+            Self::OnlyInA => "only_in_a",
+            Self::OnlyInB => "only_in_b",
+            Self::Different => "different",
         }
     }
+}
 
+impl RowsOf {
     /// How many rows are different in any way.
     pub fn rows(&self) -> u64 {
         self.only_in_a + self.only_in_b + self.different

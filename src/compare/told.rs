@@ -40,7 +40,11 @@ pub fn text(all: &[RowsOf]) -> String {
         }
         let more = found.rows().saturating_sub(SHOWN_MAX as u64);
         if more > 0 {
-            let _ = writeln!(out, "  and {} more; --json lists the first of them", grouped(more));
+            let _ =
+                writeln!(out, "  and {} more (--keys-to DIR writes all of them)", grouped(more));
+        }
+        if let Some(file) = &found.file {
+            let _ = writeln!(out, "  all of them: {}", file.display().to_string().escape_debug());
         }
     }
     out

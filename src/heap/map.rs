@@ -104,6 +104,15 @@ impl TidMap {
         &self.extents
     }
 
+    /// The first block that is not clean, or the end.
+    pub fn clean_to(&self) -> BlockNumber {
+        match self.extents.first() {
+            Some(first) if first.status == Status::Done => first.end.block,
+            Some(first) => first.start.block,
+            None => 0,
+        }
+    }
+
     /// Sets the status of a part. What is further along already stays as it is:
     /// status only moves forward.
     pub fn mark(&mut self, start: Ctid, end: Ctid, status: Status) {
@@ -329,6 +338,8 @@ mod tests {
         assert_eq!(map.settled_to(), 7);
         map.mark(at(7, 3), at(8, 0), Status::Lost);
         assert_eq!(map.settled_to(), 8);
+        assert_eq!(map.clean_to(), 7);
+        assert_eq!(TidMap::new(BlockRange::new(5, 10)).clean_to(), 5);
         let part = map.part(BlockRange::new(6, 8));
         assert_eq!(part.extents().len(), 3);
         assert_eq!((part.settled_to(), map.part(BlockRange::new(9, 10)).settled_to()), (8, 9));

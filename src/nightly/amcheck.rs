@@ -8,6 +8,7 @@ use crate::progress::Progress;
 use crate::report::model::{Blocks, Level, Relation, Server, Status};
 use crate::server::connect::Target;
 use crate::verify::amcheck::{AmcheckOptions, Checked, Outcome, STOPPED, check};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// `of`: the database's name, and what is known of the server.
@@ -20,7 +21,8 @@ pub(super) async fn check_all(
     let checked = check(target, options, progress).await?;
     let relations = checked.relations.into_iter().map(|r| relation(r, database)).collect();
     let (notes, status) = (checked.notes, RunStatus::Clean);
-    Ok(Found { server, pages: None, relations, notes, status })
+    let read = BTreeMap::new();
+    Ok(Found { server, pages: None, relations, notes, read, status })
 }
 
 fn relation(checked: Checked, database: &str) -> Relation {

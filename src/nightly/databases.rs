@@ -1,13 +1,13 @@
 //! Which databases there are, and what a turn has found in one.
 
 use super::{Nightly, NightlyError, Turn};
-use crate::output::manifest::RunStatus;
+use crate::output::manifest::{ReadBlocks, RunStatus};
 use crate::report::model::{self, Database, Level, Pages, Relation, Status};
 use crate::server::catalog;
 use crate::server::session::{ServerFacts, Session};
 use crate::verify::{Looked, VerifyError};
 use jiff::Timestamp;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Relations that all databases have in common: the same in each.
 const SHARED: &str = "SELECT oid FROM pg_catalog.pg_class WHERE relisshared";
@@ -33,6 +33,8 @@ pub(super) struct Found {
     pub pages: Option<Pages>,
     pub relations: Vec<Relation>,
     pub notes: Vec<String>,
+    /// Of relations that are large, by OID: which blocks were looked at in a row.
+    pub read: BTreeMap<u32, ReadBlocks>,
     /// Whether something that is no relation could not be looked at, or is
     /// damaged.
     pub status: RunStatus,
@@ -41,9 +43,26 @@ pub(super) struct Found {
 impl From<Looked> for Found {
     fn from(looked: Looked) -> Self {
         let server = of_server(&looked.server);
-        let (pages, relations, notes) = (Some(looked.pages), looked.relations, looked.notes);
-        Self { server, pages, relations, notes, status: RunStatus::Clean }
+        let Looked { pages, relations, mut notes, read, .. } = looked;
+        notes.extend(gone_on_with(&relations, &read));
+        Self { server, pages: Some(pages), relations, notes, read, status: RunStatus::Clean }
     }
+}
+
+/// A note for each relation of which only a part was looked at, since the rest was
+/// before.
+pub(super) fn gone_on_with(
+    relations: &[Relation],
+    read: &BTreeMap<u32, ReadBlocks>,
+) -> Vec<String> {
+    let part = |relation: &Relation| {
+        let from = read.get(&relation.oid).map(|read| read.from).filter(|&from| from > 0)?;
+        Some(format!(
+            "relation \"{}\" was read from block {from} on: what lies before was read earlier",
+            relation.title()
+        ))
+    };
+    relations.iter().filter_map(part).collect()
 }
 
 pub(super) fn of_server(server: &ServerFacts) -> model::Server {
@@ -111,16 +130,19 @@ impl Nightly {
     }
 
     pub(super) fn take_in(&mut self, turn: Turn, found: Found) {
-        let Found { server, pages, mut relations, notes, status } = found;
+        let Found { server, pages, mut relations, notes, read, status } = found;
         for relation in relations.iter_mut().filter(|r| self.shared_oids.contains(&r.oid)) {
             relation.database = None;
+        }
+        if turn.level != Level::Rows {
+            log(turn.level, &relations);
         }
         self.server.get_or_insert(server);
         let database = &mut self.databases[turn.database];
         database.pages = database.pages.or(pages);
         database.status = worst(database.status, status);
         database.notes.extend(notes);
-        self.state.note((database.oid, turn.level), &relations, Timestamp::now());
+        self.state.note((database.oid, turn.level), (&relations, &read), Timestamp::now());
         self.relations.add_all(relations);
     }
 
@@ -159,6 +181,31 @@ impl Nightly {
         match &self.options.window.state {
             Some(path) => self.state.write(path),
             None => Ok(()),
+        }
+    }
+}
+
+/// Logs what is wrong with relations, one by one. Who reads rows does so while it
+/// reads them.
+fn log(level: Level, relations: &[Relation]) {
+    let level = word(level);
+    for found in relations {
+        let (relation, problems) = (found.title(), found.problems_count());
+        match found.status {
+            Status::Damaged => tracing::warn!(
+                event = "relation_damaged",
+                relation,
+                level,
+                "relation \"{relation}\" is damaged, by its {level}: {problems} problems"
+            ),
+            Status::Incomplete => tracing::warn!(
+                event = "relation_not_read",
+                relation,
+                level,
+                "relation \"{relation}\" was not looked at to its end ({level}): {}",
+                found.reason.as_deref().unwrap_or_default()
+            ),
+            Status::Skipped | Status::Clean | Status::NotReached => {}
         }
     }
 }

@@ -91,6 +91,14 @@ impl Nightly {
                 max_age: options.window.max_age,
             },
         );
+        let status = format!("{:?}", report.status).to_lowercase();
+        let exit_code = report.exit_code;
+        tracing::info!(
+            event = "verify_finished",
+            status,
+            exit_code,
+            "the verification has ended: {status}"
+        );
         Ok(report)
     }
 }

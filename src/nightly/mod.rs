@@ -202,6 +202,7 @@ impl Nightly {
                 let mut options = self.options.pages.clone();
                 options.shared = !self.shared && asked.allows_connections;
                 options.last_ok = last_ok;
+                options.begun = self.state.begun(asked.oid, turn.level);
                 let target = if asked.allows_connections {
                     target
                 } else {
@@ -214,7 +215,8 @@ impl Nightly {
                 looked.into()
             }
             Level::Rows => {
-                let options = RunOptions { last_ok, ..self.options.rows.clone() };
+                let begun = self.state.begun(asked.oid, turn.level);
+                let options = RunOptions { last_ok, begun, ..self.options.rows.clone() };
                 rows::read(target, options, progress).await?
             }
             Level::Amcheck => {

@@ -2,9 +2,9 @@
 //! and nothing is kept.
 
 use super::NightlyError;
-use super::databases::Found;
+use super::databases::{Found, gone_on_with};
 use super::merge;
-use crate::output::manifest::{self, Manifest, RelationStatus, RunStatus};
+use crate::output::manifest::{self, Manifest, ReadBlocks, RelationStatus, RunStatus};
 use crate::progress::Progress;
 use crate::report::from_manifest;
 use crate::report::model::{Level, Relation, Status, Written};
@@ -30,15 +30,22 @@ pub(super) async fn read(
     let (manifest, status) = read_again(&target, options, &progress).await?;
     let after = counted(&target, timeouts).await;
     let report = from_manifest(&manifest, &|_| None);
-    let (server, notes, relations) = (report.server, report.notes, report.relations);
+    let (server, mut notes, relations) = (report.server, report.notes, report.relations);
+    let read = manifest.relations.iter().filter_map(|r| Some((r.oid, r.read?)));
+    let read: BTreeMap<u32, ReadBlocks> = read.collect();
     let mut relations = with_catalogs(relations);
     for relation in &mut relations {
+        if read.get(&relation.oid).is_some_and(|read| read.from > 0) {
+            // These are of a part.
+            relation.rows = None;
+        }
         relation.status = of_level(relation);
         let is_read = matches!(relation.status, Status::Clean | Status::Damaged);
         relation.levels = if is_read { vec![Level::Rows] } else { Vec::new() };
         relation.written = written(relation, before.as_ref(), after.as_ref());
     }
-    Ok(Found { server, pages: None, relations, notes, status })
+    notes.extend(gone_on_with(&relations, &read));
+    Ok(Found { server, pages: None, relations, notes, read, status })
 }
 
 /// Reads once more, in a new snapshot, what others have rewritten meanwhile: a
@@ -88,7 +95,11 @@ async fn read_again(
 /// A dump fails for what it has not read; here some of that is no failure.
 fn of_level(relation: &Relation) -> Status {
     match (relation.status, relation.reason.as_deref()) {
-        (Status::Incomplete, Some(NOT_READ | NOT_ALL_READ)) => Status::NotReached,
+        // What was reached of it is enough to know.
+        (Status::Incomplete, Some(NOT_READ | NOT_ALL_READ)) => match relation.problems_count() {
+            0 => Status::NotReached,
+            _ => Status::Damaged,
+        },
         // Of what is checked it is none any more.
         (Status::Incomplete, Some(GONE)) => Status::Skipped,
         (status, _) => status,

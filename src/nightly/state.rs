@@ -6,6 +6,7 @@
 //! a database is done, so a run that is killed loses what that level had found.
 
 use super::NightlyError;
+use crate::output::manifest::ReadBlocks;
 use crate::output::one_file::{read_one, write_one};
 use crate::report::model::{Level, Oldest, Relation, Status};
 use jiff::Timestamp;
@@ -41,9 +42,37 @@ struct Times {
     /// When it was known to be there.
     first_seen: Timestamp,
     last_ok: Option<Timestamp>,
+    /// What was found clean of it, before the time was over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    begun: Option<Begun>,
+}
+
+/// A part of a relation, from its beginning on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Begun {
+    /// When the first of it was looked at: it is as old as that.
+    at: Timestamp,
+    read: ReadBlocks,
 }
 
 impl Times {
+    /// Takes in what came of it, and what was looked at in a row.
+    fn take(&mut self, status: Status, read: Option<&ReadBlocks>, now: Timestamp) {
+        let went_on =
+            |begun: &Begun| read.is_some_and(|r| r.from > 0 && r.filenode == begun.read.filenode);
+        let begun_at = self.begun.as_ref().filter(|b| went_on(b)).map_or(now, |begun| begun.at);
+        match (status, read) {
+            (Status::Clean, _) => (self.last_ok, self.begun) = (Some(begun_at), None),
+            (Status::NotReached, Some(&read)) if read.to > read.from => {
+                let read = ReadBlocks { from: 0, ..read };
+                self.begun = Some(Begun { at: begun_at, read });
+            }
+            // It was left alone, or there was no time for more.
+            (Status::NotReached, _) => {}
+            _ => self.begun = None,
+        }
+    }
+
     /// Since when it is not known to be clean.
     fn since(&self) -> Timestamp {
         self.last_ok.unwrap_or(self.first_seen)
@@ -100,6 +129,13 @@ impl State {
         times.try_fold(first, |oldest, times| Some(oldest.min(times.last_ok?)))
     }
 
+    /// What was read of relations of a database, that is not to be read again.
+    pub(super) fn begun(&self, database: u32, level: Level) -> BTreeMap<u32, ReadBlocks> {
+        let of = self.of(database);
+        let of = of.filter_map(|(oid, s)| Some((oid, s.levels.get(&level)?.begun.as_ref()?.read)));
+        of.collect()
+    }
+
     fn of(&self, database: u32) -> impl Iterator<Item = (u32, &Seen)> {
         let prefixes = [format!("{database}/"), "0/".to_owned()];
         self.relations.iter().filter_map(move |(key, seen)| {
@@ -113,7 +149,7 @@ impl State {
     pub(super) fn note(
         &mut self,
         (database, level): (u32, Level),
-        relations: &[Relation],
+        (relations, read): (&[Relation], &BTreeMap<u32, ReadBlocks>),
         now: Timestamp,
     ) {
         let mut listed = BTreeSet::new();
@@ -126,11 +162,9 @@ impl State {
                 levels: BTreeMap::new(),
             });
             (seen.schema, seen.name) = (r.schema.clone(), r.name.clone());
-            let unknown = || Times { first_seen: now, last_ok: None };
+            let unknown = || Times { first_seen: now, last_ok: None, begun: None };
             let times = seen.levels.entry(level).or_insert_with(unknown);
-            if r.status == Status::Clean {
-                times.last_ok = Some(now);
-            }
+            times.take(r.status, read.get(&r.oid), now);
             listed.insert(key);
         }
         // The others are gone.

@@ -31,6 +31,7 @@ pub mod schema;
 pub mod toc;
 
 mod binary_rows;
+pub mod keys_dir;
 pub mod rejects;
 pub mod restore_dir;
 pub mod restored;

@@ -38,13 +38,23 @@ impl Run {
         let bytes = blocks.saturating_mul(block_size);
         let whole_max = self.options.split_bytes.unwrap_or(whole_max(bytes, self.options.jobs));
         let whole_max = u32::try_from(whole_max / block_size).unwrap_or(u32::MAX);
-        match length {
-            Some(length) if relation.heap && readable.tid_ranges && length > whole_max => {
-                let can = self.can_plan(first, &readable.probe()).await?;
-                Ok(if can { stretches(length, whole_max) } else { Vec::new() })
-            }
-            _ => Ok(Vec::new()),
+        let Some(length) = length.filter(|_| relation.heap && readable.tid_ranges) else {
+            return Ok(Vec::new());
+        };
+        let begun = self.begun(relation, length);
+        if begun == 0 && length <= whole_max {
+            return Ok(Vec::new());
         }
+        let can = self.can_plan(first, &readable.probe()).await?;
+        Ok(if can { behind(begun, stretches(length - begun, whole_max)) } else { Vec::new() })
+    }
+
+    /// How many blocks of it an earlier run has read. One that has another file, or
+    /// became shorter, is read from its beginning.
+    fn begun(&self, relation: &Relation, length: u32) -> u32 {
+        let begun = self.options.begun.get(&relation.oid).filter(|_| self.dir.is_none());
+        let begun = begun.filter(|b| relation.filenode == Some(b.filenode) && b.to <= length);
+        begun.map_or(0, |b| b.to)
     }
 
     /// Whether a read of a part can be planned at all: not where pg_statistic
@@ -58,6 +68,15 @@ impl Run {
             }
         }
     }
+}
+
+/// The same stretches, so many blocks further on.
+fn behind(blocks: u32, mut stretches: Vec<BlockRange>) -> Vec<BlockRange> {
+    for range in &mut stretches {
+        range.start = range.start.saturating_add(blocks);
+        range.end = range.end.saturating_add(blocks);
+    }
+    stretches
 }
 
 #[cfg(test)]

@@ -60,6 +60,7 @@ pub(super) fn described(relation: &Relation, in_recovery: bool) -> manifest::Rel
         sequence: None,
         large_objects: None,
         advice: Vec::new(),
+        read: None,
     }
 }
 

@@ -97,6 +97,9 @@ pub struct RunOptions {
     /// are read first, and before them those that never were. Empty: the largest
     /// are.
     pub last_ok: BTreeMap<u32, jiff::Timestamp>,
+    /// What was read of relations by an earlier run, and need not be read again: of
+    /// the same file, from its beginning on. Only where nothing is kept.
+    pub begun: BTreeMap<u32, manifest::ReadBlocks>,
     /// What was typed, for the manifest.
     pub asked: BTreeMap<String, serde_json::Value>,
 }

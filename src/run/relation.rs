@@ -10,7 +10,7 @@ use crate::dump::{
     Begun, Doctor, Finding, Findings, Lane, Lanes, Layout, Log, Pages, RawLayout, Saving, Stretch,
     Watch,
 };
-use crate::heap::{BlockRange, Ctid, Known, Salvage, TidMap};
+use crate::heap::{BlockNumber, BlockRange, Ctid, Known, Salvage, TidMap};
 use crate::output::error_log::{ErrorLine, ErrorLog};
 use crate::output::journal::{Journal, Record};
 use crate::output::manifest::RowClass;
@@ -182,6 +182,12 @@ impl RelationRun {
         self.cut.len().max(1)
     }
 
+    /// The block that it is read from: later than the first, where that was read by
+    /// an earlier run.
+    pub(super) fn begins_at(&self) -> BlockNumber {
+        self.cut.first().map_or(0, |range| range.start)
+    }
+
     /// The blocks of a stretch; none: all of the relation, however long it is.
     pub(super) fn range(&self, index: usize) -> Option<BlockRange> {
         self.cut.get(index).copied()
@@ -270,13 +276,14 @@ impl RelationRun {
         let journal = self.files.journal.clone().filter(|_| self.can_be_narrowed());
         let saving = journal.map(|j| Saving::new(j, self.relation.oid, to));
         let (_, findings) = taken_up((&self.log, self.stretches()), earlier, killers());
+        let is_whole = self.stretches() == 1 && self.begins_at() == 0;
         state.out.insert(index);
         let mut lanes = Vec::with_capacity(RowClass::COUNT);
         for lane in &mut state.lanes {
             lanes.push(lane.take(index).await?);
         }
         Ok(Stretch::new(
-            (index, self.stretches() == 1),
+            (index, is_whole),
             salvage,
             Lanes::new(lanes, folder.as_deref()),
             findings,

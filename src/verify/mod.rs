@@ -19,6 +19,7 @@ mod work;
 
 pub use report::Looked;
 
+use crate::output::manifest::ReadBlocks;
 use crate::page::check::Kind;
 use crate::progress::Progress;
 use crate::server::connect::Target;
@@ -54,6 +55,9 @@ pub struct VerifyOptions {
     /// When relations were last found clean: those of which that is longest ago
     /// come first, and before them those that never were. Empty: the largest do.
     pub last_ok: BTreeMap<u32, jiff::Timestamp>,
+    /// What was looked at of relations by an earlier run, and need not be again: of
+    /// the same file, from its beginning on, whole segments.
+    pub begun: BTreeMap<u32, ReadBlocks>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +86,30 @@ struct File {
     problems: Vec<String>,
     /// Why some of it was not looked at.
     left: Option<Left>,
+    /// What was looked at of a main fork one after the other, and is sound: from
+    /// this block on, up to that one.
+    read: (u32, u32),
+}
+
+impl File {
+    fn new(fork: ForkFile, of: Option<FileOf>, kind: Kind) -> Self {
+        let (seen, problems, left, read) = (Seen::default(), Vec::new(), None, (0, 0));
+        Self { fork, of, kind, seen, problems, left, read }
+    }
+
+    /// The number of the file of a main fork.
+    fn filenode(&self) -> Option<u32> {
+        let (path, fork) = self.fork.fork();
+        path.rsplit('/').next()?.parse().ok().filter(|_| fork == "main")
+    }
+
+    /// Leaves out what an earlier run has looked at: segments as a whole.
+    fn go_on(&mut self, begun: &BTreeMap<u32, ReadBlocks>, segment_blocks: u32) {
+        let begun = self.of.as_ref().and_then(|of| begun.get(&of.oid));
+        let begun = begun.filter(|b| self.filenode() == Some(b.filenode));
+        let from = begun.map_or(0, |b| b.to - b.to % segment_blocks.max(1));
+        self.read = (from, from);
+    }
 }
 
 /// Why something was not looked at.
@@ -193,8 +221,9 @@ async fn list(
         }
         let kind = of.as_ref().map_or(Kind::Unknown, |f| Kind::of(f.relkind, f.access_method));
         let kind = if matches!(suffix, "main" | "init") { kind } else { Kind::Other };
-        let (seen, problems, left) = (Seen::default(), Vec::new(), None);
-        Some(File { fork, of, kind, seen, problems, left })
+        let mut file = File::new(fork, of, kind);
+        file.go_on(&options.begun, session.server().segment_blocks);
+        Some(file)
     };
     Ok(all.into_iter().filter_map(file).collect())
 }

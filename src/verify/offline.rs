@@ -3,7 +3,6 @@
 
 use super::local::Local;
 use super::report::{self, Looked};
-use super::segment::Seen;
 use super::work::Work;
 use super::{File, Source, VerifyError, VerifyOptions, lengths, unreadable, work};
 use crate::page::check::Kind;
@@ -47,13 +46,9 @@ pub(super) async fn verify(
     let mut files = Vec::new();
     for directory in local.all_directories(server.version).map_err(unreadable)? {
         let forks = local.forks(&directory).map_err(unreadable)?;
-        files.extend(forks.into_iter().map(|fork| File {
-            of: None,
-            kind: if fork.fork().1 == "main" { Kind::Unknown } else { Kind::Other },
-            fork,
-            seen: Seen::default(),
-            problems: Vec::new(),
-            left: None,
+        files.extend(forks.into_iter().map(|fork| {
+            let kind = if fork.fork().1 == "main" { Kind::Unknown } else { Kind::Other };
+            File::new(fork, None, kind)
         }));
     }
     let again = async |directory: &str| local.forks(directory).map_err(unreadable);

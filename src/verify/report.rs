@@ -3,6 +3,7 @@
 use super::advised::Relations;
 use super::segment::Wrong;
 use super::{File, Left};
+use crate::output::manifest::ReadBlocks;
 use crate::report::model::{BlockStatus, Extent, Level, Pages, Problem, Relation, Status};
 use crate::server::files::{FileOf, ForkFile, place_of_block};
 use crate::server::session::ServerFacts;
@@ -21,6 +22,8 @@ pub struct Looked {
     /// By OID or path.
     pub relations: Vec<Relation>,
     pub notes: Vec<String>,
+    /// What was looked at in a row of the main forks of relations, by OID.
+    pub read: BTreeMap<u32, ReadBlocks>,
 }
 
 /// `database`: whose files they are, but for shared ones; empty: of all.
@@ -39,6 +42,11 @@ pub(super) fn looked(
         damaged_blocks: sum(|f| f.seen.damaged.len() as u64),
     };
     let known = Relations::new(files.iter().filter_map(|f| f.of.as_ref()));
+    let read = files.iter().filter_map(|file| {
+        let (from, to) = file.read;
+        Some((file.of.as_ref()?.oid, ReadBlocks { filenode: file.filenode()?, from, to }))
+    });
+    let read = read.collect();
     let mut relations: BTreeMap<(u32, String), Relation> = BTreeMap::new();
     for file in files {
         let oid = file.of.as_ref().map_or(0, |of| of.oid);
@@ -47,7 +55,7 @@ pub(super) fn looked(
         let relation = relation.or_insert_with(|| nothing_wrong(&file, database, &known));
         add(relation, file, &server, &known);
     }
-    Looked { server, pages, relations: relations.into_values().collect(), notes }
+    Looked { server, pages, relations: relations.into_values().collect(), notes, read }
 }
 
 /// The relation of a file, before anything is said of any file.

@@ -74,6 +74,7 @@ pub(super) async fn look_at_all(
         files[file].left.get_or_insert_with(|| stopped("not all of it was looked at"));
     }
     let done = confirmed(work, jobs, done, notes).await;
+    in_a_row(files, &done);
     for (task, seen) in done {
         let file = &mut files[task.file];
         match seen {
@@ -83,6 +84,20 @@ pub(super) async fn look_at_all(
                 file.seen.damaged.extend(seen.damaged);
             }
             Err(why) => file.left = Some(why),
+        }
+    }
+}
+
+/// Notes how far each file was looked at without a gap, and is sound.
+fn in_a_row(files: &mut [File], done: &[Done]) {
+    let sound = done.iter().filter(|(_, seen)| seen.as_ref().is_ok_and(|s| s.damaged.is_empty()));
+    let mut ranges: Vec<(usize, (u32, u32))> =
+        sound.flat_map(|(task, _)| task.ranges.iter().map(|&range| (task.file, range))).collect();
+    ranges.sort_unstable();
+    for (file, (first, count)) in ranges {
+        let (_, to) = &mut files[file].read;
+        if *to == first {
+            *to = first.saturating_add(count);
         }
     }
 }
@@ -150,7 +165,8 @@ fn tasks(files: &[File], redo: u64, (block_size, segment_blocks): (u32, u32)) ->
         for (&segment, &bytes) in &file.fork.segments {
             let blocks = u32::try_from(bytes / u64::from(block_size.max(1))).unwrap_or(u32::MAX);
             let first = segment.checked_mul(segment_blocks);
-            let Some(first) = first.filter(|_| blocks > 0) else { continue };
+            let is_left = |first: &u32| blocks > 0 && *first >= file.read.0;
+            let Some(first) = first.filter(is_left) else { continue };
             let (path, kind) = (file.fork.path.clone(), file.kind);
             let ranges = vec![(first, blocks.min(segment_blocks))];
             tasks.push(Task { file: number, path, kind, ranges, settled: false, redo });
@@ -218,5 +234,75 @@ async fn patiently(
         }
         tokio::time::sleep(pause).await;
         pause *= 2;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::manifest::ReadBlocks;
+    use crate::page::check::Kind;
+    use crate::server::files::{FileOf, ForkFile};
+    use crate::verify::segment::Wrong;
+
+    const SEGMENT: u32 = 100;
+
+    fn file(path: &str) -> File {
+        let of = FileOf {
+            oid: 7,
+            schema: "public".to_owned(),
+            name: "t".to_owned(),
+            relkind: 'r',
+            access_method: 2,
+            owner: None,
+        };
+        let segments = [(0, 100 * 8192), (1, 100 * 8192), (2, 100 * 8192), (3, 50 * 8192)];
+        let fork = ForkFile { path: path.to_owned(), segments: segments.into() };
+        File::new(fork, Some(of), Kind::Heap)
+    }
+
+    fn firsts(files: &[File]) -> Vec<u32> {
+        tasks(files, 0, (8192, SEGMENT)).iter().map(|task| task.ranges[0].0).collect()
+    }
+
+    #[test]
+    fn segments_that_an_earlier_run_has_looked_at_are_left_out() {
+        let begun = |filenode, to| [(7, ReadBlocks { filenode, from: 0, to })].into();
+        for (path, filenode, to, left) in [
+            ("base/5/77", 77, 200, vec![200, 300]),
+            // Of the last it is not known whether it was whole.
+            ("base/5/77", 77, 250, vec![200, 300]),
+            ("base/5/77", 77, 99, vec![0, 100, 200, 300]),
+            ("base/5/78", 77, 200, vec![0, 100, 200, 300]),
+            ("base/5/77_vm", 77, 200, vec![0, 100, 200, 300]),
+        ] {
+            let mut file = file(path);
+            file.go_on(&begun(filenode, to), SEGMENT);
+            assert_eq!(firsts(&[file]), left, "{path} {to}");
+        }
+    }
+
+    #[test]
+    fn what_is_behind_a_gap_or_damage_is_looked_at_again() {
+        let looked = |done: &[(u32, bool)]| {
+            let mut files = [file("base/5/77")];
+            let all = tasks(&files, 0, (8192, SEGMENT));
+            let of = |first| all.iter().find(|task| task.ranges[0].0 == first).cloned();
+            let wrong = Wrong { cause: "page", what: String::new() };
+            let done: Vec<Done> = done
+                .iter()
+                .map(|&(first, sound)| {
+                    let damaged = (!sound).then(|| (first, wrong.clone())).into_iter().collect();
+                    (of(first).unwrap(), Ok(Seen { damaged, ..Seen::default() }))
+                })
+                .collect();
+            in_a_row(&mut files, &done);
+            files[0].read
+        };
+        assert_eq!(looked(&[]), (0, 0));
+        assert_eq!(looked(&[(100, true), (0, true)]), (0, 200));
+        assert_eq!(looked(&[(0, true), (200, true)]), (0, 100));
+        assert_eq!(looked(&[(0, true), (100, false), (200, true)]), (0, 100));
+        assert_eq!(looked(&[(0, true), (100, true), (200, true), (300, true)]), (0, 350));
     }
 }

@@ -36,6 +36,8 @@ fn help_of_report() {
               -t, --table <PATTERN>   Only rows of tables that match the pattern, also of
                                       those that could not be compared
                   --range-rows <N>    Compare so many rows at a time [default: 10000]
+                  --keys-to <DIR>     Write all keys that are found into this new directory,
+                                      those of each table into a CSV file
                   --json              Print JSON
 
             Messages:

@@ -30,6 +30,7 @@ async fn every_harm_is_found_and_nothing_else_is_named_in_any_form() {
         let mut command = Command::new(super::PROGRAM);
         let conninfo = ward.server.conninfo(ward.dbname);
         command.args(["verify", "--amcheck", "-j2", "--max-crashes", "100", "-d", &conninfo]);
+        command.args(["-v", "--log-format", "json"]);
         let files: BTreeMap<&str, _> = ["json", "csv", "xml", "prom", "html", "txt"]
             .into_iter()
             .map(|form| (form, folder.path().join(format!("report.{form}"))))
@@ -54,8 +55,19 @@ async fn every_harm_is_found_and_nothing_else_is_named_in_any_form() {
             harms.iter().filter(|(_, table)| !named.contains(*table)).map(|(&h, _)| h).collect();
         let hidden = if plan.is_checked() { &[][..] } else { &HIDDEN[..] };
         assert_eq!(missed, hidden, "{plan:?}");
+        let ended = r#""event":"verify_finished","status":"damaged","exit_code":2"#;
+        assert!(said.contains(ended), "{plan:?}: {said}");
         for relation in &damaged {
             let name = text(&relation["name"]);
+            // What the log has for programs.
+            let levels = list(&relation["problems"]).iter().map(|p| text(&p["level"]));
+            for level in levels.filter(|level| level != "rows").collect::<BTreeSet<_>>() {
+                let database = text(&relation["database"]);
+                let full = format!("{database}.{}.{name}", text(&relation["schema"]));
+                let event =
+                    format!(r#""event":"relation_damaged","relation":"{full}","level":"{level}""#);
+                assert!(said.contains(&event), "{plan:?}: {event}: {said}");
+            }
             for form in ["csv", "xml", "prom", "html", "txt"] {
                 assert!(read(form).contains(&name), "{plan:?}: {name} is not in the {form}");
             }

@@ -54,6 +54,19 @@ pub struct Relation {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub large_objects: Option<LargeObjects>,
     pub advice: Vec<String>,
+    /// For who reads a relation in parts, one run after the other. Not in the file.
+    #[serde(skip)]
+    pub read: Option<ReadBlocks>,
+}
+
+/// Blocks of a main fork that were read one after the other, all of them clean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadBlocks {
+    pub filenode: u32,
+    /// The first of them.
+    pub from: u32,
+    /// The first that is none of them.
+    pub to: u32,
 }
 
 impl Relation {

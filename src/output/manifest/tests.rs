@@ -108,6 +108,7 @@ fn empty(oid: u32, name: &str, kind: RelationKind) -> Relation {
         sequence: None,
         large_objects: None,
         advice: vec![],
+        read: None,
     }
 }
 

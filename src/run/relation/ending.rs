@@ -125,7 +125,7 @@ impl RelationRun {
         entry.reason = state.failed.clone().or_else(|| self.doctor.reason().map(str::to_owned));
         entry.snapshots = state.snapshots.iter().copied().collect();
         entry.rows = rows;
-        entry.content_hash = hash.filter(|_| has_content(&entry));
+        entry.content_hash = hash.filter(|_| has_content(&entry) && self.begins_at() == 0);
         entry.blocks = manifest::Blocks {
             total: map.extents().last().map_or(0, |e| u64::from(e.end.block)),
             clean: counts.clean,
@@ -142,8 +142,15 @@ impl RelationRun {
             None => None,
         };
         entry.large_objects = large_objects(&watch);
+        entry.read = self.read(&map);
         self.note_furthest(&watch);
         Ok(entry)
+    }
+
+    /// What it was read of without a gap and without damage.
+    fn read(&self, map: &TidMap) -> Option<manifest::ReadBlocks> {
+        let filenode = self.relation.filenode.filter(|_| self.can_be_narrowed())?;
+        Some(manifest::ReadBlocks { filenode, from: self.begins_at(), to: map.clean_to() })
     }
 
     async fn finish_lanes(

@@ -110,7 +110,9 @@ impl Run {
         let read = locked(&self.read).clone();
         let looked = |e: &manifest::Relation| {
             let is_looked_at = e.status == RelationStatus::Clean
-                && matches!(e.kind, RelationKind::Table | RelationKind::Matview);
+                && matches!(e.kind, RelationKind::Table | RelationKind::Matview)
+                // Of a part nobody knows what the whole had.
+                && e.read.is_none_or(|read| read.from == 0);
             let relation = read.get(&e.oid).filter(|r| is_looked_at && r.heap)?;
             Some(Looked {
                 oid: e.oid,
