@@ -72,7 +72,7 @@ async fn check_well(dumped: &Dumped, well: &[&str], rows: &[oracle::Row], at: &s
 /// run reads the block again.
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_before_the_tuple_at_which_the_last_crash_happened_are_had() {
-    for version in Version::two() {
+    for version in Version::one_or_two() {
         let (server, _) = with_killers(&version, &["killer1"], &["well1"]).await;
         let dumped = dump(PROGRAM, &server, DB, &["-j1", "--max-crashes", "3", NEVER]);
         server.wait_ready();
@@ -108,7 +108,7 @@ async fn rows_before_the_tuple_at_which_the_last_crash_happened_are_had() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_goes_down_no_more_often_than_allowed() {
     let well = ["well1", "well2", "well3"];
-    for version in Version::two() {
+    for version in Version::one_or_two() {
         let (server, rows) = with_killers(&version, &["killer1", "killer2"], &well).await;
         let mut before = server.crashes();
         for (limit, may) in [("0", 1), ("1", 2), ("3", 3), ("20", 20)] {

@@ -180,7 +180,7 @@ async fn where_nothing_can_be_planned_no_statement_writes() {
 /// It asks the server for the keys of lost rows.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_may_not_read_files_sends_no_statement_that_writes_either() {
-    for version in Version::two() {
+    for version in Version::one_or_two() {
         let server = Server::start(&version, ServerOptions::checksums(true));
         let sql = "CREATE TABLE t (id int PRIMARY KEY, x text);
             INSERT INTO t SELECT i, repeat('x', 100) FROM generate_series(1, 5000) i;
@@ -318,7 +318,7 @@ async fn transactions_of_others_are_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn where_the_wal_may_not_be_asked_for_nothing_is_told_of_it() {
-    for version in Version::two() {
+    for version in Version::one_or_two() {
         let server = Server::start(&version, quiet());
         let sql = "CREATE TABLE t AS SELECT 1 AS i; CREATE ROLE reader LOGIN; GRANT SELECT ON t TO reader;
             REVOKE EXECUTE ON FUNCTION pg_current_wal_insert_lsn() FROM PUBLIC";
@@ -355,7 +355,7 @@ async fn where_the_wal_may_not_be_asked_for_nothing_is_told_of_it() {
 /// The position before the crash is one of the same log.
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_crash_the_server_is_asked_all_the_same() {
-    for version in Version::two() {
+    for version in Version::one_or_two() {
         let server = Server::start(&version, ServerOptions::checksums(false));
         sample::victims(&server, DB, &["freshkiller"]).await;
         let client = oracle::session(&server, DB).await;

@@ -23,7 +23,7 @@ const INDEXES: [&str; 14] = [
 #[test]
 fn an_index_of_a_catalog_costs_nothing_as_long_as_a_session_can_be_had() {
     std::thread::scope(|scope| {
-        for version in Version::two() {
+        for version in Version::one_or_two() {
             scope.spawn(move || {
                 let runtime = tokio::runtime::Runtime::new().expect("a runtime");
                 runtime.block_on(each_index(&version));

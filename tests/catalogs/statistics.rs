@@ -92,7 +92,7 @@ async fn a_damaged_table_whose_statistics_are_damaged_too_is_read_around_its_dam
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_index_costs_its_table_nothing_as_long_as_that_is_sound() {
-    for version in Version::two() {
+    for version in Version::one_or_two() {
         let victims = victims(&version).await;
         victims.harm(&victims.index, Harm::BadPageHeader, Place { block: 0, offset: 1 });
         victims.server.start_again();
@@ -107,7 +107,7 @@ async fn a_damaged_index_costs_its_table_nothing_as_long_as_that_is_sound() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn where_nothing_but_plain_copy_is_left_what_comes_before_the_damage_is_kept() {
-    for version in Version::two() {
+    for version in Version::one_or_two() {
         let victims = victims(&version).await;
         victims.harm(&victims.index, Harm::BadPageHeader, Place { block: 0, offset: 1 });
         let place = Place::middle(victims.one.blocks);

@@ -17,7 +17,7 @@ const CRASHES: usize = 5;
 /// way, and nobody has a last word.
 #[tokio::test(flavor = "multi_thread")]
 async fn of_silent_sessions_the_one_that_crashed_hung_up_first() {
-    for version in Version::two() {
+    for version in Version::one_or_two() {
         let server = Server::start(&version, ServerOptions::checksums(true));
         let sql = "CREATE TABLE wide AS SELECT i, md5(i::text) FROM generate_series(1, 200000) i";
         server.execute(DB, sql).await;
@@ -144,7 +144,7 @@ const STAYS_DOWN: &str = "stays down until somebody starts it (restart_after_cra
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_stays_down_is_waited_for_and_what_was_read_is_kept() {
-    for version in Version::two() {
+    for version in Version::one_or_two() {
         let server = that_stays_down(&version).await;
         let dumped = dump(PROGRAM, &server, DB, &["-j4", "--crash-wait", "1s"]);
         let (at, said) = (version.major, &dumped.said);
