@@ -90,7 +90,7 @@ async fn served(version: &Version) -> Server {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn from_night_to_night_all_that_is_wrong_is_named_and_what_is_new() {
-    for version in Version::two() {
+    for version in Version::one_or_two() {
         let server = served(&version).await;
         let folder = tempfile::tempdir().expect("a directory");
         let last = folder.path().join("last.json");
@@ -253,6 +253,30 @@ async fn a_table_that_takes_longer_than_a_night_is_gone_on_with_the_next() {
     // Damage in what is reached is enough to know; the time is over nevertheless.
     let short = verify(&server, &short);
     assert_eq!((&short["exit_code"], with(&short, "damaged").len()), (&2.into(), 1), "{short:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_is_looked_at_by_itself() {
+    let primary = served(&Version::major(15)).await;
+    primary.execute(DB, "CREATE EXTENSION amcheck").await;
+    let standby = primary.streaming_standby(&[]).await.expect("15 has its clients");
+    let all = ["-a", "--amcheck", "--heapallindexed"];
+    let found = verify(&standby, &all);
+    assert_eq!((&found["exit_code"], &found["status"]), (&0.into(), &"clean".into()), "{found:#}");
+    assert_eq!(found["server"]["in_recovery"], true);
+    assert_eq!(of(&found, "t_pkey")["levels"], serde_json::json!(["pages", "amcheck"]));
+    // What is damaged on one is not on the other.
+    let files = paths(&primary, DB, &["SELECT 't_pkey'::regclass", "SELECT 'v'::regclass"]).await;
+    assert_eq!(standby.stop(), Stop::Clean);
+    for (path, blocks) in &files {
+        flip(&standby, path, blocks / 2, 5000);
+    }
+    standby.start_again();
+    let found = verify(&standby, &all);
+    assert_eq!(with(&found, "damaged"), names(["shop.v", "shop.t_pkey"]), "{found:#}");
+    assert_eq!(levels(&found, "t_pkey"), names(["pages", "amcheck"]));
+    assert_eq!(verify(&primary, &all)["exit_code"], 0);
+    assert_eq!(standby.stop(), Stop::Clean);
 }
 
 #[tokio::test(flavor = "multi_thread")]

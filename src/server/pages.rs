@@ -19,6 +19,9 @@ const PIECE_BYTES: u32 = 256 << 10;
 /// So much the server looks at for one answer: less than a second's work.
 const PIECE_THERE_BYTES: u32 = 64 << 20;
 
+/// Enough of the header of a page (`PageHeaderData`) to know most that are no zeros.
+const HEADER_BYTES: u32 = 24;
+
 /// What reads a file, as `GRANT` names it.
 pub const READ_FUNCTION: &str = "pg_catalog.pg_read_binary_file(text, bigint, bigint, boolean)";
 
@@ -99,11 +102,24 @@ impl<'a> Fork<'a> {
     ) -> Result<Vec<BlockNumber>, ReadError> {
         let (path, within, count) = self.place(first, count);
         let size = self.block_size();
+        let (piece, zeros) = (self.piece(), |bytes: u32| {
+            format!("pg_catalog.decode(pg_catalog.repeat('00', {bytes}), 'hex')")
+        });
+        // A page is cut out of what was read only where its header is zeros: to cut
+        // is to copy.
+        let page = |bytes: u32| format!("pg_catalog.substr(b, i * {size} + 1, {bytes})");
         let sql = format!(
-            "SELECT {first} + n FROM pg_catalog.generate_series(0::bigint, {count} - 1) n \
-             WHERE pg_catalog.pg_read_binary_file({}, ({within} + n) * {size}, {size}, true) \
-             = pg_catalog.decode(pg_catalog.repeat('00', {size}), 'hex')",
-            literal(&path)
+            "SELECT {first} + n + i \
+             FROM pg_catalog.generate_series(0::bigint, {count} - 1, {piece}) n, \
+             LATERAL (SELECT pg_catalog.pg_read_binary_file({}, ({within} + n) * {size}, \
+             LEAST({piece}, {count} - n) * {size}, true) AS b OFFSET 0) p, \
+             pg_catalog.generate_series(0, pg_catalog.octet_length(b) / {size} - 1) i \
+             WHERE {} = {} AND {} = {}",
+            literal(&path),
+            page(HEADER_BYTES),
+            zeros(HEADER_BYTES),
+            page(size),
+            zeros(size)
         );
         let rows = self.session.rows(&sql).await?;
         Ok(rows.into_iter().flatten().filter_map(|b| b?.parse().ok()).collect())

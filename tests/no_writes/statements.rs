@@ -85,6 +85,7 @@ const FUNCTIONS: &[&str] = &[
     "quote_literal",
     "repeat",
     "string_agg",
+    "substr",
     "sum",
     "to_char",
     "txid_current_snapshot",
@@ -95,7 +96,7 @@ const FUNCTIONS: &[&str] = &[
 /// Words that stand before a parenthesis and are no functions.
 const SYNTAX: &[&str] = &[
     "ALL", "AND", "ANY", "ARRAY", "AS", "COALESCE", "COPY", "EXISTS", "FROM", "GREATEST", "I",
-    "I.I", "IN", "JOIN", "LEAST", "OVER", "STDOUT", "THEN",
+    "I.I", "IN", "JOIN", "LATERAL", "LEAST", "OVER", "STDOUT", "THEN",
 ];
 
 fn pattern(text: &str) -> Regex {

@@ -2,8 +2,10 @@
 //! it does not look at the heap. In the snapshot of the rows, so a healthy
 //! relation gives the same number.
 
+use super::asking::Asked;
 use super::{Found, Looked, Missing, Run, path_now};
 use crate::heap::Place;
+use crate::run::generation::Numbered;
 use crate::server::fault::{Fault, Phase};
 use crate::server::relation::readable;
 use crate::server::session::{ReadError, Session};
@@ -35,35 +37,25 @@ impl Run {
             let visible = u64::from(r.relation.all_visible_estimated);
             r.blocks > 0 && visible * 10 >= r.blocks * ALL_VISIBLE_TENTHS
         };
-        let mut found = Vec::new();
-        let numbered = match self.generations.session(true).await {
-            Ok(numbered) => numbered,
-            Err(e) => {
-                self.warn(format!("rows were not counted by indexes: {e}"));
-                return found;
-            }
-        };
-        let session = &numbered.session;
-        for relation in clean.iter().filter(worth_it) {
-            if self.progress.stopped() {
-                break;
-            }
-            match count(session, relation, numbered.snapshot).await {
-                Ok(counted) => found.extend(counted.and_then(|c| c.loss()).map(|told_by| Found {
-                    oid: relation.oid,
-                    missing: Missing::Rows,
-                    what: None,
-                    told_by,
+        let ask =
+            async |numbered: &Numbered, relation: &Looked| match count(
+                &numbered.session,
+                relation,
+                numbered.snapshot,
+            )
+            .await
+            {
+                Ok(counted) => Asked::Answered(counted.and_then(|c| c.loss()).map(|told_by| {
+                    Found { oid: relation.oid, missing: Missing::Rows, what: None, told_by }
                 })),
-                Err(e) => {
+                Err(error) => {
                     let what = format!("rows of relation {} could not be counted", relation.oid);
-                    if !self.not_asked(session, &what, &e).await {
-                        return found;
-                    }
+                    Asked::Failed { what, error, all: false }
                 }
-            }
-        }
-        found
+            };
+        let relations = clean.iter().filter(worth_it).collect();
+        let found = self.ask_of_all(relations, "rows were not counted by indexes", ask).await;
+        found.into_iter().flatten().collect()
     }
 }
 

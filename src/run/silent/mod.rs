@@ -15,6 +15,7 @@
 //! Of unlogged tables no file is looked at: a crash empties them, and nothing in
 //! their files tells what was before from what came after.
 
+mod asking;
 mod counts;
 mod found;
 mod lengths;

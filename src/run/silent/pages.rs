@@ -15,12 +15,14 @@
 //! The server looks for zeros itself; what comes over the connection is the
 //! index. It takes what reads files (a superuser, or who was granted it).
 
+use super::asking::Asked;
 use super::counts::{beyond, count};
 use super::pointed::{Pointed, pointed};
 use super::{Found, Looked, Missing, Run, is_short, path_now};
 use crate::heap::{BlockRange, Read};
 use crate::page::{Page, visibility};
-use crate::server::pages::{Fork, redo};
+use crate::run::generation::Numbered;
+use crate::server::pages::{Fork, redo as redo_of};
 use crate::server::relation::readable;
 use crate::server::session::{ReadError, Session};
 use std::collections::BTreeSet;
@@ -50,43 +52,30 @@ impl Run {
         &self,
         clean: &[Looked],
     ) -> (Vec<Found>, BTreeSet<u32>) {
-        let mut found = (Vec::new(), BTreeSet::new());
-        let numbered = match self.generations.session(true).await {
-            Ok(numbered) => numbered,
-            Err(e) => {
-                self.warn(format!("files were not looked at: {e}"));
-                return found;
-            }
-        };
-        let session = &numbered.session;
-        let redo = match redo(session).await {
-            Ok(Some(redo)) => redo,
-            Ok(None) => return found,
-            Err(e) => {
-                self.not_asked(session, "files were not looked at", &e).await;
-                return found;
-            }
-        };
-        for relation in clean.iter().filter(|r| !r.relation.unlogged) {
-            if self.progress.stopped() {
-                break;
-            }
+        const NOTHING: &str = "files were not looked at";
+        // Where the last checkpoint began: later ones do no harm.
+        let redo = tokio::sync::OnceCell::new();
+        let ask = async |numbered: &Numbered, relation: &Looked| {
+            let session = &numbered.session;
+            let redo = match redo.get_or_try_init(|| redo_of(session)).await {
+                Ok(Some(redo)) => *redo,
+                Ok(None) => return Asked::Answered((Vec::new(), None)),
+                Err(error) => return Asked::Failed { what: NOTHING.to_owned(), error, all: true },
+            };
             match self.pages_of(session, relation, redo, numbered.snapshot).await {
-                Ok((missing, denied)) => {
-                    found.0.extend(missing);
-                    found.1.extend(denied.then_some(relation.oid));
-                }
-                Err(e) => {
+                Ok((missing, denied)) => Asked::Answered((missing, denied.then_some(relation.oid))),
+                Err(error) => {
                     let name = relation.relation.display_name();
                     let what = format!("the file of relation \"{name}\" was not looked at");
-                    let refused = e.is_permission();
-                    if !self.not_asked(session, &what, &e).await || refused {
-                        break;
-                    }
+                    let all = error.is_permission();
+                    Asked::Failed { what, error, all }
                 }
             }
-        }
-        found
+        };
+        let relations = clean.iter().filter(|r| !r.relation.unlogged).collect();
+        let (found, denied): (Vec<_>, Vec<_>) =
+            self.ask_of_all(relations, NOTHING, ask).await.into_iter().unzip();
+        (found.into_iter().flatten().collect(), denied.into_iter().flatten().collect())
     }
 
     async fn pages_of(
