@@ -224,14 +224,18 @@ pub(super) async fn make(
         let method = literal(&method.to_string());
         before.push_str(&format!("SET LOCAL default_table_access_method TO {method}; "));
     }
-    if !before.is_empty() {
-        session.execute(&before).await?;
-    }
     let encoding = shared.plan.schema_encoding();
-    session.execute_bytes(entry.definition(), encoding).await?;
+    // One behind the other, without waiting: in the order in which they are here.
+    let (set, made) = tokio::join!(
+        session.execute_if_any(&before),
+        session.execute_bytes(entry.definition(), encoding)
+    );
+    set.and(made)?;
     let Some(sql) = owner(entry).filter(|_| shared.options.owners) else { return Ok(None) };
-    session.execute("SAVEPOINT owner").await?;
-    match session.execute_bytes(&sql, encoding).await {
+    let (saved, owned) =
+        tokio::join!(session.execute("SAVEPOINT owner"), session.execute_bytes(&sql, encoding));
+    saved?;
+    match owned {
         Ok(()) => Ok(None),
         Err(refusal) if refusal.is_lost() => Err(refusal),
         Err(refusal) => {

@@ -69,6 +69,11 @@ impl TargetSession {
         self.connected.client.batch_execute(sql).await.map_err(Refusal::from)
     }
 
+    /// Nothing is asked of the server where there is no statement.
+    pub async fn execute_if_any(&self, sql: &str) -> Result<(), Refusal> {
+        if sql.is_empty() { Ok(()) } else { self.execute(sql).await }
+    }
+
     /// Statements of a dump, in its encoding. What is not UTF-8 is sent as
     /// hexadecimal digits, since the client library sends text only.
     pub async fn execute_bytes(&self, sql: &[u8], encoding: &str) -> Result<(), Refusal> {
