@@ -91,7 +91,7 @@ impl Nightly {
                 max_age: options.window.max_age,
             },
         );
-        let status = format!("{:?}", report.status).to_lowercase();
+        let status = report.status.word();
         let exit_code = report.exit_code;
         tracing::info!(
             event = "verify_finished",

@@ -37,7 +37,7 @@ impl DumpDir {
     pub fn create(path: &Path, sync: bool) -> Result<Self, OutputError> {
         let is_new = make(path)?;
         let dir = Self::lock(path, sync, false).and_then(|dir| {
-            dir.refuse_unless_empty()?;
+            refuse_unless_empty(path, Some(JOURNAL))?;
             dir.lay_out(is_new)?;
             Ok(dir)
         });
@@ -225,25 +225,6 @@ impl DumpDir {
         Ok(Self { path: path.to_owned(), sync, resumed, space, _lock: lock })
     }
 
-    fn refuse_unless_empty(&self) -> Result<(), OutputError> {
-        let failed = || OutputError::io("read directory", &self.path);
-        let mut found = None;
-        for entry in fs::read_dir(&self.path).map_err(failed())? {
-            let name = entry.map_err(failed())?.file_name();
-            found = Some(found.map_or(name.clone(), |least: std::ffi::OsString| least.min(name)));
-        }
-        match found {
-            None => Ok(()),
-            Some(_) if self.path.join(JOURNAL).is_file() => {
-                Err(OutputError::HasRun { path: self.path.clone() })
-            }
-            Some(name) => Err(OutputError::NotEmpty {
-                path: self.path.clone(),
-                found: name.to_string_lossy().into_owned(),
-            }),
-        }
-    }
-
     fn lay_out(&self, is_new: bool) -> Result<(), OutputError> {
         let result = self.try_lay_out(is_new);
         if result.is_err() {
@@ -277,6 +258,30 @@ pub(super) fn sync_directory(path: &Path) -> Result<(), OutputError> {
     File::open(path)
         .and_then(|directory| directory.sync_all())
         .map_err(OutputError::io("sync directory", path))
+}
+
+/// Makes a directory of one's own. False: there is one already.
+pub(super) fn make_own(path: &Path) -> Result<bool, OutputError> {
+    match make(path)? {
+        false if !path.is_dir() => Err(OutputError::NotADirectory { path: path.to_owned() }),
+        is_new => Ok(is_new),
+    }
+}
+
+/// `journal`: the file by which an earlier run is known, if there can be one.
+pub(super) fn refuse_unless_empty(path: &Path, journal: Option<&str>) -> Result<(), OutputError> {
+    let failed = || OutputError::io("read directory", path);
+    let mut found = None;
+    for entry in fs::read_dir(path).map_err(failed())? {
+        let name = entry.map_err(failed())?.file_name();
+        found = Some(found.map_or(name.clone(), |least: std::ffi::OsString| least.min(name)));
+    }
+    let Some(name) = found else { return Ok(()) };
+    let (path, found) = (path.to_owned(), name.to_string_lossy().into_owned());
+    match journal.is_some_and(|journal| path.join(journal).is_file()) {
+        true => Err(OutputError::HasRun { path }),
+        false => Err(OutputError::NotEmpty { path, found }),
+    }
 }
 
 /// Makes a directory. False: there is something of that name already.

@@ -2,13 +2,12 @@
 //! for each table, as COPY reads it. What is different about the row comes first,
 //! then the columns of its primary key.
 
-use super::dir::{parent, sync_directory};
+use super::dir::{make_own, parent, refuse_unless_empty, sync_directory};
 use super::error::OutputError;
 use super::names::assign;
 use std::collections::HashMap;
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// The first column; the others have the names of those of the key.
@@ -34,10 +33,8 @@ impl KeysDir {
         path: &Path,
         tables: impl IntoIterator<Item = (u32, &'a str, &'a str)>,
     ) -> Result<Self, OutputError> {
-        match DirBuilder::new().mode(0o700).create(path) {
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => refuse_unless_empty(path)?,
-            made => made.map_err(OutputError::io("create directory", path))?,
-        }
+        make_own(path)?;
+        refuse_unless_empty(path, None)?;
         sync_directory(parent(path))?;
         let tables =
             tables.into_iter().map(|(n, schema, name)| (n, schema.as_bytes(), name.as_bytes()));
@@ -91,16 +88,6 @@ impl KeysFile {
 
 fn part(path: &Path) -> PathBuf {
     path.with_extension("csv.part")
-}
-
-fn refuse_unless_empty(path: &Path) -> Result<(), OutputError> {
-    if !path.is_dir() {
-        return Err(OutputError::NotADirectory { path: path.to_owned() });
-    }
-    let failed = || OutputError::io("read directory", path);
-    let Some(entry) = fs::read_dir(path).map_err(failed())?.next() else { return Ok(()) };
-    let found = entry.map_err(failed())?.file_name().to_string_lossy().into_owned();
-    Err(OutputError::NotEmpty { path: path.to_owned(), found })
 }
 
 #[cfg(test)]

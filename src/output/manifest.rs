@@ -66,6 +66,17 @@ pub enum RunStatus {
     Incomplete,
 }
 
+impl RunStatus {
+    /// As JSON has it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Clean => "clean",
+            Self::Damaged => "damaged",
+            Self::Incomplete => "incomplete",
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Server {
     /// As in `server_version_num`.

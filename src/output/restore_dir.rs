@@ -7,7 +7,7 @@
 //! lines are those of the journal of a dump: a CRC-32, a space, and JSON.
 
 use super::OutputError;
-use super::dir::{parent, sync_directory, write_part};
+use super::dir::{make_own, refuse_unless_empty, sync_directory, write_part};
 use super::fault_point::{fault_point, torn_write};
 use super::journal::{line, read};
 use super::restored::{NotMade, Relation};
@@ -15,9 +15,9 @@ use jiff::Timestamp;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -102,7 +102,7 @@ impl RestoreDir {
     /// Makes the folder, or takes an empty one; or, to go on, that of an earlier
     /// run, with the records that it has left.
     pub fn open(path: &Path, resume: bool, sync: bool) -> Result<(Self, Vec<Record>), OutputError> {
-        let is_new = make(path)?;
+        let is_new = make_own(path)?;
         let opened = Self::take(path, resume, sync);
         if opened.is_err() && is_new {
             // What stopped us is the better error.
@@ -120,7 +120,7 @@ impl RestoreDir {
         }
         let at = path.join(JOURNAL);
         if !resume {
-            refuse_unless_empty(path)?;
+            refuse_unless_empty(path, Some(JOURNAL))?;
         }
         let failed = |doing| OutputError::io(doing, &at);
         let journal = OpenOptions::new()
@@ -203,32 +203,5 @@ impl RestoreDir {
         let (path, part) = (self.path.join(REPORT), self.path.join(format!("{REPORT}.part")));
         write_part(&part, json.as_bytes(), self.sync)?;
         fs::rename(&part, &path).map_err(OutputError::io("rename file", &path))
-    }
-}
-
-/// Makes the folder. False: there is one already.
-fn make(path: &Path) -> Result<bool, OutputError> {
-    match DirBuilder::new().mode(0o700).create(path) {
-        Ok(()) => Ok(true),
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => match path.is_dir() {
-            true => Ok(false),
-            false => Err(OutputError::NotADirectory { path: path.to_owned() }),
-        },
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            let (path, parent) = (path.to_owned(), parent(path).to_owned());
-            Err(OutputError::ParentMissing { path, parent })
-        }
-        Err(e) => Err(OutputError::io("create directory", path)(e)),
-    }
-}
-
-fn refuse_unless_empty(path: &Path) -> Result<(), OutputError> {
-    let failed = || OutputError::io("read directory", path);
-    let Some(entry) = fs::read_dir(path).map_err(failed())?.next() else { return Ok(()) };
-    let found = entry.map_err(failed())?.file_name().to_string_lossy().into_owned();
-    let path = path.to_owned();
-    match path.join(JOURNAL).is_file() {
-        true => Err(OutputError::HasRun { path }),
-        false => Err(OutputError::NotEmpty { path, found }),
     }
 }

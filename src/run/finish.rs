@@ -26,7 +26,7 @@ const EXIT_TROUBLE: u8 = 1;
 impl Run {
     pub(super) async fn finish(self: Arc<Self>, missing: &Missing) -> Result<Manifest, RunError> {
         let manifest = self.write_manifest(missing, exit_code).await?;
-        let status = format!("{:?}", manifest.status).to_lowercase();
+        let status = manifest.status.word();
         let exit_code = manifest.exit_code;
         tracing::info!(event = "run_finished", status, exit_code, "the run has ended: {status}");
         Ok(manifest)

@@ -4,15 +4,13 @@ use super::advised::Relations;
 use super::segment::Wrong;
 use super::{File, Left};
 use crate::output::manifest::ReadBlocks;
-use crate::report::model::{BlockStatus, Extent, Level, Pages, Problem, Relation, Status};
+use crate::report::model::{
+    BlockStatus, EXTENTS_MAX, Extent, Level, Pages, Problem, Relation, Status,
+};
 use crate::server::files::{FileOf, ForkFile, place_of_block};
 use crate::server::session::ServerFacts;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// So many parts the map of a relation has at most: with more of them it says
-/// nothing that a person could see.
-const EXTENTS_MAX: usize = 10_000;
 
 /// What was found in the files of a database.
 #[derive(Debug)]
