@@ -103,10 +103,17 @@ impl File {
         path.rsplit('/').next()?.parse().ok().filter(|_| fork == "main")
     }
 
-    /// Leaves out what an earlier run has looked at: segments as a whole.
-    fn go_on(&mut self, begun: &BTreeMap<u32, ReadBlocks>, segment_blocks: u32) {
+    /// Leaves out what an earlier run has looked at: segments as a whole. A file that
+    /// became shorter is looked at from its beginning.
+    fn go_on(
+        &mut self,
+        begun: &BTreeMap<u32, ReadBlocks>,
+        (block_size, segment_blocks): (u32, u32),
+    ) {
+        let blocks = self.fork.bytes() / u64::from(block_size.max(1));
         let begun = self.of.as_ref().and_then(|of| begun.get(&of.oid));
-        let begun = begun.filter(|b| self.filenode() == Some(b.filenode));
+        let begun =
+            begun.filter(|b| self.filenode() == Some(b.filenode) && u64::from(b.to) <= blocks);
         let from = begun.map_or(0, |b| b.to - b.to % segment_blocks.max(1));
         self.read = (from, from);
     }
@@ -222,7 +229,8 @@ async fn list(
         let kind = of.as_ref().map_or(Kind::Unknown, |f| Kind::of(f.relkind, f.access_method));
         let kind = if matches!(suffix, "main" | "init") { kind } else { Kind::Other };
         let mut file = File::new(fork, of, kind);
-        file.go_on(&options.begun, session.server().segment_blocks);
+        let server = session.server();
+        file.go_on(&options.begun, (server.block_size, server.segment_blocks));
         Some(file)
     };
     Ok(all.into_iter().filter_map(file).collect())

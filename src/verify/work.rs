@@ -273,11 +273,13 @@ mod tests {
             // Of the last it is not known whether it was whole.
             ("base/5/77", 77, 250, vec![200, 300]),
             ("base/5/77", 77, 99, vec![0, 100, 200, 300]),
+            // It became shorter since.
+            ("base/5/77", 77, 351, vec![0, 100, 200, 300]),
             ("base/5/78", 77, 200, vec![0, 100, 200, 300]),
             ("base/5/77_vm", 77, 200, vec![0, 100, 200, 300]),
         ] {
             let mut file = file(path);
-            file.go_on(&begun(filenode, to), SEGMENT);
+            file.go_on(&begun(filenode, to), (8192, SEGMENT));
             assert_eq!(firsts(&[file]), left, "{path} {to}");
         }
     }
