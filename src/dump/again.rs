@@ -10,6 +10,7 @@ use super::rows::take_in;
 use super::{End, Reading, Stretch, cut_short, look_ahead, read_stretch};
 use crate::heap::Read;
 use crate::output::OutputError;
+use crate::server::copy_text::rows_in;
 use crate::server::fault::{Fault, Phase, Words};
 use crate::server::session::ReadError;
 use std::sync::atomic::Ordering::Relaxed;
@@ -61,7 +62,7 @@ async fn read_what_came(
         let (mut copy, mut rows) = (at.session.copy(&sql).await?, 0);
         while let Some(bytes) = copy.next().await? {
             at.progress.bytes.fetch_add(bytes.len() as u64, Relaxed);
-            for row in bytes.split_inclusive(|&b| b == b'\n') {
+            for row in rows_in(&bytes) {
                 rows += 1;
                 at.progress.rows.fetch_add(1, Relaxed);
                 if let Err(e) = take_in(stretch, &read, row, &mut last).await {

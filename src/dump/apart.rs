@@ -17,7 +17,7 @@ use super::{Reading, Stretch};
 use crate::heap::narrow::Narrow;
 use crate::heap::{Ctid, Place, Read, RowClass};
 use crate::output::{OutputError, manifest};
-use crate::server::copy_text::{raw_fields, split_tag};
+use crate::server::copy_text::{raw_fields, rows_in, split_tag};
 use crate::server::fault::{Fault, Phase, Words};
 use crate::server::session::ReadError;
 use std::collections::{BTreeMap, BTreeSet};
@@ -105,7 +105,7 @@ pub(super) async fn read_apart(
         let mut count = 0;
         while let Some(bytes) = copy.next().await? {
             at.progress.bytes.fetch_add(bytes.len() as u64, Relaxed);
-            for row in bytes.split_inclusive(|&b| b == b'\n') {
+            for row in rows_in(&bytes) {
                 count += 1;
                 rows.extend(stretch.apart.row(row));
             }
@@ -248,12 +248,14 @@ async fn values(
             phase = Phase::Rows;
             let mut count = 0;
             while let Some(bytes) = copy.next().await? {
-                count += 1;
-                let (tag, rest) = split_tag(&bytes).unwrap_or_default();
-                let field = raw_fields(rest).next().map(<[u8]>::to_vec);
-                if let Some((tuple, field)) = Ctid::parse(tag).zip(field) {
-                    last = Some(tuple);
-                    had.insert(tuple, Ok(field));
+                for row in rows_in(&bytes) {
+                    count += 1;
+                    let (tag, rest) = split_tag(row).unwrap_or_default();
+                    let field = raw_fields(rest).next().map(<[u8]>::to_vec);
+                    if let Some((tuple, field)) = Ctid::parse(tag).zip(field) {
+                        last = Some(tuple);
+                        had.insert(tuple, Ok(field));
+                    }
                 }
             }
             copy.check(count)

@@ -11,7 +11,7 @@ use super::{Reading, Stretch};
 use crate::heap::{Columns, Ctid, Place};
 use crate::output::OutputError;
 use crate::output::manifest::RowClass;
-use crate::server::copy_text::{raw_fields, split_tag};
+use crate::server::copy_text::{raw_fields, rows_in, split_tag};
 use crate::server::fault::{Fault, Phase, Words, is_of_type};
 use crate::server::session::ReadError;
 
@@ -174,8 +174,8 @@ pub(super) async fn fields(at: &Reading<'_>, sql: &str) -> Result<Option<Vec<Fie
         let mut copy = at.session.copy(sql).await?;
         phase = Phase::Rows;
         while let Some(bytes) = copy.next().await? {
+            rows += rows_in(&bytes).count() as u64;
             row = Some(bytes);
-            rows += 1;
         }
         copy.check(rows)
     };

@@ -88,7 +88,7 @@ pub(super) async fn read_once(
             Ok(Some(bytes)) if tagged => {
                 at.progress.bytes.fetch_add(bytes.len() as u64, Relaxed);
                 at.progress.throttle.pay(bytes.len()).await;
-                for row in bytes.split_inclusive(|&b| b == b'\n') {
+                for row in copy_text::rows_in(&bytes) {
                     rows += 1;
                     at.progress.rows.fetch_add(1, Relaxed);
                     take_in(stretch, read, row, &mut got.last).await?;
@@ -138,7 +138,7 @@ pub(super) async fn pass_on(
         return Ok(0);
     }
     if !stretch.watch.is_idle() {
-        batch.split_inclusive(|&b| b == b'\n').for_each(|row| stretch.watch.row(row));
+        copy_text::rows_in(batch).for_each(|row| stretch.watch.row(row));
     }
     let content = Content::of(batch);
     at.progress.bytes.fetch_add(batch.len() as u64, Relaxed);

@@ -101,7 +101,7 @@ fn only_field(row: &[u8]) -> Option<Option<&[u8]>> {
 }
 
 impl CopyRows<'_> {
-    /// The next rows (one, up to PostgreSQL 18); `None` at the end, which the
+    /// The next rows, in text format one or more; `None` at the end, which the
     /// server has then said. What a silent server still sends when it is
     /// cancelled comes, too: the last row then tells the place.
     pub async fn next(&mut self) -> Result<Option<Bytes>, ReadError> {

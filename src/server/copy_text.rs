@@ -10,6 +10,12 @@ pub fn fields(row: &[u8]) -> impl Iterator<Item = Option<BString>> {
     raw_fields(row).map(|raw| (raw != b"\\N").then(|| unescape(raw).into()))
 }
 
+/// The rows of a piece of COPY text, each with its newline. (A newline in a value
+/// is escaped.)
+pub fn rows_in(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    text.split_inclusive(|&b| b == b'\n')
+}
+
 /// The fields of one row as they stand, escapes and all.
 pub fn raw_fields(row: &[u8]) -> impl Iterator<Item = &[u8]> {
     row.strip_suffix(b"\n").unwrap_or(row).split(|&b| b == b'\t')

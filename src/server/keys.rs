@@ -288,7 +288,7 @@ async fn each_row(
     let (mut copy, mut count) = (session.copy(sql).await?, 0);
     let mut strange = false;
     while let Some(bytes) = copy.next().await? {
-        for row in bytes.split_inclusive(|&b| b == b'\n') {
+        for row in copy_text::rows_in(&bytes) {
             count += 1;
             let text = |field: bstr::BString| String::from_utf8(field.into()).ok();
             match copy_text::fields(row).map(|field| text(field?)).collect::<Option<Vec<_>>>() {

@@ -5,7 +5,7 @@ use super::{Interrupted, RawLayout, no_answer};
 use crate::dump::Reading;
 use crate::dump::columns::Field;
 use crate::page::datum;
-use crate::server::copy_text::raw_fields;
+use crate::server::copy_text::{raw_fields, rows_in};
 use crate::server::raw::{enum_labels, missing_values};
 use crate::server::session::ReadError;
 use std::collections::{BTreeMap, BTreeSet};
@@ -95,7 +95,7 @@ async fn rows(at: &Reading<'_>, sql: &str) -> Result<Option<Vec<Vec<Field>>>, In
     let read = async {
         let (mut copy, mut rows) = (at.session.copy(sql).await?, Vec::new());
         while let Some(bytes) = copy.next().await? {
-            let lines = bytes.split_inclusive(|&b| b == b'\n');
+            let lines = rows_in(&bytes);
             rows.extend(lines.map(|l| raw_fields(l).map(<[u8]>::to_vec).collect::<Vec<_>>()));
         }
         copy.check(rows.len() as u64)?;

@@ -5,6 +5,7 @@
 use super::super::Reading;
 use super::super::columns::{NotRead, not_read};
 use super::scan::{Interrupted, ToastRelation, chunk};
+use crate::server::copy_text::rows_in;
 use crate::server::fault::Phase;
 use crate::server::session::ReadError;
 use crate::server::toast::{BY_INDEX, chunks_of_value};
@@ -33,8 +34,10 @@ pub(super) async fn chunks(
         at.session.execute(BY_INDEX).await?;
         let (mut copy, mut chunks, mut rows) = (at.session.copy(&copy).await?, Vec::new(), 0);
         while let Some(bytes) = copy.next().await? {
-            rows += 1;
-            chunks.extend(chunk(&bytes));
+            for row in rows_in(&bytes) {
+                rows += 1;
+                chunks.extend(chunk(row));
+            }
         }
         copy.check(rows)?;
         Ok(chunks)

@@ -5,7 +5,7 @@ use super::super::Reading;
 use super::super::check::look_at_toast;
 use super::super::columns::{NotRead, not_read};
 use crate::heap::{BlockRange, Ctid, Outcome, Place, Salvage};
-use crate::server::copy_text::{raw_fields, split_tag};
+use crate::server::copy_text::{raw_fields, rows_in, split_tag};
 use crate::server::fault::Phase;
 use crate::server::pages::from_hex;
 use crate::server::session::ReadError;
@@ -46,7 +46,7 @@ pub(super) async fn find_chunks(
             let mut copy = at.session.copy(&sql).await?;
             phase = Phase::Rows;
             while let Some(bytes) = copy.next().await? {
-                for row in bytes.split_inclusive(|&b| b == b'\n') {
+                for row in rows_in(&bytes) {
                     let Some((tag, rest)) = split_tag(row) else { continue };
                     let mut fields = raw_fields(rest).map(number);
                     let place = Ctid::parse(tag);
@@ -94,7 +94,7 @@ pub(super) async fn read_chunks(
             let mut copy = at.session.copy(&sql).await?;
             phase = Phase::Rows;
             while let Some(bytes) = copy.next().await? {
-                chunks.extend(chunk(&bytes));
+                chunks.extend(rows_in(&bytes).filter_map(chunk));
             }
             Ok::<_, ReadError>(())
         };

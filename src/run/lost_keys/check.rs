@@ -8,9 +8,8 @@ use super::places::Places;
 use super::scan::Keys;
 use crate::heap::{Ctid, OffsetNumber};
 use crate::output::lost_keys::Value;
-use crate::server::copy_text::fields;
+use crate::server::copy_text::{fields, rows_in};
 use crate::server::session::{ReadError, Session};
-use bstr::ByteSlice;
 use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write as _;
 
@@ -128,7 +127,7 @@ async fn read_keys(
     let Some(sql) = statement(key, places, blocks) else { return Ok(found) };
     let mut copy = session.copy(&sql).await?;
     while let Some(rows) = copy.next().await? {
-        for row in rows.lines_with_terminator() {
+        for row in rows_in(&rows) {
             let values = fields(row).map(|field| field.map(Vec::from)).collect::<Option<_>>();
             found.extend(values);
         }

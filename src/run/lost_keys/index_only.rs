@@ -14,10 +14,9 @@ use super::{Named, Search, check};
 use crate::heap::Ctid;
 use crate::output::lost_keys::{LostKey, Value};
 use crate::server::catalog::Index;
-use crate::server::copy_text::fields;
+use crate::server::copy_text::{fields, rows_in};
 use crate::server::session::{ReadError, Session};
 use crate::server::sql::literal;
-use bstr::ByteSlice;
 
 /// It is worth it where so many of ten pages are all-visible: else the heap is
 /// visited for many rows, damage is met, and index entries are marked as dead.
@@ -134,7 +133,7 @@ impl<'a> Search<'a> {
         let sql = format!("COPY ({select}) TO STDOUT (ENCODING {})", literal(key.encoding));
         let (mut copy, mut missing, mut rows) = (session.copy(&sql).await?, Missing::default(), 0);
         while let Some(bytes) = copy.next().await? {
-            for row in bytes.lines_with_terminator() {
+            for row in rows_in(&bytes) {
                 rows += 1;
                 if missing.keys.len() >= KEYS_MAX {
                     missing.omitted += 1;

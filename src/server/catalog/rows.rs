@@ -5,7 +5,7 @@
 //! a damaged block costs its block, and a damaged tuple its tuple. Where that
 //! cannot be planned, what came before the damage is all there is.
 
-use super::super::copy_text::{fields, split_tag};
+use super::super::copy_text::{fields, rows_in, split_tag};
 use super::super::fault::{Fault, Phase, Words, is_untranslatable};
 use super::super::inventory::{CatalogDamage, CatalogLoss};
 use super::super::session::{ReadError, Session};
@@ -150,7 +150,7 @@ async fn plain<T>(
             loop {
                 match copy.next().await {
                     Ok(Some(bytes)) => {
-                        for line in bytes.lines_with_terminator() {
+                        for line in rows_in(&bytes) {
                             rows.extend(keep(Row(fields(line).collect())));
                         }
                     }
@@ -201,7 +201,7 @@ async fn salvage<T>(
                     Ok(None) => break None,
                     Err(error) => break Some((error, Phase::Rows)),
                     Ok(Some(bytes)) => {
-                        for (ctid, rest) in bytes.lines_with_terminator().filter_map(tagged) {
+                        for (ctid, rest) in rows_in(&bytes).filter_map(tagged) {
                             last = Some(ctid);
                             rows.extend(keep(Row(fields(rest).collect())).map(|t| (ctid, t)));
                         }

@@ -220,7 +220,8 @@ impl AsyncRead for Stream {
             Socket::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Socket::Tls(stream, _) => Pin::new(stream).poll_read(cx, buf),
         };
-        self.tap.hear(&buf.filled()[before..]);
+        let kept = self.tap.hear(&mut buf.filled_mut()[before..]);
+        buf.set_filled(before + kept);
         read
     }
 }

@@ -1,11 +1,14 @@
 //! Listens to what a server sends, for the one thing that the client library
-//! keeps to itself: how many rows the server says that a COPY had.
+//! keeps to itself: how many rows the server says that a COPY had. And makes one
+//! message of many rows, where they come in text format: what a message costs the
+//! library is more than what a row costs us, and rows come by the ten million.
 //!
 //! It follows the frames of the protocol (a type and a length) and looks into
 //! no message but the one that a command ends with. What does not look like
 //! frames is not listened to any more: nothing is known then, and nothing else
 //! happens.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -17,6 +20,9 @@ const LENGTH: usize = 4;
 /// Longer messages are none: a row has at most 1 GB (`MaxAllocSize`), and its
 /// length before it.
 const MESSAGE_MAX: u32 = 0x4000_0400;
+
+/// So many bytes of rows are joined at most, but for a row that has more alone.
+const JOINED_MAX: usize = 256 * 1024;
 
 /// The types of messages of a backend, but for those that nobody sends us
 /// (copying in, replication, calls of functions).
@@ -80,54 +86,66 @@ impl Tap {
         self.copied.clone()
     }
 
-    /// Listens to the next bytes, wherever they are cut.
-    pub(super) fn hear(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            let taken = match &mut self.at {
-                At::Head(_, 0) => {
-                    bytes = after_rows(bytes);
-                    let Some(head) = bytes.first_chunk::<HEAD>() else {
-                        let mut begun = [0; HEAD];
-                        begun[..bytes.len()].copy_from_slice(bytes);
-                        self.at = At::Head(begun, bytes.len());
-                        return;
-                    };
-                    self.at = self.message(*head);
-                    HEAD
+    /// Listens to the next bytes, wherever they are cut, and joins the rows among
+    /// them. Returns how many bytes that leaves, at the beginning.
+    pub(super) fn hear(&mut self, bytes: &mut [u8]) -> usize {
+        let (mut at, mut kept) = (0, 0);
+        while at < bytes.len() {
+            if self.text
+                && matches!(self.at, At::Head(_, 0))
+                && let Some(joined) = join_rows(bytes, at, kept)
+            {
+                (at, kept) = joined;
+                continue;
+            }
+            let taken = self.follow(&bytes[at..]);
+            bytes.copy_within(at..at + taken, kept);
+            (at, kept) = (at + taken, kept + taken);
+        }
+        kept
+    }
+
+    /// Takes in what belongs together of the next bytes, at least one; returns how
+    /// many that is.
+    fn follow(&mut self, bytes: &[u8]) -> usize {
+        let next = bytes[0];
+        match &mut self.at {
+            At::Head(_, 0) if bytes.len() >= HEAD => {
+                let head = std::array::from_fn(|i| bytes[i]);
+                self.at = self.message(head);
+                HEAD
+            }
+            At::Head(head, come) => {
+                head[*come] = next;
+                *come += 1;
+                if *come == HEAD {
+                    let head = *head;
+                    self.at = self.message(head);
                 }
-                At::Head(head, come) => {
-                    head[*come] = bytes[0];
-                    *come += 1;
-                    if *come == HEAD {
-                        let head = *head;
-                        self.at = self.message(head);
-                    }
-                    1
+                1
+            }
+            At::Begin(left) => {
+                self.text = next == 0;
+                self.at = body(*left - 1);
+                1
+            }
+            At::Body(left) => {
+                let taken = bytes.len().min(*left);
+                self.at = body(*left - taken);
+                taken
+            }
+            At::Tag(tag, left) => {
+                let taken = bytes.len().min(*left);
+                tag.extend_from_slice(&bytes[..taken]);
+                *left -= taken;
+                if *left == 0 {
+                    let rows = rows_of(tag).filter(|_| self.text);
+                    self.copied.0.store(rows.unwrap_or(UNKNOWN), Relaxed);
+                    self.at = At::Head([0; HEAD], 0);
                 }
-                At::Begin(left) => {
-                    self.text = bytes[0] == 0;
-                    self.at = body(*left - 1);
-                    1
-                }
-                At::Body(left) => {
-                    let taken = bytes.len().min(*left);
-                    self.at = body(*left - taken);
-                    taken
-                }
-                At::Tag(tag, left) => {
-                    let taken = bytes.len().min(*left);
-                    tag.extend_from_slice(&bytes[..taken]);
-                    *left -= taken;
-                    if *left == 0 {
-                        let rows = rows_of(tag).filter(|_| self.text);
-                        self.copied.0.store(rows.unwrap_or(UNKNOWN), Relaxed);
-                        self.at = At::Head([0; HEAD], 0);
-                    }
-                    taken
-                }
-                At::Lost => return,
-            };
-            bytes = &bytes[taken..];
+                taken
+            }
+            At::Lost => bytes.len(),
         }
     }
 
@@ -159,19 +177,31 @@ fn body(left: usize) -> At {
     if left == 0 { At::Head([0; HEAD], 0) } else { At::Body(left) }
 }
 
-/// What follows the rows at the beginning that are there as a whole: they come
-/// by the million.
-fn after_rows(bytes: &[u8]) -> &[u8] {
-    let mut at = 0;
-    while let Some([b'd', length @ ..]) = bytes.get(at..).and_then(|b| b.first_chunk::<HEAD>()) {
-        let length = u32::from_be_bytes(*length) as usize;
-        let next = at + 1 + length;
-        if length < LENGTH || next > bytes.len() {
+/// Makes one message of the rows that are there as a whole from a place on, and
+/// puts it where another ends. Returns the places behind both; none: no row is.
+fn join_rows(bytes: &mut [u8], from: usize, kept: usize) -> Option<(usize, usize)> {
+    let (mut at, mut end) = (from, kept + HEAD);
+    while let Some(row) = whole_row(bytes, at) {
+        let length = row.end - row.start;
+        if at > from && end + length > kept + JOINED_MAX {
             break;
         }
-        at = next;
+        at = row.end;
+        bytes.copy_within(row, end);
+        end += length;
     }
-    &bytes[at..]
+    let length = u32::try_from(end - kept - 1).ok().filter(|_| at > from)?;
+    bytes[kept] = b'd';
+    bytes[kept + 1..kept + HEAD].copy_from_slice(&length.to_be_bytes());
+    Some((at, end))
+}
+
+/// Where the row is that a message brings, if it is there as a whole.
+fn whole_row(bytes: &[u8], at: usize) -> Option<Range<usize>> {
+    let [b'd', length @ ..] = *bytes.get(at..)?.first_chunk::<HEAD>()? else { return None };
+    let length = usize::try_from(u32::from_be_bytes(length)).ok()?;
+    let row = at + HEAD..at.checked_add(1)?.checked_add(length)?;
+    (length >= LENGTH && row.end <= bytes.len()).then_some(row)
 }
 
 /// The number in the tag of a COPY.
@@ -211,8 +241,76 @@ mod tests {
 
     fn heard<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Option<u64> {
         let mut tap = Tap::default();
-        pieces.into_iter().for_each(|piece| tap.hear(piece));
+        passed(&mut tap, pieces);
         tap.copied().rows()
+    }
+
+    /// What is left of these.
+    fn passed<'a>(tap: &mut Tap, pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
+        let mut all = Vec::new();
+        for piece in pieces {
+            let mut piece = piece.to_vec();
+            let kept = tap.hear(&mut piece);
+            assert_eq!(kept == 0, piece.is_empty(), "to the reader that is the end");
+            all.extend_from_slice(&piece[..kept]);
+        }
+        all
+    }
+
+    /// The messages, rows that follow each other as one, and how many there were.
+    fn messages(mut bytes: &[u8]) -> (Vec<(u8, Vec<u8>)>, usize) {
+        let (mut all, mut count) = (Vec::<(u8, Vec<u8>)>::new(), 0);
+        while let Some((head, rest)) = bytes.split_first_chunk::<HEAD>() {
+            let [kind, length @ ..] = *head;
+            let (text, rest) = rest.split_at(u32::from_be_bytes(length) as usize - LENGTH);
+            match all.last_mut() {
+                Some((b'd', before)) if kind == b'd' => before.extend_from_slice(text),
+                _ => all.push((kind, text.to_vec())),
+            }
+            (bytes, count) = (rest, count + 1);
+        }
+        assert_eq!(bytes, b"");
+        (all, count)
+    }
+
+    #[test]
+    fn rows_are_joined_and_nothing_else_is_altered_wherever_the_bytes_are_cut() {
+        let session = session();
+        let (all, count) = messages(&session);
+        for size in 1..=session.len() {
+            let passed = passed(&mut Tap::default(), session.chunks(size));
+            let (left, fewer) = messages(&passed);
+            assert_eq!(left, all, "pieces of {size}");
+            assert!(fewer <= count);
+        }
+        // The three rows before the notice are one.
+        let whole = passed(&mut Tap::default(), [&session[..]]);
+        assert_eq!(messages(&whole).1, count - 2);
+        let mut binary = session.clone();
+        let format = session.windows(6).position(|w| w == [b'H', 0, 0, 0, 9, 0]).unwrap() + 5;
+        binary[format] = 1;
+        assert_eq!(passed(&mut Tap::default(), [&binary[..]]), binary);
+    }
+
+    #[test]
+    fn so_much_is_joined_and_no_more() {
+        let row = message(b'd', &[b'x'; 999]);
+        let large = message(b'd', &vec![b'y'; 2 * JOINED_MAX]);
+        let rows = [row.repeat(1000), large, row.repeat(10)].concat();
+        let mut tap = Tap::default();
+        passed(&mut tap, [&message(b'H', &[0; 3])[..]]);
+        let joined = passed(&mut tap, [&rows[..]]);
+        assert_eq!(messages(&joined).0, messages(&rows).0);
+        let lengths = [JOINED_MAX / 999 * 999; 3].into_iter();
+        let expected: Vec<usize> =
+            lengths.chain([1000 * 999 - 3 * (JOINED_MAX / 999 * 999)]).collect();
+        let mut at = 0;
+        let mut lengths = Vec::new();
+        while let Some(row) = whole_row(&joined, at) {
+            lengths.push(row.len());
+            at = row.end;
+        }
+        assert_eq!(lengths, [&expected[..], &[2 * JOINED_MAX, 9990]].concat());
     }
 
     #[test]
@@ -231,14 +329,14 @@ mod tests {
         let mut tap = Tap::default();
         let copied = tap.copied();
         assert_eq!(copied.rows(), None);
-        tap.hear(&session());
+        tap.hear(&mut session());
         assert_eq!(copied.rows(), Some(4711));
-        tap.hear(&message(b'H', &[0; 5]));
+        tap.hear(&mut message(b'H', &[0; 5]));
         assert_eq!(copied.rows(), None);
-        tap.hear(&message(b'E', b"SERROR\0\0"));
+        tap.hear(&mut message(b'E', b"SERROR\0\0"));
         assert_eq!(copied.rows(), None);
-        tap.hear(&session());
-        tap.hear(&message(b'C', b"SELECT 3\0"));
+        tap.hear(&mut session());
+        tap.hear(&mut message(b'C', b"SELECT 3\0"));
         assert_eq!(copied.rows(), None);
     }
 
@@ -287,7 +385,7 @@ mod tests {
                 .collect();
             let mut tap = Tap::default();
             let size = 1 + usize::from(bytes[0] % 17);
-            bytes.chunks(size).for_each(|piece| tap.hear(piece));
+            passed(&mut tap, bytes.chunks(size));
         }
     }
 }

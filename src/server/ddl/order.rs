@@ -3,7 +3,7 @@
 
 use super::{Ddl, Item, catalog};
 use crate::archive::{Entry, Section};
-use crate::server::copy_text::fields;
+use crate::server::copy_text::{fields, rows_in};
 use crate::server::session::ReadError;
 use std::collections::{BTreeSet, HashMap};
 
@@ -41,7 +41,7 @@ impl Ddl<'_> {
         let session = self.session;
         let mut rows = session.copy(sql).await?;
         while let Some(bytes) = rows.next().await? {
-            for line in bytes.split_inclusive(|&b| b == b'\n') {
+            for line in rows_in(&bytes) {
                 if self.depends.len() < ROWS_MAX {
                     self.depends.extend(depend(line));
                 }
