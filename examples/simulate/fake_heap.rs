@@ -5,6 +5,7 @@
 
 use pg_salvage::heap::{
     Around, BlockNumber, Ctid, Loss, OffsetNumber, Outcome, Place, Read, RowClass, Rows, Salvage,
+    Status,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -255,12 +256,13 @@ impl FakeHeap {
             let insane = |(&block, bad): (&BlockNumber, &Bad)| match bad {
                 _ if !self.live(block) => None,
                 Bad::Killers(lost) => {
-                    Some((block, Around { lost: lost.clone(), ..Around::default() }))
+                    let left_out = lost.iter().map(|&offset| (offset, Status::Lost)).collect();
+                    Some((block, Around { left_out, ..Around::default() }))
                 }
                 Bad::Visibility(_) => Some((block, Around::default())),
                 Bad::Toast(alone) => {
-                    let (alone, lost) = (alone.clone(), Vec::new());
-                    Some((block, Around { lost, alone, sound: true }))
+                    let (alone, left_out) = (alone.clone(), Vec::new());
+                    Some((block, Around { left_out, alone, sound: true }))
                 }
                 _ => None,
             };

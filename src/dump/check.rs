@@ -10,8 +10,9 @@
 //! being read.
 
 use super::astray::know_astray;
+use super::raw::left_out::{LeftOut, left_out};
 use super::{End, Layout, Reading, Stretch};
-use crate::heap::{Around, BlockNumber, BlockRange, Ctid, OffsetNumber, Read};
+use crate::heap::{Around, BlockNumber, BlockRange, Ctid, OffsetNumber, Read, Status};
 use crate::output::OutputError;
 use crate::page::insane::{Insane, insane};
 use crate::page::{Page, checksum};
@@ -41,6 +42,10 @@ const INSANE_MAX: usize = 1024;
 /// When so many of a TOAST relation are, the rest is not looked at: they are
 /// remembered all together.
 const TOAST_INSANE_MAX: usize = 100_000;
+
+/// So many bytes of rows that are not to be read are decoded in one look, and the
+/// last of them; the others are lost.
+const LEFT_OUT_BYTES_MAX: usize = 64 << 20;
 
 /// So many pieces of a stretch may not be had; then nobody looks at the rest.
 const FAILURES_MAX: u32 = 16;
@@ -111,13 +116,15 @@ pub(super) async fn look_ahead(
     stretch: &mut Stretch,
 ) -> Result<Option<End>, OutputError> {
     loop {
-        stretch.note_insane();
+        stretch.note_insane()?;
         let Some(read) = stretch.salvage.next_read() else { return Ok(None) };
         let Some(range) = wanted(at, stretch, &read) else { return Ok(None) };
         let Some(layout) = &at.pages.layout else { return Ok(None) };
         let seen = async {
             know_astray(at, layout).await?;
-            look(at, layout, range).await
+            let mut seen = look(at, layout, range).await?;
+            decode_left_out(at, &mut seen).await?;
+            Ok(seen)
         };
         let seen = match seen.await {
             Ok(seen) => seen,
@@ -131,10 +138,12 @@ pub(super) async fn look_ahead(
         };
         stretch.astray.retain(|ctid, _| (next..range.start).contains(&ctid.block));
         at.progress.damaged.fetch_add(seen.insane(), Relaxed);
-        for (block, Found { insane, astray }) in seen.found {
+        let Seen { found, mut left_out, .. } = seen;
+        for (block, Found { insane, astray }) in found {
             let places = astray.into_iter().map(|(number, of)| (Ctid::new(block, number), of));
             stretch.astray.extend(places);
-            stretch.insane.extend((insane != Insane::default()).then_some((block, insane)));
+            let had = left_out.remove(&block).unwrap_or_default();
+            stretch.insane.extend((insane != Insane::default()).then_some((block, (insane, had))));
         }
         super::settle(at, stretch, recorded, None).await?;
     }
@@ -156,6 +165,8 @@ pub(super) struct Seen {
     /// Nobody looked at what follows.
     pub(super) to: BlockNumber,
     pub(super) found: BTreeMap<BlockNumber, Found>,
+    /// What was had of tuples that are not to be read.
+    left_out: BTreeMap<BlockNumber, LeftOut>,
 }
 
 /// What was seen in a block.
@@ -175,12 +186,15 @@ impl Seen {
 
     /// How the blocks are to be read.
     pub(super) fn around(&self) -> BTreeMap<BlockNumber, Around> {
-        let around = |found: &Found| Around {
-            lost: found.insane.fenced.iter().map(|(number, _)| *number).collect(),
+        let status =
+            |block, number| self.left_out.get(block).map_or(Status::Lost, |had| had.status(number));
+        let left_out = |block, (number, _): &(u16, _)| (*number, status(block, *number));
+        let around = |block, found: &Found| Around {
+            left_out: found.insane.fenced.iter().map(|f| left_out(block, f)).collect(),
             alone: found.astray.iter().map(|(number, _)| *number).collect(),
             sound: found.insane == Insane::default(),
         };
-        self.found.iter().map(|(block, found)| (*block, around(found))).collect()
+        self.found.iter().map(|(block, found)| (*block, around(block, found))).collect()
     }
 }
 
@@ -202,7 +216,7 @@ pub(super) async fn look_at_toast(at: &Reading<'_>, blocks: u32) -> Result<Seen,
 /// Looks at some blocks. `Err`: the session is of no use any more.
 async fn look(at: &Reading<'_>, layout: &Layout, range: BlockRange) -> Result<Seen, ReadError> {
     let fork = Fork::new(at.session, at.path);
-    let mut seen = Seen { to: range.start, found: BTreeMap::new() };
+    let mut seen = Seen { to: range.start, ..Seen::default() };
     let mut failures = 0;
     while seen.to < range.end && seen.found.len() < INSANE_MAX && !at.progress.stopped() {
         let count = BLOCKS_PER_STATEMENT.min(range.end - seen.to);
@@ -238,6 +252,25 @@ async fn look(at: &Reading<'_>, layout: &Layout, range: BlockRange) -> Result<Se
         }
     }
     Ok(seen)
+}
+
+/// Has what can be had of tuples that are not to be read.
+async fn decode_left_out(at: &Reading<'_>, seen: &mut Seen) -> Result<(), ReadError> {
+    let mut bytes = 0;
+    for (&block, found) in seen.found.iter().filter(|(_, f)| !f.insane.fenced.is_empty()) {
+        if bytes > LEFT_OUT_BYTES_MAX || at.progress.stopped() {
+            break;
+        }
+        let numbers: Vec<OffsetNumber> = found.insane.fenced.iter().map(|(n, _)| *n).collect();
+        match left_out(at, block, &numbers).await {
+            Ok(had) => {
+                bytes += had.len();
+                seen.left_out.insert(block, had);
+            }
+            Err((error, _)) => _ = not_had(at, error).await?,
+        }
+    }
+    Ok(())
 }
 
 /// In one statement.
@@ -308,11 +341,13 @@ fn ended(at: &Reading<'_>, error: &ReadError) -> End {
 
 impl Stretch {
     /// Names what is not read of blocks whose turn has come.
-    pub(super) fn note_insane(&mut self) {
+    pub(super) fn note_insane(&mut self) -> Result<(), OutputError> {
         for block in self.salvage.take_opened() {
-            if let Some(insane) = self.insane.remove(&block) {
-                self.findings.insane(block, &insane);
+            if let Some((insane, left_out)) = self.insane.remove(&block) {
+                self.findings.insane(block, &insane, |number| left_out.status(number));
+                self.hold_left_out(block, &left_out)?;
             }
         }
+        Ok(())
     }
 }

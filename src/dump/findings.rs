@@ -2,7 +2,9 @@
 //! way, which goes to the error log at once.
 
 use super::{Cause, Reading};
-use crate::heap::{BlockNumber, BlockRange, Ctid, Loss, Place, Read, Recorded};
+use crate::heap::{
+    BlockNumber, BlockRange, Ctid, Loss, OffsetNumber, Place, Read, Recorded, Status,
+};
 use crate::output::error_log::{ErrorLine, ErrorLog, FOR_NOW, IN_BINARY};
 use crate::output::manifest;
 use crate::page::insane::Insane;
@@ -196,21 +198,30 @@ impl Findings {
     }
 
     /// What was seen in the bytes of a block, before any of it was read.
-    pub fn insane(&mut self, block: BlockNumber, insane: &Insane) {
+    /// `had`: what tuples are that are left out, lost or not.
+    pub fn insane(
+        &mut self,
+        block: BlockNumber,
+        insane: &Insane,
+        had: impl Fn(OffsetNumber) -> Status,
+    ) {
         let Insane { fenced, doubtful } = insane;
-        let lost = fenced.iter().map(|(number, what)| (*number, what, true));
-        for (number, what, lost) in
-            lost.chain(doubtful.iter().map(|(number, what)| (*number, what, false)))
-        {
+        let fenced = fenced.iter().map(|(number, what)| (*number, what, Some(had(*number))));
+        let doubtful = doubtful.iter().map(|(number, what)| (*number, what, None));
+        for (number, what, left_out) in fenced.chain(doubtful) {
             let message = match number {
                 0 => what.to_string(),
                 _ => format!("line pointer {number}: {what}"),
             };
             let words = Words { message, ..Words::default() };
             let read = Read::Tuples { block, first: number, last: number };
-            let action = if lost { "not read" } else { "reading its tuples by themselves" };
+            let action = match left_out {
+                None => "reading its tuples by themselves",
+                Some(Status::Lost) => "not read",
+                Some(_) => "decoded from its bytes",
+            };
             self.log_error(Some(&read), None, &words, action);
-            if lost {
+            if left_out == Some(Status::Lost) {
                 self.push(Some(Lost::Tuple(Ctid::new(block, number))), Cause::Structure, &words);
             }
         }
@@ -277,8 +288,17 @@ impl Findings {
     }
 
     fn lose_column(&mut self, at: &Reading<'_>, ctid: Option<Ctid>, lost: &LostColumn) {
-        let LostColumn { column, cause, words, .. } = lost;
-        let name = at.column_names.get(*column).cloned();
+        self.named_column(at.column_names.get(lost.column).cloned(), ctid, lost);
+    }
+
+    /// A column of this name, of a tuple or of all.
+    pub(super) fn named_column(
+        &mut self,
+        name: Option<String>,
+        ctid: Option<Ctid>,
+        lost: &LostColumn,
+    ) {
+        let LostColumn { cause, words, .. } = lost;
         let place = Some(Place::Elsewhere).filter(|_| *cause == Cause::StoredElsewhere);
         let read = ctid.map(|c| Read::Tuples { block: c.block, first: c.offset, last: c.offset });
         let action = if cause.is_passing() { FOR_NOW } else { "column given up" };

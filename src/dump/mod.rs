@@ -60,6 +60,7 @@ use crate::progress::Progress;
 use crate::server::fault::{Fault, Words};
 use crate::server::session::Session;
 use crate::server::sql::Readable;
+use raw::left_out::LeftOut;
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
@@ -85,7 +86,8 @@ pub struct Stretch {
     /// The block that is read unchecked, when all is ready for it.
     loaded: Option<BlockNumber>,
     /// What was seen in blocks that are still to be read.
-    insane: BTreeMap<BlockNumber, Insane>,
+    /// By blocks whose turn has not come: what is wrong, and what was had of it.
+    insane: BTreeMap<BlockNumber, (Insane, LeftOut)>,
     /// Columns of tuples that must not be asked for.
     astray: BTreeMap<Ctid, Vec<usize>>,
     /// What came of a read of something perishable before the session was lost,
@@ -178,7 +180,7 @@ impl Stretch {
     /// says nothing. A later run reads the block again, so what is saved ends
     /// before it.
     async fn keep_what_is_held(&mut self) -> Result<(), OutputError> {
-        self.note_insane();
+        self.note_insane()?;
         self.save().await?;
         if self.salvage.has_rows_of_a_part() {
             return flush(self, RowClass::Suspect).await;
@@ -244,7 +246,7 @@ pub struct Reading<'a> {
 /// we could not write.
 pub async fn read_stretch(at: &Reading<'_>, stretch: &mut Stretch) -> Result<End, OutputError> {
     let end = read_on(at, stretch).await?;
-    stretch.note_insane();
+    stretch.note_insane()?;
     // All of a relation is written down when it is finished.
     if !(stretch.whole && matches!(end, End::Settled)) {
         stretch.save().await?;

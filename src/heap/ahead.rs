@@ -2,13 +2,14 @@
 //! meets them.
 //!
 //! Somebody else looks at pages, ahead of the next read. What he finds is lost
-//! without a read, and the other tuples of such a block are read by exact TIDs,
+//! without a read, or had without one, and the other tuples of such a block are read by exact TIDs,
 //! which look at nothing else on the page; a block in which something is only
 //! doubtful has none to lose, and is read likewise. Either way its rows are
 //! suspect. Where only what is stored elsewhere must not be read, the page is
 //! sound, and its tuples with such values are read by themselves.
 
 use super::ctid::{BlockNumber, BlockRange, OffsetNumber};
+use super::map::Status;
 use super::outcome::{Read, Recorded};
 use super::salvage::Salvage;
 use std::collections::BTreeMap;
@@ -16,8 +17,8 @@ use std::collections::BTreeMap;
 /// How a block is read in which something was seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Around {
-    /// Tuples that must not be read.
-    pub lost: Vec<OffsetNumber>,
+    /// Tuples that must not be read, and what they are: lost, or had otherwise.
+    pub left_out: Vec<(OffsetNumber, Status)>,
     /// Tuples that are read alone, whatever is read of the others.
     pub alone: Vec<OffsetNumber>,
     /// Whether the page itself is sound.

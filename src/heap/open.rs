@@ -71,22 +71,21 @@ impl OpenBlock {
     pub(super) fn leave_out_killers(&mut self, killers: &[OffsetNumber]) {
         self.crashed = true;
         self.damaged |= killers.iter().any(|&offset| offset > 0);
-        self.leave_out(killers);
+        self.leave_out(killers.iter().map(|&offset| (offset, Status::Lost)));
     }
 
     /// Its tuples are to be read by themselves, around what was seen.
     pub(super) fn read_around(&mut self, around: &Around) {
         self.whole = false;
         self.damaged |= !around.sound;
-        self.leave_out(&around.lost);
+        self.leave_out(around.left_out.iter().copied());
         around.alone.iter().for_each(|&offset| {
             self.tuples.set_apart(offset.into());
         });
     }
 
-    fn leave_out(&mut self, tuples: &[OffsetNumber]) {
-        let left_out = tuples.iter().filter(|&&offset| self.tuples.leave_out(offset.into()));
-        self.spoilt.extend(left_out.map(|&offset| (offset, Status::Lost)));
+    fn leave_out(&mut self, tuples: impl Iterator<Item = (OffsetNumber, Status)>) {
+        self.spoilt.extend(tuples.filter(|(offset, _)| self.tuples.leave_out((*offset).into())));
     }
 
     /// What came of a read of tuples from `first` on. The tuple that is lost by

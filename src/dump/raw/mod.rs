@@ -10,6 +10,7 @@
 //! the tuple, labels of enums, transactions, TOAST) is asked as ever.
 
 mod catalog;
+pub(super) mod left_out;
 mod row;
 mod seen;
 
@@ -75,7 +76,7 @@ struct Had {
     rows: Vec<RawRow>,
     /// Tuples that were not had, and why.
     lost: Vec<(OffsetNumber, &'static str)>,
-    not_seen: usize,
+    not_seen: Vec<OffsetNumber>,
     /// Given, though nobody knows whether the snapshot sees them.
     doubtful: usize,
 }
@@ -88,12 +89,7 @@ pub(super) async fn read_raw(
     failed: &Failed,
     block: BlockNumber,
 ) -> Result<Result<bool, Interrupted>, OutputError> {
-    let Some(layout) = at.pages.raw_layout.as_ref().filter(|_| at.source.raw) else {
-        return Ok(Ok(false));
-    };
-    if at.pages.files.is_none() || at.source.refused().is_some() {
-        return Ok(Ok(false));
-    }
+    let Some(layout) = wanted(at) else { return Ok(Ok(false)) };
     save_damaged(at, stretch, &failed.read).await?;
     let image = match image(at, block).await {
         Ok(Some(image)) => image,
@@ -115,6 +111,12 @@ pub(super) async fn read_raw(
     let unchecked = stretch.salvage.allows_unchecked() && Page::new(&image).insane().is_none();
     take_in(at, stretch, (failed, block), had, looked, unchecked).await?;
     Ok(Ok(true))
+}
+
+/// How tuples are laid out, if they are to be decoded and files can be read.
+fn wanted<'a>(at: &Reading<'a>) -> Option<&'a RawLayout> {
+    let can_be = at.source.raw && at.pages.files.is_some() && at.source.refused().is_none();
+    at.pages.raw_layout.as_ref().filter(|_| can_be)
 }
 
 /// The page, if it can be had and is not empty.
@@ -163,7 +165,7 @@ async fn decode(
             Sight::Visible => {}
             Sight::Perhaps => had.doubtful += 1,
             Sight::Not => {
-                had.not_seen += 1;
+                had.not_seen.push(offset);
                 continue;
             }
             Sight::Insane => {
@@ -204,7 +206,7 @@ async fn take_in(
          dead or not yet there, {} to be read unchecked",
         had.rows.len() - partial,
         had.lost.len(),
-        had.not_seen,
+        had.not_seen.len(),
         raw.left.len()
     );
     if had.doubtful > 0 {
