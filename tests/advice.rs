@@ -17,7 +17,7 @@ fn calls(script: &str) -> Vec<&str> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tuples_of_unknown_transactions_are_named_for_pg_surgery() {
-    for version in Version::two() {
+    for version in Version::one_or_two() {
         let server = Server::start(&version, ServerOptions::checksums(true));
         let name = "public.\"it's a \"\"table\"\"\"";
         let create = format!(

@@ -161,7 +161,7 @@ fn of<'a>(found: &'a Amchecked, name: &str) -> Found<'a> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_damaged_is_named_with_its_place_and_the_rest_is_checked() {
-    for version in Version::two() {
+    for version in Version::one_or_two() {
         let server = served(&version, &base::victims()).await;
         server.execute(DB, "CHECKPOINT").await;
         let client = oracle::session(&server, DB).await;
@@ -251,7 +251,7 @@ fn assert_found(found: &Amchecked, places: &BTreeMap<String, Places>, major: u32
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_extension_or_the_right_nothing_is_checked_and_what_helps_is_said() {
-    for version in Version::two() {
+    for version in Version::one_or_two() {
         let server = Server::start(&version, ServerOptions::default());
         server.create_database(DB).await;
         let none = check(&server, |_| {}).await;

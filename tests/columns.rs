@@ -131,7 +131,7 @@ fn columns_are_had_where_checksums_fit() {
 /// is whole: it is its page that is damaged.
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_beside_one_without_a_column_left_are_suspect() {
-    for version in Version::two() {
+    for version in Version::one_or_two() {
         let server = Server::start(&version, ServerOptions::checksums(false));
         let create = "CREATE TABLE v (payload text, raw bytea);
             ALTER TABLE v ALTER raw SET STORAGE EXTERNAL;

@@ -15,7 +15,7 @@ const DB: &str = "postgres";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_with_two_connections_reads_everything_with_less_workers() {
-    for version in Version::two() {
+    for version in Version::one_or_two() {
         let server = Server::start(&version, ServerOptions::checksums(true));
         let names = ["a", "b", "c", "d", "e", "f"];
         sample::victims(&server, DB, &names).await;
@@ -40,7 +40,7 @@ async fn a_role_with_two_connections_reads_everything_with_less_workers() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_standby_is_read_like_a_primary_but_for_unlogged_tables() {
-    for version in Version::two() {
+    for version in Version::one_or_two() {
         let options = ServerOptions {
             wal_level: Some("replica".to_owned()),
             ..ServerOptions::checksums(true)
@@ -111,7 +111,7 @@ async fn a_conflict_with_recovery_is_no_crash_and_no_damage() {
 /// no process with them.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_of_a_prepared_transaction_is_named() {
-    for version in Version::two() {
+    for version in Version::one_or_two() {
         let options = ServerOptions::checksums(true).set("max_prepared_transactions", "2");
         let server = Server::start(&version, options);
         server.execute(DB, "CREATE TABLE t AS SELECT 1 AS i; CREATE TABLE u (i int)").await;

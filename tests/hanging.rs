@@ -80,7 +80,7 @@ async fn assert_all_but_blocks(dumped: &Dumped, name: &str, truth: &[oracle::Row
 /// The read sleeps inside of the server, and no signal ends it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_block_that_sticks_is_lost_alone() {
-    for version in Version::two() {
+    for version in Version::one_or_two() {
         let ill = Ill::with(&version, &["stuck", "well"]).await;
         let (stuck, well) = (ill.truth("stuck").await, ill.truth("well").await);
         ill.restart();
@@ -117,7 +117,7 @@ async fn assert_block_100_is_lost_until<D>(
 /// as the server's own workers, which read for others on 18, get none.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_block_that_a_fuse_disk_does_not_give_is_lost_alone_and_is_damage_if_it_says_so() {
-    for version in Version::two() {
+    for version in Version::one_or_two() {
         let server = Server::start(&version, ServerOptions::checksums(true));
         let ill = Ill::on(server, (), &["stuck", "well"]).await;
         let (stuck, well) = (ill.truth("stuck").await, ill.truth("well").await);
@@ -173,7 +173,7 @@ async fn reads_of_a_relation_hang_only_so_often() {
 /// A disk that says that it cannot is no disk that hangs.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_block_that_the_disk_will_not_give_is_damage() {
-    for version in Version::two() {
+    for version in Version::one_or_two() {
         let ill = Ill::with(&version, &["t"]).await;
         let truth = ill.truth("t").await;
         ill.restart();
@@ -197,7 +197,7 @@ async fn assert_is_damage(dumped: &Dumped, name: &str, truth: &[oracle::Row], bl
 /// Nothing of the table stays in the server's memory, so each read of it is slow.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_statement_timeout_narrows_and_loses_nothing() {
-    for version in Version::two() {
+    for version in Version::one_or_two() {
         let disk = Disk::new();
         let options = ServerOptions::checksums(true).set("shared_buffers", "1MB");
         let server = Server::start(&version, disk.under(options));

@@ -21,7 +21,7 @@ fn stopped(server: &Server) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_a_whole_sample_only_the_damaged_relation_is_named() {
-    for version in Version::two() {
+    for version in Version::one_or_two() {
         let server = Server::start(&version, ServerOptions::checksums(true));
         sample::create(&server, "sample", 1).await;
         sample::victims(&server, "sample", &["victim"]).await;
@@ -59,7 +59,7 @@ async fn of_a_whole_sample_only_the_damaged_relation_is_named() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_sequence_is_derived_from_the_column_it_feeds() {
-    for version in Version::two() {
+    for version in Version::one_or_two() {
         let server = Server::start(&version, ServerOptions::checksums(true));
         let sql = "CREATE TABLE fed (x text, id serial); INSERT INTO fed(x) SELECT 'a' FROM generate_series(1, 777);
             CREATE TABLE falls (id bigint GENERATED ALWAYS AS IDENTITY (INCREMENT -2 START -5 MAXVALUE -1), y int);
@@ -100,7 +100,7 @@ async fn a_damaged_sequence_is_derived_from_the_column_it_feeds() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lost_pages_of_large_objects_are_listed_and_matviews_are_salvaged() {
-    for version in Version::two() {
+    for version in Version::one_or_two() {
         let server = Server::start(&version, ServerOptions::checksums(true));
         let sql = "SELECT lo_from_bytea(1000 + i, decode(repeat(md5(i::text), 3000), 'hex')) FROM generate_series(1, 20) i;
             CREATE TABLE t AS SELECT i, md5(i::text) m FROM generate_series(1, 5000) i;
@@ -238,7 +238,7 @@ async fn check_well(dumped: &Dumped, well: &[&str], rows: &[oracle::Row], at: &s
 
 #[tokio::test(flavor = "multi_thread")]
 async fn damaged_statistics_do_not_keep_tables_from_being_read() {
-    for version in Version::two() {
+    for version in Version::one_or_two() {
         let server = Server::start(&version, ServerOptions::checksums(true));
         sample::victims(&server, DB, &["one", "two"]).await;
         server.execute(DB, "ANALYZE").await;
@@ -275,7 +275,7 @@ async fn damaged_statistics_do_not_keep_tables_from_being_read() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_catalog_that_only_decorates_keeps_nothing_from_being_read() {
-    for version in Version::two() {
+    for version in Version::one_or_two() {
         let server = Server::start(&version, ServerOptions::checksums(true));
         sample::victims(&server, DB, &["one", "two"]).await;
         let client = oracle::session(&server, DB).await;

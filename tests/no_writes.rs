@@ -150,7 +150,7 @@ async fn whatever_is_damaged_no_statement_writes_to_an_old_server() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn where_nothing_can_be_planned_no_statement_writes() {
-    for version in Version::two() {
+    for version in Version::one_or_two() {
         let server = Server::start(&version, ServerOptions::checksums(true));
         sample::victims(&server, DB, &["one", "two"]).await;
         server.execute(DB, "ANALYZE").await;
@@ -219,7 +219,7 @@ async fn fresh(version: &Version, checksums: bool) -> Ward {
 /// It cleans up no page in any case.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dump_of_a_copy_in_standby_mode_changes_no_byte_of_it() {
-    for version in Version::two() {
+    for version in Version::one_or_two() {
         for checksums in [true, false] {
             let at = format!("{}, checksums {checksums}", version.major);
             let ward = fresh(&version, checksums).await;
@@ -277,7 +277,7 @@ fn quiet() -> ServerOptions {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_server_wrote_meanwhile_is_told() {
-    let mut versions = Version::two();
+    let mut versions = Version::one_or_two();
     versions.extend(Version::between(10, 13));
     for version in versions {
         let server = Server::start(&version, quiet());

@@ -58,7 +58,7 @@ fn spoil_all(server: &Server, places: &Places) {
 /// rows, generated ones, values of every way of storage, rows with a past.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_row_of_refused_pages_is_what_the_server_would_have_written() {
-    for version in Version::two() {
+    for version in Version::one_or_two() {
         let server = Server::start(&version, ServerOptions::checksums(true));
         let all = version.major == Version::newest().major;
         if all {
@@ -139,7 +139,7 @@ async fn check_kept(dumped: &Dumped) {
 /// What is had of every kind of damage.
 #[tokio::test(flavor = "multi_thread")]
 async fn untouched_tuples_are_had_once_and_none_that_is_dead() {
-    let mut versions = Version::two();
+    let mut versions = Version::one_or_two();
     // Without ranges of ctids.
     versions.extend(Version::between(10, 10));
     for version in versions {
@@ -155,7 +155,7 @@ async fn untouched_tuples_are_had_once_and_none_that_is_dead() {
 /// With both, what the bytes give is not read unchecked, and the rest is.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_bytes_do_not_give_is_read_unchecked() {
-    for version in Version::two() {
+    for version in Version::one_or_two() {
         let server = Server::start(&version, ServerOptions::checksums(true));
         server.create_database(DB).await;
         // Money cannot be written here.
@@ -199,7 +199,7 @@ async fn what_the_bytes_do_not_give_is_read_unchecked() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_may_not_read_files_loses_the_blocks_as_before() {
-    for version in Version::two() {
+    for version in Version::one_or_two() {
         let hurt = Hurt::new(&version, false).await;
         let sql = "CREATE ROLE reader LOGIN; GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader";
         hurt.server.execute(DB, sql).await;

@@ -305,7 +305,7 @@ async fn what_a_busy_server_does_is_no_loss() {
 /// Another session vacuums, truncates and fills meanwhile.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_happens_during_a_run_is_no_loss() {
-    for version in Version::two() {
+    for version in Version::one_or_two() {
         let at = format!("on {}", version.major);
         let server = Server::start(&version, ServerOptions::checksums(true));
         let names: Vec<String> = (0..6).map(|i| format!("t{i}")).collect();

@@ -97,7 +97,7 @@ async fn chunks(server: &Server, places: &Places) -> BTreeMap<(u32, u32), (u32, 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_a_value_with_a_missing_chunk_the_others_are_kept() {
-    for version in Version::two() {
+    for version in Version::one_or_two() {
         let server = Server::start(&version, ServerOptions::checksums(false));
         let sql = "CREATE TABLE w (id int, t text STORAGE EXTERNAL);
             INSERT INTO w SELECT i, (SELECT string_agg(md5((i * k)::text), '') FROM generate_series(1, 200) k)
@@ -153,7 +153,7 @@ async fn of_a_value_with_a_missing_chunk_the_others_are_kept() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_rows_without_their_toast_values_cost_no_search_for_each() {
-    for version in Version::two() {
+    for version in Version::one_or_two() {
         let server = Server::start(&version, ServerOptions::checksums(false));
         let sql = "CREATE TABLE m (id int, t text, u text);
             INSERT INTO m SELECT i, (SELECT string_agg(md5((i * k)::text), '') FROM generate_series(1, 80) k), 'u' || i
@@ -184,7 +184,7 @@ async fn many_rows_without_their_toast_values_cost_no_search_for_each() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_right_to_look_the_other_columns_are_had_all_the_same() {
-    for version in Version::two() {
+    for version in Version::one_or_two() {
         let server = Server::start(&version, ServerOptions::checksums(false));
         let sql = "CREATE TABLE m (id int, t text);
             INSERT INTO m SELECT i, (SELECT string_agg(md5((i * k)::text), '') FROM generate_series(1, 80) k)
@@ -211,7 +211,7 @@ async fn without_the_right_to_look_the_other_columns_are_had_all_the_same() {
 /// row at the same place: its value is not that of the row that is there now.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_row_gets_the_value_of_another_that_was_at_its_place() {
-    for version in Version::two() {
+    for version in Version::one_or_two() {
         let options = ServerOptions::checksums(true)
             .set("bgwriter_lru_maxpages", "0")
             .set("checkpoint_timeout", "1h")

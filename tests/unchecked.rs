@@ -180,7 +180,7 @@ async fn on_a_standby_rows_of_bad_pages_are_suspect_and_no_file_changes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_option_bad_pages_are_lost_and_their_images_kept() {
-    for version in Version::two() {
+    for version in Version::one_or_two() {
         let hurt = hurt(&version, options(), &HARMS, false).await;
         for options in [&["-j1"][..], &["-j3", "--split-size", "64kB"]] {
             let at = format!("{} {options:?}", version.major);
@@ -216,7 +216,7 @@ async fn what_was_read_unchecked_others_get_without_an_error_until_a_restart() {
 /// are not known to be bad are never read so.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_image_comes_first_and_nothing_else_is_read_unchecked() {
-    for version in Version::two() {
+    for version in Version::one_or_two() {
         let logged = options().set("log_statement", "all");
         let hurt = hurt(&version, logged, &HARMS[..3], true).await;
         let dumped = dump(PROGRAM, &hurt.server, DB, &[UNCHECKED]);
@@ -242,7 +242,7 @@ async fn the_image_comes_first_and_nothing_else_is_read_unchecked() {
 /// by a row on a page that is.
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_of_toast_are_not_read_unchecked() {
-    for version in Version::two() {
+    for version in Version::one_or_two() {
         let mut hurt = hurt(&version, options(), &HARMS[..1], true).await;
         let of = hurt.places["stale"].clone();
         hurt.server.stop();

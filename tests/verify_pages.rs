@@ -205,7 +205,7 @@ fn offline(server: &Server) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flipped_bit_in_any_file_is_named_with_its_place() {
-    for version in Version::two() {
+    for version in Version::one_or_two() {
         let server = served(&version, true).await;
         let relations = [
             "SELECT 't'::regclass",
@@ -347,7 +347,7 @@ async fn without_checksums_a_broken_structure_is_named() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_that_may_not_is_told_what_allows_it() {
-    for version in Version::two() {
+    for version in Version::one_or_two() {
         let server = served(&version, true).await;
         server.execute(DB, "CREATE ROLE \"night watch\" LOGIN").await;
         let refused = verify(&server, "'night watch'", &[]);

@@ -100,7 +100,7 @@ async fn restore(server: &Server, dumped: &Dumped, dbname: &str) {
 
 #[tokio::test]
 async fn without_pg_dump_the_schema_is_described_and_loads_as_it_was() {
-    for version in Version::two() {
+    for version in Version::one_or_two() {
         let server = shop(&version).await;
         let dumped = dump(&server, &["--pg-dump", "/nowhere/pg_dump"]);
         let schema = schema_of(&dumped.manifest);
@@ -133,7 +133,7 @@ async fn a_pg_dump_that_is_older_than_the_server_is_not_asked() {
 /// The row of one view in pg_rewrite is of a transaction that nobody knows.
 #[tokio::test]
 async fn a_damaged_view_costs_itself_and_the_archive_loads() {
-    for version in Version::two() {
+    for version in Version::one_or_two() {
         let server = shop(&version).await;
         let session = oracle::session(&server, DB).await;
         let sql = "SELECT ctid::text FROM pg_rewrite WHERE ev_class = 'public.all_of_it'::regclass";

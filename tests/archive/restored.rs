@@ -68,7 +68,7 @@ async fn what_pg_restore_makes_of_a_dump_is_the_database_that_was_read() {
 
 #[tokio::test]
 async fn pg_restore_chooses_of_a_dump_as_of_any_archive() {
-    for version in Version::two() {
+    for version in Version::one_or_two() {
         let server = shop(&version).await;
         let major = version.major;
         let dumped = dump(&server, major, &["-Z", "none"]);
@@ -133,7 +133,7 @@ async fn without_a_schema_there_is_no_archive_and_a_codec_that_a_client_cannot_r
 /// A block of their pages is lost: what is in the archive is whole.
 #[tokio::test]
 async fn of_large_objects_with_lost_pages_none_is_in_the_archive() {
-    for version in Version::two() {
+    for version in Version::one_or_two() {
         let server = Server::start(&version, ServerOptions::checksums(true));
         server.create_database(DB).await;
         let sql = "SELECT lo_from_bytea(1000 + i, decode(repeat(md5(i::text), 3000), 'hex'))

@@ -44,7 +44,7 @@ async fn write(server: &Server, worker: usize, stop: &AtomicBool) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_is_written_to_is_clean_and_of_one_moment() {
-    for version in Version::two() {
+    for version in Version::one_or_two() {
         let server = Server::start(&version, ServerOptions::checksums(false));
         let sql = format!(
             "CREATE TABLE accounts (id int PRIMARY KEY, balance int, filler text);

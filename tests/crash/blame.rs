@@ -60,7 +60,7 @@ async fn of_silent_sessions_the_one_that_crashed_hung_up_first() {
 /// the closed socket, and what was said before that is not lost.
 #[tokio::test]
 async fn an_idle_session_is_told_of_the_crash_of_another() {
-    for version in Version::two() {
+    for version in Version::one_or_two() {
         let server = Server::start(&version, ServerOptions::checksums(true));
         let args = ConnectArgs {
             dbname: Some(server.conninfo(DB)),

@@ -47,7 +47,7 @@ async fn check(dumped: &Dumped, truth: &Truth, lost: &str, block: u32, at: &str)
 
 #[tokio::test(flavor = "multi_thread")]
 async fn damaged_metadata_leaves_the_large_objects_themselves_clean() {
-    for version in Version::two() {
+    for version in Version::one_or_two() {
         let (server, truth) = with_large_objects(&version).await;
         let (places, _) = &truth[METADATA];
         assert!(places.blocks > 1, "{}", version.major);
@@ -63,7 +63,7 @@ async fn damaged_metadata_leaves_the_large_objects_themselves_clean() {
 /// Rows are never looked up by it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_index_of_large_objects_is_no_loss() {
-    for version in Version::two() {
+    for version in Version::one_or_two() {
         let (server, truth) = with_large_objects(&version).await;
         let index = truth[PAGES].0.index.clone().expect("a primary key");
         let index = Places { main: index, ..truth[PAGES].0.clone() };
@@ -80,7 +80,7 @@ async fn a_damaged_index_of_large_objects_is_no_loss() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn large_objects_whose_file_is_gone_are_lost_and_that_is_said() {
-    for version in Version::two() {
+    for version in Version::one_or_two() {
         let (server, truth) = with_large_objects(&version).await;
         let (places, _) = &truth[PAGES];
         harm(&server, places, Harm::RemoveFile, Place::first(), ChecksumAfter::Stale);

@@ -58,10 +58,19 @@ impl SmallDisk {
     }
 }
 
+/// So often, and each so long after the other, it is tried to unmount.
+const UNMOUNTS_MAX: u32 = 50;
+const UNMOUNT_PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
+
 impl Drop for SmallDisk {
     fn drop(&mut self) {
         while let Some(folder) = self.mounts.pop() {
-            let unmounted = succeeds(Command::new("umount").arg(folder.path()));
+            // A process that another test has just forked has our files until it runs
+            // its own program.
+            let unmounted = (0..UNMOUNTS_MAX).any(|n| {
+                std::thread::sleep(UNMOUNT_PAUSE * u32::from(n > 0));
+                succeeds(Command::new("umount").arg(folder.path()))
+            });
             assert!(
                 unmounted || std::thread::panicking(),
                 "{} stays mounted",

@@ -77,27 +77,24 @@ impl Version {
         versions
     }
 
-    /// Of the majors between the two: the newest, and Debian's. With
-    /// `PG_SALVAGE_WIDE` set all of them are given.
+    /// Of the majors between the two: the newest or Debian's, see [`Self::one_or_two`].
+    /// With `PG_SALVAGE_WIDE` set all of them are given.
     pub fn few(oldest: u32, newest: u32) -> Vec<Version> {
-        let mut versions = Version::some(oldest, newest);
-        if !is_wide() {
-            versions.truncate(2);
+        match is_wide() {
+            true => Version::between(oldest, newest),
+            false => one_of(Version::two()),
         }
-        versions
     }
 
-    /// The newest; with `PG_SALVAGE_WIDE` set, those of [`Self::two`]. For what
-    /// takes long, and hardly differs.
+    /// The newest or Debian's: which, the name of the test says, so that both have
+    /// as many of them. With `PG_SALVAGE_WIDE` set both are given.
     pub fn one_or_two() -> Vec<Version> {
-        let mut versions = Version::two();
-        if !is_wide() {
-            versions.retain(|v| v.major == Version::newest().major);
-        }
-        versions
+        let two = Version::two();
+        if is_wide() { two } else { one_of(two) }
     }
 
-    /// The newest server and Debian's, of those that have TID range scans.
+    /// The newest server and Debian's, of those that have TID range scans. For
+    /// what is at the heart of it.
     pub fn two() -> Vec<Version> {
         let mut versions = Version::between(14, 18);
         let newest = versions.first().expect("run tests/kit/fetch-servers first").major;
@@ -108,6 +105,13 @@ impl Version {
     pub fn program(&self, name: &str) -> PathBuf {
         self.home.join("bin").join(name)
     }
+}
+
+/// The one that the name of the test says, which is that of its thread.
+fn one_of(mut versions: Vec<Version>) -> Vec<Version> {
+    let thread = std::thread::current();
+    let sum: usize = thread.name().unwrap_or_default().bytes().map(usize::from).sum();
+    vec![versions.swap_remove(sum % versions.len())]
 }
 
 /// A client program (`pg_dump`, `pg_restore`, `psql`) of this major version or,

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_a_table_without_its_toast_values_only_the_rows_that_had_some_are_named() {
-    for version in Version::two() {
+    for version in Version::one_or_two() {
         let sql = "CREATE TABLE t (id int PRIMARY KEY, big text);
             ALTER TABLE t ALTER big SET STORAGE EXTERNAL;
             INSERT INTO t SELECT i, repeat('x', CASE WHEN i % 10 = 0 THEN 3000 ELSE 100 END)

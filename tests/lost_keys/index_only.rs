@@ -65,7 +65,7 @@ async fn assert_named(pair: &Pair, dumped: &Dumped, table: &str, lost: &str, ind
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_may_not_read_files_gets_the_keys_of_lost_rows_from_the_server() {
-    for version in Version::two() {
+    for version in Version::one_or_two() {
         let [t, cut, halved] = ["t", "cut", "halved"].map(table);
         let statements = [t.as_str(), cut.as_str(), halved.as_str(), READER, "VACUUM (ANALYZE)"];
         let pair = Pair::new(&version, false, &statements).await;
@@ -97,7 +97,7 @@ async fn who_may_not_read_files_gets_the_keys_of_lost_rows_from_the_server() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn where_the_heap_would_be_visited_one_note_says_so() {
-    for version in Version::two() {
+    for version in Version::one_or_two() {
         let [fresh, touched, keyless] = [
             table("fresh"),
             table("touched"),

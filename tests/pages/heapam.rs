@@ -19,7 +19,7 @@ const SAID_BY_BOTH: [&str; 4] =
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_amcheck_says_of_a_page_is_found_at_the_same_place() {
-    for version in Version::two() {
+    for version in Version::one_or_two() {
         let server = Server::start(&version, ServerOptions::checksums(false));
         let create = "CREATE EXTENSION amcheck; CREATE TABLE t WITH (autovacuum_enabled = off) AS
             SELECT i, nullif(i % 3, 0) AS n, 'x' || i AS words FROM generate_series(1, 60000) i";

@@ -62,7 +62,7 @@ const SCHEMAS: &str = "CREATE SCHEMA a; CREATE SCHEMA b;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_chosen_is_what_pg_dump_would_have_chosen() {
-    for version in Version::two() {
+    for version in Version::one_or_two() {
         let server = Server::start(&version, ServerOptions::checksums(true));
         server.create_database("was").await;
         server.execute("was", SCHEMAS).await;

@@ -32,7 +32,7 @@ const CHANGES: &str = "changes evidence on a primary: the server may set hint bi
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_a_primary_it_takes_consent() {
-    for version in Version::two() {
+    for version in Version::one_or_two() {
         let hurt = hurt(&version, options(), &HARMS, false).await;
         for option in [UNCHECKED, "--zero-damaged-pages"] {
             assert_refused(&hurt.server, "postgres", &[option], &format!("{option} {CHANGES}"));
@@ -138,7 +138,7 @@ async fn a_role_without_the_right_is_told_what_would_give_it() {
 /// That images cannot be had is said once, and loses nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_that_may_read_no_files_gets_no_images_and_everything_else() {
-    for version in Version::two() {
+    for version in Version::one_or_two() {
         let hurt = hurt(&version, options(), &HARMS, false).await;
         let role = "CREATE ROLE reader LOGIN; GRANT pg_read_all_data TO reader";
         hurt.server.execute(DB, role).await;

@@ -15,7 +15,7 @@ fn causes(dumped: &Dumped, table: &str) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_under_an_unchecked_read_costs_the_tuple_that_is_to_blame() {
-    for version in Version::two() {
+    for version in Version::one_or_two() {
         for standby in [false, true] {
             let hurt = hurt(&version, options(), &KILLER, standby).await;
             let options = ["-j2", UNCHECKED, "--allow-on-primary", "--max-crashes", "20", NEVER];
@@ -32,7 +32,7 @@ async fn a_crash_under_an_unchecked_read_costs_the_tuple_that_is_to_blame() {
 /// Where no other try is allowed it costs the block, and nothing behind it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_under_an_unchecked_read_never_costs_more_than_its_block() {
-    for version in Version::two() {
+    for version in Version::one_or_two() {
         let hurt = hurt(&version, options(), &KILLER, false).await;
         let options = ["-j2", UNCHECKED, "--allow-on-primary", "--max-crashes", "1", NEVER];
         let dumped = dump(PROGRAM, &hurt.server, DB, &options);
