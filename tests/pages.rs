@@ -233,7 +233,7 @@ async fn whatever_is_done_to_a_page_nothing_panics_and_nothing_grows_without_bou
     let pages: Vec<(&Heap, &[u8])> =
         heaps.iter().flat_map(|heap| heap.pages().map(move |(_, p)| (heap, p.bytes()))).collect();
     let begun = std::time::Instant::now();
-    let rounds_max = if is_wide() { 1_000_000 } else { 50_000 };
+    let rounds_max = if is_wide() { 1_000_000 } else { 20_000 };
     let (mut rounds, mut sane) = (0_u32, 0_u32);
     while rounds < rounds_max {
         let (heap, bytes) = pages[random.below(pages.len())];

@@ -7,6 +7,7 @@
 
 use crate::binary::{Dump, Ran, begin, dump, run, truth};
 use crate::kit::proxy::Plan;
+use crate::kit::version::is_wide;
 use crate::kit::{Cut, Proxy, Server, ServerOptions, Version, sample};
 use pg_salvage::output::manifest::RelationStatus;
 use std::path::{Path, PathBuf};
@@ -88,7 +89,7 @@ async fn connections_that_are_reset_at_random_cost_no_row() {
         "CREATE TABLE large AS SELECT i, md5(i::text) AS t FROM generate_series(1, 100000) i";
     server.execute(DB, large).await;
     let truth = truth::of(&server, DB).await;
-    for seed in 1..=3 {
+    for seed in 1..=if is_wide() { 9 } else { 2 } {
         let plan = Plan { cut: Cut::Reset, after: Some((1_000_000, 2_000_000)), seed };
         let proxy = Proxy::start(&server, plan).await;
         let split = if seed % 2 == 0 { "--split-size=256kB" } else { "--split-size=1GB" };

@@ -33,7 +33,7 @@ const DB: &str = "postgres";
 const NARROW: &str = "narrow";
 
 /// A part that is quick enough for every day.
-const ROUNDS: u32 = 3;
+const ROUNDS: u32 = 2;
 const SEED: u64 = 3;
 /// Each so manyth round is with tables that take the server down.
 const KILLS_EVERY: u32 = 6;

@@ -9,12 +9,3 @@ mod rights;
 mod selection;
 mod settings;
 mod values;
-
-/// What does not differ from version to version is tried on the newest and on
-/// Debian's.
-fn two_versions() -> Vec<crate::kit::Version> {
-    let mut versions = vec![crate::kit::Version::newest()];
-    versions.extend(crate::kit::Version::between(15, 15));
-    versions.dedup();
-    versions
-}

@@ -1,5 +1,5 @@
 //! The program is ended at each of its writes, syncs, renames and removals, one
-//! after the other (or at one in five, unless all is to be tried), as by kill -9
+//! after the other (or at one in 23, unless all is to be tried), as by kill -9
 //! and as by a loss of power.
 
 use super::*;
@@ -21,7 +21,7 @@ async fn ended_at_any_write_a_run_is_gone_on_with() {
     let out = run(&server, whole.path(), &["-j3"], &[]);
     assert_eq!(out.status.code(), Some(2), "{}", said(&out));
     let whole = Dumped::read(whole, said(&out));
-    let every = if is_wide() { 1 } else { 15 };
+    let every = if is_wide() { 1 } else { 23 };
     for (how, jobs) in [("kill", "-j1"), ("power", "-j3")] {
         let mut ended = 0;
         // Each run is ended twice at places that go through all of them.

@@ -2,7 +2,6 @@
 
 use crate::binary::{Dump, dump, run, truth, words};
 use crate::kit::{Server, ServerOptions, sample};
-use crate::whole::two_versions;
 use std::collections::BTreeMap;
 
 /// The bytes of every data file, by its name.
@@ -76,7 +75,7 @@ async fn sample_with_large_table(server: &Server) {
 
 #[tokio::test]
 async fn every_compression_unpacks_to_the_same() {
-    for version in two_versions() {
+    for version in crate::kit::Version::one_or_two() {
         let server = Server::start(&version, ServerOptions::checksums(false));
         sample::create(&server, "sample", 1).await;
         let truth = truth::of(&server, "sample").await;

@@ -3,7 +3,6 @@
 
 use crate::binary::{Dump, dump, run, truth, words_as};
 use crate::kit::{Server, ServerOptions, sample};
-use crate::whole::two_versions;
 use pg_salvage::output::manifest::{Relation, RelationStatus, RunStatus};
 
 /// Failed for this reason, with nothing of it kept.
@@ -17,7 +16,7 @@ fn assert_failed(dump: &Dump, relation: &Relation, reason: &str) {
 
 #[tokio::test]
 async fn row_security_hides_no_rows_in_silence() {
-    for version in two_versions() {
+    for version in crate::kit::Version::one_or_two() {
         let server = Server::start(&version, ServerOptions::checksums(true));
         sample::create(&server, "sample", 1).await;
         // The owner of one of the two tables: only FORCE makes policies hold
@@ -60,7 +59,7 @@ async fn others_are_complete(dump: &Dump, truth: &std::collections::BTreeMap<u32
 
 #[tokio::test]
 async fn what_a_role_may_not_read_has_failed_and_the_rest_is_complete() {
-    for version in two_versions() {
+    for version in crate::kit::Version::one_or_two() {
         let server = Server::start(&version, ServerOptions::checksums(true));
         server.create_database("some").await;
         let sql = "CREATE ROLE reader LOGIN;

@@ -28,7 +28,7 @@ fn names(dump: &Dump) -> String {
 
 #[tokio::test]
 async fn patterns_choose_as_in_pg_dump() {
-    for version in crate::whole::two_versions() {
+    for version in crate::kit::Version::one_or_two() {
         let server = shop(&version).await;
         let cases: &[(&[&str], &str)] = &[
             (&["-t", "orders"], "public.orders sales.orders"),
@@ -98,7 +98,7 @@ async fn a_pattern_without_a_match_is_an_error_where_it_matters() {
 #[tokio::test]
 async fn list_says_what_a_dump_would_read() {
     let mut seen = Vec::new();
-    for version in crate::whole::two_versions() {
+    for version in crate::kit::Version::one_or_two() {
         let server = shop(&version).await;
         let all = run(words("list", &server, "shop"));
         let mut args = words("list", &server, "shop");

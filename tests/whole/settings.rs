@@ -91,7 +91,7 @@ fn literals(name: &str, value: &str) -> String {
 
 #[tokio::test]
 async fn settings_of_the_role_and_the_database_change_nothing() {
-    for version in [crate::whole::two_versions(), Version::between(10, 10)].concat() {
+    for version in [crate::kit::Version::one_or_two(), Version::between(10, 10)].concat() {
         let server = hostile_server(&version).await;
         let truth = truth::of(&server, "sample").await;
         for whose in ["DATABASE sample", "ROLE postgres IN DATABASE sample"] {
@@ -110,7 +110,7 @@ async fn settings_of_the_role_and_the_database_change_nothing() {
 /// sends then may need more time than it has.
 #[tokio::test]
 async fn a_millisecond_for_each_statement_is_no_trouble() {
-    for version in crate::whole::two_versions() {
+    for version in crate::kit::Version::one_or_two() {
         let server = hostile_server(&version).await;
         let truth = truth::of(&server, "sample").await;
         let mut sql = String::from("ALTER ROLE postgres SET statement_timeout TO '1ms';");
@@ -130,7 +130,7 @@ async fn a_millisecond_for_each_statement_is_no_trouble() {
 /// same.
 #[tokio::test]
 async fn settings_that_hide_damage_and_stay_on_are_said() {
-    for version in crate::whole::two_versions() {
+    for version in crate::kit::Version::one_or_two() {
         let server = hostile_server(&version).await;
         let truth = truth::of(&server, "sample").await;
         let sql = "CREATE ROLE reader LOGIN BYPASSRLS; GRANT pg_read_all_data TO reader;

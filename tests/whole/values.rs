@@ -2,7 +2,6 @@
 
 use crate::binary::{Dump, truth};
 use crate::kit::{Server, ServerOptions, oracle, sample};
-use crate::whole::two_versions;
 use pg_salvage::output::manifest::RelationStatus;
 
 /// Three hundred million characters; as bytea, each byte is two.
@@ -37,7 +36,7 @@ async fn a_value_of_hundreds_of_megabytes_comes_out_whole() {
 
 #[tokio::test]
 async fn a_latin1_database_comes_out_in_latin1() {
-    for version in two_versions() {
+    for version in crate::kit::Version::one_or_two() {
         let server = Server::start(&version, ServerOptions::checksums(true));
         sample::create_encoded(&server, "latin1", "LATIN1").await;
         let truth = truth::of(&server, "latin1").await;
@@ -53,7 +52,7 @@ async fn a_latin1_database_comes_out_in_latin1() {
 
 #[tokio::test]
 async fn in_sql_ascii_bytes_stay_as_they_are_and_names_that_cannot_be_sent_fail_alone() {
-    for version in two_versions() {
+    for version in crate::kit::Version::one_or_two() {
         let server = Server::start(&version, ServerOptions::checksums(true));
         sample::create_encoded(&server, "ascii", "SQL_ASCII").await;
         let dump = Dump::of(&server, "ascii", &["-j2"]);
@@ -82,7 +81,7 @@ async fn in_sql_ascii_bytes_stay_as_they_are_and_names_that_cannot_be_sent_fail_
 /// As in SQL_ASCII, it fails alone.
 #[tokio::test]
 async fn a_name_that_cannot_be_translated_fails_alone() {
-    for version in two_versions() {
+    for version in crate::kit::Version::one_or_two() {
         let server = Server::start(&version, ServerOptions::checksums(true));
         sample::create_encoded(&server, "win", "WIN1252").await;
         let sql = "DO $$ BEGIN EXECUTE format('CREATE TABLE %I AS SELECT 1 AS one', 'odd' || chr(129)); END $$";
