@@ -2,7 +2,9 @@
 //! beside `pg_checksums --check` with the server down, on the same files in the
 //! cache of the operating system.
 //!
-//! `cargo bench --bench pages` prints a table. `PG_SALVAGE_BENCH_MB` sets the
+//! And the checksum by itself, of pages in memory, beside CRC-32 of the same bytes.
+//!
+//! `cargo bench --bench pages` prints two tables. `PG_SALVAGE_BENCH_MB` sets the
 //! size (default 1000), `-- --runs N` the pairs of runs, `--major N` the
 //! PostgreSQL. Nothing is asserted of speed; that both find nothing wrong, is.
 
@@ -14,6 +16,7 @@ mod kit;
 mod timing;
 
 use kit::{Server, ServerOptions, Stop, Version, sample};
+use pg_salvage::page::checksum::checksum;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 use timing::{median, option};
@@ -22,6 +25,8 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_pg_salvage");
 const DB: &str = "bench";
 /// Rows of the table in a megabyte.
 const ROWS_PER_MB: u64 = 8_600;
+/// Of pages in memory so many bytes are summed up.
+const IN_MEMORY_BYTES: usize = 4 << 30;
 
 /// Seconds that a command took, which finds nothing wrong.
 fn timed(command: &mut Command) -> f64 {
@@ -31,7 +36,34 @@ fn timed(command: &mut Command) -> f64 {
     begun.elapsed().as_secs_f64()
 }
 
+/// Gigabytes of pages a second, in pieces of so many bytes, each seen time and again.
+fn speed(bytes: &[u8], each: impl Fn(&[u8]) -> u32) -> f64 {
+    let rounds = IN_MEMORY_BYTES / bytes.len();
+    let begun = Instant::now();
+    for _ in 0..rounds {
+        std::hint::black_box(each(std::hint::black_box(bytes)));
+    }
+    (rounds * bytes.len()) as f64 / 1e9 / begun.elapsed().as_secs_f64()
+}
+
+/// The checksum, beside a sum that is known to be fast.
+fn by_itself() {
+    println!("| pages | checksum, GB/s | CRC-32, GB/s | ratio |");
+    println!("|---|---|---|---|");
+    for (name, size) in [("in the cache, 32 kB", 32 << 10), ("in memory, 256 MB", 256 << 20)] {
+        let bytes: Vec<u8> =
+            (0_u32..size / 4).flat_map(|n| n.wrapping_mul(2_654_435_769).to_le_bytes()).collect();
+        let ours = speed(&bytes, |bytes| {
+            bytes.chunks_exact(8192).map(|page| u32::from(checksum(page, 7))).sum()
+        });
+        let crc = speed(&bytes, crc32fast::hash);
+        println!("| {name} | {ours:.1} | {crc:.1} | {:.2} |", ours / crc);
+    }
+    println!();
+}
+
 fn main() {
+    by_itself();
     let version = Version::major(u32::try_from(option("--major", 15)).expect("a major version"));
     let megabytes = std::env::var("PG_SALVAGE_BENCH_MB").ok().and_then(|v| v.parse().ok());
     let megabytes: u64 = megabytes.unwrap_or(1000);

@@ -33,7 +33,9 @@ fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
-    be_a_batch_job();
+    if matches!(cli.command, Command::Dump(_) | Command::Verify(_)) {
+        be_a_batch_job();
+    }
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(e) => return trouble(&e),
@@ -44,10 +46,11 @@ fn main() -> ExitCode {
     }
 }
 
-/// Rows come in pieces of 8 kB, and whoever wakes up for each takes the processor
-/// from the server that makes the next ones. The threads of a batch job do not:
-/// they have it where it is free, or when it is their turn. Whoever started us in
-/// another way has decided otherwise; and where it may not be it costs time only.
+/// For those that take in what a server makes. That comes in pieces of 8 kB, and who
+/// wakes up for each takes the processor from the server that makes the next ones.
+/// The threads of a batch job do not: they have it where it is free, or when it is
+/// their turn. Whoever started us in another way has decided otherwise; and where it
+/// may not be it costs time only.
 fn be_a_batch_job() {
     use uapi::{c, sched_getparam, sched_getscheduler, sched_setscheduler};
     if sched_getscheduler(0) == Ok(c::SCHED_OTHER)

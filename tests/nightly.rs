@@ -160,6 +160,46 @@ async fn from_night_to_night_all_that_is_wrong_is_named_and_what_is_new() {
     }
 }
 
+/// Without checksums nothing else tells of a changed byte; and rows that somebody
+/// has written since are no news.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_changed_although_nobody_wrote_are_named() {
+    for version in Version::one_or_two() {
+        let server = Server::start(&version, ServerOptions::checksums(false));
+        server.create_database(DB).await;
+        for table in ["same", "written", "changed"] {
+            let sql = format!(
+                "CREATE TABLE {table} AS SELECT i, md5(i::text) m FROM generate_series(1, 1000) i"
+            );
+            server.execute(DB, &sql).await;
+        }
+        // Nobody else writes, nor counts, from here on.
+        server.execute(DB, "VACUUM ANALYZE").await;
+        let folder = tempfile::tempdir().expect("a directory");
+        let last = folder.path().join("last.json");
+        let last = last.to_str().expect("a path");
+        let compared = ["--baseline", last, "-o", last];
+        assert_eq!(verify(&server, &compared)["exit_code"], 0);
+        let second = verify(&server, &compared);
+        assert_eq!(changes(&second), pairs([]), "{}: {second:#}", version.major);
+        server.execute(DB, "UPDATE written SET m = 'x' WHERE i = 500; CHECKPOINT").await;
+        let files = paths(&server, DB, &["SELECT 'changed'::regclass"]).await;
+        assert_eq!(server.stop(), Stop::Clean);
+        let path = server.data_dir().join(&files[0].0);
+        let mut bytes = std::fs::read(&path).expect("the file");
+        // md5('1').
+        let value = b"c4ca4238a0b923820dcc509a6f75849b";
+        let at = bytes.windows(value.len()).position(|w| w == value).expect("the value");
+        bytes[at] = b'd';
+        std::fs::write(&path, bytes).expect("written");
+        server.start_again();
+        let third = verify(&server, &compared);
+        let changed = pairs([("content_changed", "changed")]);
+        assert_eq!(changes(&third), changed, "{}: {third:#}", version.major);
+        assert_eq!(with(&third, "damaged"), names([]));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_time_was_too_short_for_is_said_and_comes_first_the_next_night() {
     let server = served(&Version::newest()).await;

@@ -86,18 +86,28 @@ async fn every_row_of_the_sample_is_decoded_as_the_server_writes_it() {
     }
 }
 
+/// `PG_SALVAGE_VALUE_ROWS` says of how many rows.
 #[tokio::test]
 async fn random_values_of_every_known_type_are_decoded_as_the_server_writes_them() {
+    let rows_wanted = std::env::var("PG_SALVAGE_VALUE_ROWS").ok();
+    let rows_wanted = rows_wanted.map_or(values::ROWS, |n| n.parse().expect("a number"));
     for version in versions().into_iter().filter(|v| is_wide() || v.major != 15) {
         let server = Server::start(&version, ServerOptions::default());
         let client = oracle::session(&server, "postgres").await;
-        let types = values::create(&client, version.major, 4711).await;
-        let mut compared = compare(&server, &client, "public.random_values").await;
+        let (mut compared, mut types, mut rounds) = (BTreeMap::new(), Vec::new(), 0);
+        while rounds * values::ROWS < rows_wanted {
+            let seed = 4711 + rounds as u64;
+            types = values::create(&client, version.major, seed).await;
+            add(&mut compared, compare(&server, &client, "public.random_values").await);
+            client.batch_execute("DROP TABLE public.random_values").await.expect("it is gone");
+            rounds += 1;
+        }
         for type_oid in types {
             assert!(datum::is_known(type_oid), "type {type_oid}");
             let count = compared.remove(&type_oid);
-            assert!(count >= Some(values::ROWS), "type {type_oid}: {count:?}");
+            assert!(count >= Some(rows_wanted), "type {type_oid}: {count:?}");
         }
+        println!("PostgreSQL {}: {} rows of every type", version.major, rounds * values::ROWS);
     }
 }
 

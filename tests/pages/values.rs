@@ -6,6 +6,7 @@ use crate::kit::sample;
 use std::fmt::Write as _;
 use tokio_postgres::Client;
 
+/// Rows of one table: all edges are in them.
 pub const ROWS: usize = 400;
 
 /// Of each type the values at its edges; what is random is in `random_text`.
@@ -95,6 +96,7 @@ pub async fn create(client: &Client, major: u32, seed: u64) -> Vec<u32> {
     );
     execute(client, &create).await;
     let mut random = Random(seed);
+    let mut rows = Vec::new();
     for row in 0..ROWS {
         let mut fields: Vec<String> = Vec::new();
         for (name, edges) in &types {
@@ -111,11 +113,11 @@ pub async fn create(client: &Client, major: u32, seed: u64) -> Vec<u32> {
         let vector: Vec<String> =
             (0..random.below(5)).map(|i| (i * row % 300).to_string()).collect();
         fields.extend([literal(Some(&vector.join(" "))), literal(Some(&vector.join(" ")))]);
-        execute(
-            client,
-            &format!("INSERT INTO public.random_values VALUES ({})", fields.join(", ")),
-        )
-        .await;
+        rows.push(format!("({})", fields.join(", ")));
+    }
+    for rows in rows.chunks(50) {
+        execute(client, &format!("INSERT INTO public.random_values VALUES {}", rows.join(", ")))
+            .await;
     }
     let sql = "SELECT DISTINCT atttypid FROM pg_catalog.pg_attribute
         WHERE attrelid = 'public.random_values'::pg_catalog.regclass AND attnum > 0";
