@@ -235,6 +235,36 @@ async fn no_harm_of_a_page_takes_the_server_down_where_pages_are_looked_at() {
     }
 }
 
+/// Values of a page that is refused: they are put together around the garbage.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_decoded_asks_for_no_value_that_must_not_be_asked_for() {
+    for version in Version::one_or_two() {
+        let mut random = Random(4);
+        let mut refused = BTreeSet::new();
+        let (server, tables) = damaged(&version, &["stored"], |server, places| {
+            let touched = scattered_in_toast(server, places, &mut random);
+            refused = touched.iter().map(|(block, _)| *block).step_by(2).collect();
+            for &block in &refused {
+                let at = Place { block, offset: 1 };
+                harm(server, places, Harm::BadPageHeader, at, ChecksumAfter::Stale);
+            }
+            touched
+        })
+        .await;
+        server.start_again();
+        let dumped = dump(PROGRAM, &server, DB, &["-j1", ALWAYS, RAW]);
+        server.wait_ready();
+        let at = format!("{}: {}", version.major, dumped.said);
+        assert_eq!(server.crashes(), 0, "{at}");
+        // Only of those is something lost, and of each no more than the value.
+        let lost = decoded(dumped.relation("stored"));
+        assert!(!lost.is_empty() && lost.is_subset(&tables[0].touched), "{at}");
+        assert!(lost.iter().any(|(block, _)| refused.contains(block)), "{at}");
+        tables[0].check(&dumped, &at).await;
+        tables[0].check_decoded(&dumped, &at).await;
+    }
+}
+
 /// What is left of a run that was ended is looked at again.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_read_is_the_same_when_a_run_is_gone_on_with() {

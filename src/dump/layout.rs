@@ -70,6 +70,12 @@ impl Layout {
         found.into_iter().filter_map(columns).collect()
     }
 
+    /// Whether the server must not be asked for this value of the TOAST relation, as
+    /// far as somebody has looked.
+    pub(super) fn is_astray(&self, value: u32) -> bool {
+        self.astray.get().is_some_and(|bad| bad.contains(&value))
+    }
+
     /// Whether it is that of this file.
     pub(super) fn is_of(&self, path: &str) -> bool {
         let file = path.rsplit('/').next().and_then(|file| file.parse().ok());

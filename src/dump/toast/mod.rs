@@ -259,7 +259,12 @@ impl Doctor {
         };
         let value = async {
             state.know_toast(at, oid).await.map_err(|e| (e, Phase::Rows))?;
-            match state.by_index(at, pointer, of).await? {
+            let is_astray = at.pages.layout.as_ref().is_some_and(|l| l.is_astray(pointer.value_id));
+            let value = match is_astray {
+                true => None,
+                false => state.by_index(at, pointer, of).await?,
+            };
+            match value {
                 Some(value) => Ok(value),
                 None => self.of_pointer(at, state, pointer, of).await,
             }
