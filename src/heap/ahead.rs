@@ -2,11 +2,11 @@
 //! meets them.
 //!
 //! Somebody else looks at pages, ahead of the next read. What he finds is lost
-//! without a read, or had without one, and the other tuples of such a block are read by exact TIDs,
-//! which look at nothing else on the page; a block in which something is only
-//! doubtful has none to lose, and is read likewise. Either way its rows are
-//! suspect. Where only what is stored elsewhere must not be read, the page is
-//! sound, and its tuples with such values are read by themselves.
+//! without a read, or had without one, and the other tuples of such a block are
+//! read by exact TIDs, which look at nothing else on the page; a block in which
+//! something is only doubtful has none to lose, and is read likewise. Either way
+//! its rows are suspect. Where only what is stored elsewhere must not be read, the
+//! page is sound, and its tuples with such values are read by themselves.
 
 use super::ctid::{BlockNumber, BlockRange, OffsetNumber};
 use super::map::Status;
