@@ -211,7 +211,7 @@ async fn fill(
             for chunk in &column.chunks {
                 stretch.lanes.hold_aside(manifest::RowClass::ToastChunks, block, chunk)?;
             }
-            stretch.findings.column(at, row.ctid, &column);
+            stretch.findings.column(at.column_names, row.ctid, &column);
         }
     }
     Ok(Ok(()))

@@ -345,7 +345,7 @@ impl Stretch {
         for block in self.salvage.take_opened() {
             if let Some((insane, left_out)) = self.insane.remove(&block) {
                 self.findings.insane(block, &insane, |number| left_out.status(number));
-                self.hold_left_out(block, &left_out)?;
+                self.hold_left_out(&left_out)?;
             }
         }
         Ok(())

@@ -40,7 +40,7 @@ pub(super) async fn read_without(at: &Reading<'_>, stretch: &mut Stretch, column
     let Some(words) = Apart::is_unreadable(at, column).await else { return false };
     if stretch.apart.never(column, at.doctor.toastable()) {
         let cause = if is_of_type(&words) { Cause::MissingLibrary } else { Cause::Catalog };
-        stretch.findings.whole_column(at, &LostColumn::new(column, cause, words));
+        stretch.findings.whole_column(at.column_names, &LostColumn::new(column, cause, words));
         stretch.salvage.read_apart();
     }
     true
@@ -145,7 +145,7 @@ pub(super) fn take_in(
         if column.cause == Cause::StoredElsewhere {
             count_failure(at, stretch, column.column);
         }
-        stretch.findings.column(at, ctid, column);
+        stretch.findings.column(at.column_names, ctid, column);
     }
     Ok(Had::Partial(if in_tuple { Place::Unknown } else { Place::Elsewhere }))
 }

@@ -1,7 +1,7 @@
 //! What was found wrong with a relation: places lost, and every error on the
 //! way, which goes to the error log at once.
 
-use super::{Cause, Reading};
+use super::Cause;
 use crate::heap::{
     BlockNumber, BlockRange, Ctid, Loss, OffsetNumber, Place, Read, Recorded, Status,
 };
@@ -277,28 +277,19 @@ impl Findings {
         self.list.push(Finding { at, column: None, cause, sqlstate, message });
     }
 
-    /// A column of a tuple.
-    pub fn column(&mut self, at: &Reading<'_>, ctid: Ctid, lost: &LostColumn) {
-        self.lose_column(at, Some(ctid), lost);
+    /// A column of a tuple. `names`: of all columns.
+    pub fn column(&mut self, names: &[String], ctid: Ctid, lost: &LostColumn) {
+        self.lose_column(names, Some(ctid), lost);
     }
 
     /// A column of all tuples.
-    pub fn whole_column(&mut self, at: &Reading<'_>, lost: &LostColumn) {
-        self.lose_column(at, None, lost);
+    pub fn whole_column(&mut self, names: &[String], lost: &LostColumn) {
+        self.lose_column(names, None, lost);
     }
 
-    fn lose_column(&mut self, at: &Reading<'_>, ctid: Option<Ctid>, lost: &LostColumn) {
-        self.named_column(at.column_names.get(lost.column).cloned(), ctid, lost);
-    }
-
-    /// A column of this name, of a tuple or of all.
-    pub(super) fn named_column(
-        &mut self,
-        name: Option<String>,
-        ctid: Option<Ctid>,
-        lost: &LostColumn,
-    ) {
-        let LostColumn { cause, words, .. } = lost;
+    fn lose_column(&mut self, names: &[String], ctid: Option<Ctid>, lost: &LostColumn) {
+        let LostColumn { column, cause, words, .. } = lost;
+        let name = names.get(*column).cloned();
         let place = Some(Place::Elsewhere).filter(|_| *cause == Cause::StoredElsewhere);
         let read = ctid.map(|c| Read::Tuples { block: c.block, first: c.offset, last: c.offset });
         let action = if cause.is_passing() { FOR_NOW } else { "column given up" };

@@ -16,7 +16,7 @@ const TRIES_MAX: u32 = 3;
 pub(super) struct OpenBlock {
     pub(super) block: BlockNumber,
     pub(super) tuples: Narrow,
-    /// Tuples that were lost, as a whole or in some columns.
+    /// Tuples that were lost, as a whole or in some columns, or had without a read.
     pub(super) spoilt: Vec<(OffsetNumber, Status)>,
     /// A tuple of it failed, and not for something stored elsewhere.
     pub(super) damaged: bool,

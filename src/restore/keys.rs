@@ -16,7 +16,7 @@ use crate::archive::Entry;
 use crate::output::manifest::RelationKind;
 use crate::output::restore_dir::{Moved, Step};
 use crate::output::{OutputError, Rejected, Rejects};
-use crate::server::copy_text::fields;
+use crate::server::copy_text::{fields, rows_in};
 use crate::server::restoring::sql::{self, Key};
 use crate::server::restoring::{Refusal, TargetSession};
 
@@ -97,7 +97,7 @@ async fn move_away(
     let mut failed = None;
     session
         .copy_out(&copy, |rows| {
-            for line in rows.split_inclusive(|b| *b == b'\n') {
+            for line in rows_in(rows) {
                 if failed.is_none() {
                     failed = record(&mut rejects, line, table.columns.is_empty(), refusal).err();
                 }

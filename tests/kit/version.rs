@@ -80,10 +80,12 @@ impl Version {
     /// Of the majors between the two: the newest or Debian's, see [`Self::one_or_two`].
     /// With `PG_SALVAGE_WIDE` set all of them are given.
     pub fn few(oldest: u32, newest: u32) -> Vec<Version> {
-        match is_wide() {
-            true => Version::between(oldest, newest),
-            false => one_of(Version::two()),
+        let mut versions = Version::some(oldest, newest);
+        if !is_wide() {
+            versions.truncate(2);
+            versions = one_of(versions);
         }
+        versions
     }
 
     /// The newest or Debian's: which, the name of the test says, so that both have

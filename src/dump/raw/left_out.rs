@@ -8,7 +8,6 @@ use super::{Had, Interrupted, decode, image, wanted};
 use crate::dump::{Reading, Stretch};
 use crate::heap::{BlockNumber, OffsetNumber, Status};
 use crate::output::OutputError;
-use crate::output::manifest::RowClass;
 use crate::page::raw::look;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -53,35 +52,13 @@ pub(in crate::dump) async fn left_out(
     looked.tuples.retain(|(number, _)| numbers.contains(number));
     looked.broken.clear();
     let Had { rows, not_seen, .. } = decode(at, layout, &image, block, &looked).await?;
-    if !rows.is_empty() {
-        at.progress.rows.fetch_add(rows.len() as u64, Relaxed);
-        at.source.decoded.fetch_add(1, Relaxed);
-    }
+    at.progress.rows.fetch_add(rows.len() as u64, Relaxed);
     Ok(LeftOut { rows, not_seen, names: at.column_names.to_vec() })
 }
 
 impl Stretch {
-    /// Holds back the rows of a block whose turn has come, and names the columns that
-    /// they lack.
-    pub(in crate::dump) fn hold_left_out(
-        &mut self,
-        block: BlockNumber,
-        left_out: &LeftOut,
-    ) -> Result<(), OutputError> {
-        for row in &left_out.rows {
-            if row.lost.is_empty() {
-                self.lanes.hold(block, &row.line())?;
-                continue;
-            }
-            self.lanes.hold_aside(RowClass::Partial, block, &row.line())?;
-            for column in &row.lost {
-                for chunk in &column.chunks {
-                    self.lanes.hold_aside(RowClass::ToastChunks, block, chunk)?;
-                }
-                let name = left_out.names.get(column.column).cloned();
-                self.findings.named_column(name, Some(row.at), column);
-            }
-        }
-        Ok(())
+    /// Holds back the rows of a block whose turn has come.
+    pub(in crate::dump) fn hold_left_out(&mut self, left_out: &LeftOut) -> Result<(), OutputError> {
+        self.hold_decoded(&left_out.rows, &left_out.names)
     }
 }

@@ -228,25 +228,35 @@ async fn take_in(
         raw.left.extend(looked.unused.iter().copied().chain(last + 1..=at.readable.tuples_max));
         raw.left.sort_unstable();
     }
-    for row in &had.rows {
-        at.progress.rows.fetch_add(1, Relaxed);
-        if row.lost.is_empty() {
-            stretch.lanes.hold(block, &row.line())?;
-            continue;
-        }
-        stretch.lanes.hold_aside(RowClass::Partial, block, &row.line())?;
-        raw.spoilt.push((row.at.offset, Status::Partial));
-        for column in &row.lost {
-            for chunk in &column.chunks {
-                stretch.lanes.hold_aside(RowClass::ToastChunks, block, chunk)?;
-            }
-            stretch.findings.column(at, row.at, column);
-        }
-    }
+    let partial = had.rows.iter().filter(|row| !row.lost.is_empty());
+    raw.spoilt.extend(partial.map(|row| (row.at.offset, Status::Partial)));
+    at.progress.rows.fetch_add(had.rows.len() as u64, Relaxed);
+    stretch.hold_decoded(&had.rows, at.column_names)?;
     at.progress.damaged.fetch_add(1, Relaxed);
     at.source.decoded.fetch_add(1, Relaxed);
     let recorded = stretch.salvage.record_raw(block, raw);
     settle(at, stretch, recorded, None).await
+}
+
+impl Stretch {
+    /// Holds rows back, and names the columns that they lack; `names`: of all columns.
+    fn hold_decoded(&mut self, rows: &[RawRow], names: &[String]) -> Result<(), OutputError> {
+        for row in rows {
+            let block = row.at.block;
+            if row.lost.is_empty() {
+                self.lanes.hold(block, &row.line())?;
+                continue;
+            }
+            self.lanes.hold_aside(RowClass::Partial, block, &row.line())?;
+            for column in &row.lost {
+                for chunk in &column.chunks {
+                    self.lanes.hold_aside(RowClass::ToastChunks, block, chunk)?;
+                }
+                self.findings.column(names, row.at, column);
+            }
+        }
+        Ok(())
+    }
 }
 
 fn lose(stretch: &mut Stretch, ctid: Ctid, failed: &Failed, why: &str) {

@@ -14,6 +14,7 @@ use crate::output::manifest::{FileEntry, RelationKind};
 use crate::output::rejects::read_rejects;
 use crate::output::restored::Check;
 use crate::output::{Content, ContentHash, OutputError, RowReader};
+use crate::server::copy_text::rows_in;
 use crate::server::fault;
 use crate::server::restoring::{Refusal, TargetSession, sql};
 use std::collections::HashMap;
@@ -145,7 +146,7 @@ async fn each_line(
 }
 
 fn lines(text: &[u8], mut each: impl FnMut(&[u8])) {
-    for line in text.split_inclusive(|b| *b == b'\n') {
+    for line in rows_in(text) {
         each(line.strip_suffix(b"\n").unwrap_or(line));
     }
 }
