@@ -5,6 +5,7 @@ mod chosen;
 mod damaged;
 mod described;
 mod rights;
+mod together;
 mod wards;
 mod way_back;
 

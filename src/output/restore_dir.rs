@@ -69,6 +69,8 @@ pub enum Step {
     },
     /// A relation was loaded.
     Relation { relation: Box<Relation>, rejects_len: u64, rejects: u64 },
+    /// Relations were loaded together, each to its last row.
+    Relations { relations: Vec<Relation> },
 }
 
 /// Rows that were in the way of a unique index, and are in the rejects.

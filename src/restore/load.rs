@@ -7,13 +7,14 @@
 //! others. What is loaded and what is rejected are together what was read.
 
 use super::batch::{Batch, push_parts};
+use super::group::all_taken;
 use super::plan::{Table, untouched_file};
-use super::shared::{CommitError, Shared};
+use super::shared::{CommitError, Expected, Shared};
 use super::{RestoreError, count, oversize};
 use crate::output::manifest::{FileEntry, RowClass};
 use crate::output::restore_dir::Step;
 use crate::output::restored::{self, RelationStatus};
-use crate::output::{Rejected, Rejects, RowReader};
+use crate::output::{Rejected, Rejects, RowReader, Rows};
 use crate::server::restoring::{CopyIn, Meaning, Refusal, TargetSession, sql};
 use std::ops::Range;
 
@@ -89,29 +90,30 @@ pub(super) async fn relation(
             return Err(stop);
         }
     };
+    commit(shared, session, xid, step, expected).await
+}
+
+pub(super) async fn commit(
+    shared: &Shared,
+    session: &TargetSession,
+    xid: String,
+    step: Step,
+    expected: Option<Expected>,
+) -> Result<(), Stop> {
     shared.commit(session, xid, step, expected).await.map_err(|error| match error {
         CommitError::Refused(refusal) => stop(refusal),
         CommitError::Fatal(error) => Stop::Fatal(error),
     })
 }
 
-/// What loading comes to where every row of the dump is taken. None: that is not
-/// likely.
+/// What loading is likely to come to. None: some rows may well not be taken.
 fn expected(shared: &Shared, table: &Table) -> Option<Step> {
     let (rejects_len, rejects) = shared.rejects_of(table.relation.oid);
     if shared.options.skip_conflicts || rejects_len > 0 {
         return None;
     }
-    let include = shared.options.include;
-    let loaded = |file: &FileEntry| restored::File {
-        included: true,
-        read: file.rows,
-        loaded: file.rows,
-        ..untouched_file(file)
-    };
-    let files = table.included(include).map(loaded).chain(table.left_out(include)).collect();
-    let relation = restored::Relation { status: RelationStatus::Loaded, files, ..table.report() };
-    Some(Step::Relation { relation: Box::new(relation), rejects_len, rejects })
+    let relation = Box::new(all_taken(shared, table));
+    Some(Step::Relation { relation, rejects_len, rejects })
 }
 
 /// A refusal that is not about single rows.
@@ -165,7 +167,7 @@ pub(super) fn take_up(shared: &Shared, table: &Table) -> Result<Rejects, Stop> {
     Rejects::take_up(shared.dir.path(), &table.stem, len, count).map_err(fatal)
 }
 
-fn fatal(error: impl Into<RestoreError>) -> Stop {
+pub(super) fn fatal(error: impl Into<RestoreError>) -> Stop {
     Stop::Fatal(error.into())
 }
 
@@ -206,14 +208,14 @@ impl Loader<'_> {
                 return Ok(file);
             }
         };
-        loop {
+        // No COPY is begun before there is a row: most files have one batch, and many
+        // none.
+        let mut next = reader.next().await;
+        while let Some(rows) = next {
             if self.shared.progress.stopped() {
                 return Err(Stop::Interrupted);
             }
-            let batch = self.batch(&mut reader, &mut file).await?;
-            if !batch {
-                break;
-            }
+            next = self.batch(rows, &mut reader, &mut file).await?;
         }
         if let Some(torn) = reader.torn() {
             let reason = "the file ends in the middle of this row".to_owned();
@@ -226,18 +228,17 @@ impl Loader<'_> {
         Ok(file)
     }
 
-    /// Loads the next rows. False: there are no more.
+    /// Loads these rows and some that follow. Returns the next ones.
     async fn batch(
         &mut self,
+        first: Rows,
         reader: &mut RowReader,
         file: &mut restored::File,
-    ) -> Result<bool, Stop> {
-        let first_line = reader.rows() + 1;
+    ) -> Result<Option<Rows>, Stop> {
+        let first_line = reader.rows() - first.count + 1;
         let mut batch = Batch::default();
-        // Not before there is a row: most files have one batch, and many none.
-        let Some(rows) = reader.next().await else { return Ok(false) };
         let mut copy = self.session.save_and_copy_in(&self.copy).await.map_err(stop)?;
-        let mut next = Some(rows);
+        let mut next = Some(first);
         while let Some(rows) = next {
             copy.send(rows.text.clone()).await.map_err(stop)?;
             batch.push(rows);
@@ -248,7 +249,9 @@ impl Loader<'_> {
         }
         file.read += batch.rows;
         let (rows, bytes) = (batch.rows, batch.bytes as u64);
-        match self.end(copy, batch.rows).await {
+        // While the server is still busy with the last rows.
+        let (ended, next) = tokio::join!(self.end(copy, batch.rows), reader.next());
+        match ended {
             Ok(took) => self.keep(&took, file),
             Err(refusal) => {
                 let refusal = self.undo(refusal).await?;
@@ -256,7 +259,7 @@ impl Loader<'_> {
             }
         }
         count(&self.shared.progress, rows, bytes);
-        Ok(true)
+        Ok(next)
     }
 
     /// Ends a COPY of so many rows, and takes them over.

@@ -17,6 +17,7 @@ mod choice;
 mod create;
 mod earlier;
 mod foreign_keys;
+mod group;
 mod keys;
 mod large_objects;
 mod load;

@@ -128,8 +128,10 @@ async fn make_group(
     let xid = session.begin().await?;
     let (mut made, mut not_made) = (Vec::new(), Vec::new());
     for entry in group {
-        session.save().await?;
-        match make(shared, session, entry).await {
+        // One behind the other, without waiting for the savepoint.
+        let (saved, done) = tokio::join!(session.save(), make(shared, session, entry));
+        saved?;
+        match done {
             Ok(owner) => {
                 session.keep();
                 made.push(entry.dump_id);
@@ -226,16 +228,14 @@ pub(super) async fn make(
         before.push_str(&format!("SET LOCAL default_table_access_method TO {method}; "));
     }
     let encoding = shared.plan.schema_encoding();
+    let owner = owner(entry).filter(|_| shared.options.owners);
     // One behind the other, without waiting: in the order in which they are here.
-    let (set, made) = tokio::join!(
+    let (set, made, owned) = tokio::join!(
         session.execute_if_any(&before),
-        session.execute_bytes(entry.definition(), encoding)
+        session.execute_bytes(entry.definition(), encoding),
+        set_owner(session, owner.as_deref(), encoding)
     );
     set.and(made)?;
-    let Some(sql) = owner(entry).filter(|_| shared.options.owners) else { return Ok(None) };
-    let (saved, owned) =
-        tokio::join!(session.execute("SAVEPOINT owner"), session.execute_bytes(&sql, encoding));
-    saved?;
     match owned {
         Ok(()) => Ok(None),
         Err(refusal) if refusal.is_lost() => Err(refusal),
@@ -244,6 +244,18 @@ pub(super) async fn make(
             Ok(Some(owner_refused(shared, entry, &refusal)))
         }
     }
+}
+
+/// Behind a savepoint, since what is made stays without its owner, too.
+async fn set_owner(
+    session: &TargetSession,
+    sql: Option<&[u8]>,
+    encoding: &str,
+) -> Result<(), Refusal> {
+    let Some(sql) = sql else { return Ok(()) };
+    let (saved, owned) =
+        tokio::join!(session.execute("SAVEPOINT owner"), session.execute_bytes(sql, encoding));
+    saved.and(owned)
 }
 
 /// `ALTER ... OWNER TO`, by the statement that would drop it.

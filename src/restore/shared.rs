@@ -113,7 +113,7 @@ impl Shared {
         step: Step,
         expected: Option<Expected>,
     ) -> Result<(), CommitError> {
-        let durable = matches!(step, Step::Relation { .. });
+        let durable = matches!(step, Step::Relation { .. } | Step::Relations { .. });
         match expected {
             // A panic of a sync is no sync.
             Some(Expected { step: before, synced }) if before == step => match synced.await {
@@ -186,6 +186,12 @@ impl Results {
             Step::Relation { relation, rejects_len, rejects } => {
                 let oid = relation.oid;
                 self.relations.insert(oid, Loaded { relation: *relation, rejects_len, rejects });
+            }
+            Step::Relations { relations } => {
+                for relation in relations {
+                    let loaded = Loaded { relation, rejects_len: 0, rejects: 0 };
+                    self.relations.insert(loaded.relation.oid, loaded);
+                }
             }
         }
     }

@@ -1,10 +1,11 @@
-//! The workers: each has a session, takes the largest relation that is left, and
-//! loads it.
+//! The workers: each has a session, takes the largest relation that is left, or
+//! some small ones, and loads it.
 //!
 //! Into tables that have their foreign keys already, rows that are referred to go
 //! first: relations come in levels, and a level is done before the next begins.
 
 use super::RestoreError;
+use super::group;
 use super::load::{Stop, relation};
 use super::order;
 use super::plan::{Table, include_files};
@@ -61,13 +62,24 @@ pub(super) fn is_done(shared: &Shared, table: &Table) -> bool {
 async fn work(shared: Arc<Shared>, queue: Arc<Mutex<VecDeque<Table>>>) -> Result<(), RestoreError> {
     let mut session = shared.session_again().await?;
     loop {
-        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-        let Some(table) = next else { return Ok(()) };
-        if shared.progress.stopped() {
+        let next = {
+            let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
+            group::take(&shared, &mut queue)
+        };
+        if next.is_empty() || shared.progress.stopped() {
             return Ok(());
         }
-        one(&shared, &mut session, &table).await?;
-        shared.progress.relations_done.fetch_add(1, Relaxed);
+        if next.len() > 1 && group::load(&shared, &mut session, &next).await? {
+            shared.progress.relations_done.fetch_add(next.len() as u64, Relaxed);
+            continue;
+        }
+        for table in &next {
+            if shared.progress.stopped() {
+                return Ok(());
+            }
+            one(&shared, &mut session, table).await?;
+            shared.progress.relations_done.fetch_add(1, Relaxed);
+        }
     }
 }
 
