@@ -11,6 +11,7 @@ use super::codec::Codec;
 use super::dir::DumpDir;
 use super::error::OutputError;
 use super::frame::{Frame, open_rows};
+use super::links;
 use super::toc::BLOBS;
 use bstr::BString;
 use std::collections::{BTreeMap, BTreeSet};
@@ -169,7 +170,7 @@ impl<'a> Objects<'a> {
     /// are whole. Returns the objects that are in it, and how many are not.
     pub async fn finish(mut self, known: &Doubts) -> Result<(Vec<u32>, u64), OutputError> {
         self.flush()?;
-        let (mut list, mut oids, mut renames) = (String::new(), Vec::new(), Vec::new());
+        let (mut oids, mut renames) = (Vec::new(), Vec::new());
         let mut left_out = 0;
         for (&oid, object) in &self.objects {
             let (from, to) = match object.unordered {
@@ -187,7 +188,6 @@ impl<'a> Objects<'a> {
                 self.append(oid, &[])?;
             }
             renames.push((from, to));
-            list.push_str(&format!("{oid} {FOLDER}/blob_{oid}.dat\n"));
             oids.push(oid);
         }
         if self.dir.sync() {
@@ -196,14 +196,23 @@ impl<'a> Objects<'a> {
             let synced = File::open(&path).and_then(|folder| Ok(rustix::fs::syncfs(&folder)?));
             synced.map_err(OutputError::io("sync directory", &path))?;
         }
+        let mut paths = Vec::new();
         for (from, to) in renames {
             self.dir.rename(&from, &to)?;
+            paths.push(to);
         }
         if oids.is_empty() {
             clear(self.dir)?;
-        } else {
-            self.dir.write_atomic(BLOBS, list.into_bytes()).await?;
+            return Ok((oids, left_out));
         }
+        let folder = match links::link(self.dir, &paths) {
+            Ok(()) => String::new(),
+            // It is said of the other files.
+            Err(_) => format!("{FOLDER}/"),
+        };
+        let line = |oid: &u32| format!("{oid} {folder}blob_{oid}.dat\n");
+        let list: String = oids.iter().map(line).collect();
+        self.dir.write_atomic(BLOBS, list.into_bytes()).await?;
         Ok((oids, left_out))
     }
 

@@ -23,6 +23,7 @@ pub mod error_log;
 mod fault_point;
 pub mod journal;
 pub mod large_objects;
+pub mod links;
 pub mod lost_keys;
 pub mod manifest;
 pub mod pages;

@@ -7,11 +7,14 @@
 //! load what it cannot unpack.
 
 use super::codec::{Codec, Method};
+use super::dir::DumpDir;
 use super::large_objects::LargeObject;
+use super::links;
 use super::manifest::{FileEntry, Relation, RelationKind, RowClass};
 use crate::archive::{Archive, Compression, Entry, Section, Version};
 use bstr::{BString, ByteSlice, ByteVec};
 use std::collections::{HashMap, HashSet};
+use std::io;
 
 pub const TOC: &str = "toc.dat";
 
@@ -111,6 +114,20 @@ pub fn archive(contents: Contents<'_>) -> (Archive, Vec<String>) {
     let at = at.unwrap_or(schema.entries.len());
     schema.entries.splice(at..at, data);
     (schema, notes)
+}
+
+/// Gives the files of the rows names beside the archive, and these to its entries.
+/// If that cannot be done the archive stays as it was, and the error says why.
+pub fn link_files(archive: &mut Archive, dir: &DumpDir, codec: Codec) -> io::Result<()> {
+    let with_rows = |entry: &&mut Entry| entry.desc == "TABLE DATA";
+    let mut files: Vec<&mut BString> =
+        archive.entries.iter_mut().filter(with_rows).filter_map(|e| e.file.as_mut()).collect();
+    let paths: Vec<String> = files.iter().map(|file| format!("{file}{}", codec.suffix())).collect();
+    links::link(dir, &paths)?;
+    for file in &mut files {
+        **file = links::name(&file.to_str_lossy()).into();
+    }
+    Ok(())
 }
 
 fn is_in(schema: &Archive, encoding: &str) -> bool {

@@ -12,7 +12,7 @@ use crate::dump::{Begun, piece_path};
 use crate::output::binary::header_extent;
 use crate::output::journal::{self, Extent, Identity, Journal, Record};
 use crate::output::manifest::{FileEntry, RowClass};
-use crate::output::{Codec, DumpDir, OutputError, Piece, lost_keys, names, toc};
+use crate::output::{Codec, DumpDir, OutputError, Piece, links, lost_keys, names, toc};
 use crate::server::inventory::Relation;
 use crate::server::session::ServerFacts;
 use std::collections::{BTreeMap, HashSet};
@@ -74,6 +74,7 @@ pub(super) fn open(
         // It speaks of files that are written to from now on.
         dir.remove("manifest.json")?;
         dir.remove(toc::TOC)?;
+        links::clear(&dir)?;
     }
     Ok(Output { dir: Arc::new(dir), journal: Arc::new(journal), earlier })
 }

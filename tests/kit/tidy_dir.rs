@@ -1,5 +1,6 @@
 //! What a dump directory must hold, whoever wrote it and however often.
 
+use pg_salvage::archive::Archive;
 use pg_salvage::output::manifest::Manifest;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
@@ -46,6 +47,9 @@ pub fn assert_tidy(dir: &Path, manifest: &Manifest, case: &str) {
             listed.extend(names.iter().map(|name| format!("{}/{name}", objects.folder)));
         }
     }
+    if dir.join("toc.dat").exists() {
+        listed.extend(named_by_archive(dir, case));
+    }
     use pg_salvage::output::manifest::RelationStatus::{Lost, Salvaged};
     if manifest.relations.iter().any(|r| matches!(r.status, Salvaged | Lost)) {
         listed.insert("advice.sql".to_owned());
@@ -53,6 +57,26 @@ pub fn assert_tidy(dir: &Path, manifest: &Manifest, case: &str) {
     let mut found = BTreeSet::new();
     walk(dir, dir, case, &mut found);
     assert_eq!(found, listed, "{case}: the files that are there, and those that are listed");
+}
+
+/// The files that the archive names. They are beside it, and regular files, since
+/// `pg_restore` takes no others (15.20, 17.12).
+fn named_by_archive(dir: &Path, case: &str) -> BTreeSet<String> {
+    let toc = std::fs::read(dir.join("toc.dat")).expect("a table of contents");
+    let archive = Archive::read(&toc).expect("an archive");
+    let of_entries = archive.entries.iter().filter_map(|entry| entry.file.as_ref());
+    let mut names: Vec<String> = of_entries.map(ToString::to_string).collect();
+    let list = std::fs::read_to_string(dir.join("blobs.toc")).unwrap_or_default();
+    names.extend(list.lines().map(|line| line.split_once(' ').expect("a name").1.to_owned()));
+    let found = |name: String| {
+        assert!(!name.contains('/'), "{case}: {name} is not beside the archive");
+        let packed = ["", ".zst", ".gz", ".lz4"].map(|suffix| format!("{name}{suffix}"));
+        let is_file = |name: &String| {
+            std::fs::symlink_metadata(dir.join(name)).is_ok_and(|file| file.is_file())
+        };
+        packed.into_iter().find(is_file).unwrap_or_else(|| panic!("{case}: no file {name}"))
+    };
+    names.into_iter().map(found).collect()
 }
 
 fn walk(root: &Path, folder: &Path, case: &str, found: &mut BTreeSet<String>) {

@@ -13,7 +13,7 @@ mod pg_dump;
 use super::{Run, RunError, locked};
 use crate::archive::Archive;
 use crate::output::manifest::{self, LostObject, SchemaSource};
-use crate::output::{codec, schema, toc};
+use crate::output::{codec, links, schema, toc};
 use crate::server::inventory::RelationKind;
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -189,18 +189,21 @@ impl Run {
         let end = End { is_damaged: had.is_damaged, is_failed };
         let mut large_objects = None;
         if let Some(archive) = archive {
+            links::clear(&dir)?;
             let objects = self.write_large_objects(&dir, relations).await?;
             let server = self.generations.server().await;
-            let (archive, more) = toc::archive(toc::Contents {
+            let (mut archive, more) = toc::archive(toc::Contents {
                 schema: archive,
                 relations,
                 large_objects: &objects.list,
                 codec: self.options.codec,
                 encoding: &server.encoding,
             });
+            let linked = toc::link_files(&mut archive, &dir, self.options.codec);
             dir.write_atomic(toc::TOC, archive.write()).await?;
             files.push(toc::TOC.to_owned());
             files.extend((!objects.list.is_empty()).then(|| toc::BLOBS.to_owned()));
+            notes.extend(linked.err().map(|error| links::note(&error)));
             notes.extend(objects.notes);
             notes.extend(more);
             notes.extend(self.note_of_codec(server.version / 10_000));
