@@ -53,8 +53,8 @@ const FAILURES_MAX: u32 = 16;
 /// When pages are looked at before they are read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CheckPages {
-    /// Once the server went down. Before that the server is asked first: of a row
-    /// that it refuses without harm it gives the columns before the damage.
+    /// Once the server went down; and of a relation once it has shown damage. Else
+    /// the server reads each file once.
     #[default]
     Auto,
     Always,
@@ -94,16 +94,15 @@ impl Checking {
 
     /// Whether what is stored elsewhere is looked at, too.
     pub(super) fn is_thorough(&self) -> bool {
-        let after_crash = self.when == CheckPages::Auto && self.crashed.load(Relaxed);
-        self.when == CheckPages::Always || after_crash
+        self.is_wanted(false)
     }
 
-    /// Whether pages are looked at before they are read.
-    fn is_wanted(&self) -> bool {
+    /// Whether pages of a relation are looked at before they are read.
+    fn is_wanted(&self, is_damaged: bool) -> bool {
         let wanted = match self.when {
             CheckPages::Never => false,
             CheckPages::Always => true,
-            CheckPages::Auto => self.crashed.load(Relaxed),
+            CheckPages::Auto => is_damaged || self.crashed.load(Relaxed),
         };
         wanted && !self.refused.load(Relaxed)
     }
@@ -151,7 +150,8 @@ pub(super) async fn look_ahead(
 
 fn wanted(at: &Reading<'_>, stretch: &Stretch, read: &Read) -> Option<BlockRange> {
     let layout = at.pages.layout.as_ref()?;
-    if !at.source.checking.is_wanted() || !layout.is_of(at.path) {
+    let is_damaged = at.pages.damage_seen.load(Relaxed);
+    if !at.source.checking.is_wanted(is_damaged) || !layout.is_of(at.path) {
         return None;
     }
     let range = stretch.salvage.not_looked_at(read)?;
@@ -201,7 +201,7 @@ impl Seen {
 /// Looks at all of a TOAST relation, if its chunks are to be looked at before they
 /// are read.
 pub(super) async fn look_at_toast(at: &Reading<'_>, blocks: u32) -> Result<Seen, ReadError> {
-    if !at.source.checking.is_wanted() {
+    if !at.source.checking.is_thorough() {
         return Ok(Seen::default());
     }
     let (layout, mut seen) = (Layout::of_toast(), Seen::default());
