@@ -28,6 +28,7 @@ mod post;
 mod schema;
 mod sequences;
 mod shared;
+mod tables;
 mod text;
 mod workers;
 

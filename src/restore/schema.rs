@@ -4,8 +4,8 @@
 //! Statements are the dump's own. What is added is what `pg_restore` adds: the
 //! tablespace and the access method to make a table with, and the owner.
 
-use super::RestoreError;
 use super::shared::{CommitError, Shared};
+use super::{RestoreError, tables};
 use crate::archive::{Entry, Pass, Section};
 use crate::output::restore_dir::Step;
 use crate::output::restored::NotMade;
@@ -13,11 +13,12 @@ use crate::server::fault;
 use crate::server::restoring::{Meaning, Refusal, TargetSession};
 use crate::server::sql::{ident, literal};
 use bstr::ByteSlice;
+use std::sync::Arc;
 
 /// So many entries are made in one transaction: each may hold locks to its end,
 /// and a server has some thousands of them. And each table takes longer to make
 /// than the one before it in the same transaction: the hundredth four times as long.
-const ENTRIES_PER_TRANSACTION: usize = 32;
+pub(super) const ENTRIES_PER_TRANSACTION: usize = 32;
 
 /// These say something of the session, or are dealt with apart.
 const APART: &[&str] = &[
@@ -78,8 +79,16 @@ fn is_allowed(shared: &Shared, entry: &Entry) -> bool {
     entry.pass() != Pass::Rights || shared.options.privileges
 }
 
-pub(super) async fn pre_data(shared: &Shared) -> Result<(), RestoreError> {
-    in_groups(shared, entries(shared, When::PreData)).await
+pub(super) async fn pre_data(shared: &Arc<Shared>) -> Result<(), RestoreError> {
+    let mut todo = entries(shared, When::PreData);
+    todo.retain(|e| !shared.results().entries.contains(&e.dump_id));
+    for run in todo.chunk_by(|a, b| tables::is_one(a) == tables::is_one(b)) {
+        if run.iter().all(tables::is_one) {
+            tables::try_all(shared, run).await?;
+        }
+        in_groups(shared, run.to_vec()).await?;
+    }
+    Ok(())
 }
 
 /// Rights, then what comes after everything.

@@ -73,8 +73,12 @@ impl Shared {
     }
 
     pub(super) fn warn(&self, warning: String) {
-        tracing::warn!("{warning}");
-        self.results().warnings.push(warning);
+        let mut results = self.results();
+        // What is tried twice is said once.
+        if !results.warnings.contains(&warning) {
+            tracing::warn!("{warning}");
+            results.warnings.push(warning);
+        }
     }
 
     pub(super) async fn session(&self) -> Result<TargetSession, OpenError> {
