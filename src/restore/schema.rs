@@ -262,9 +262,13 @@ async fn set_owner(
     encoding: &str,
 ) -> Result<(), Refusal> {
     let Some(sql) = sql else { return Ok(()) };
-    let (saved, owned) =
-        tokio::join!(session.execute("SAVEPOINT owner"), session.execute_bytes(sql, encoding));
-    saved.and(owned)
+    let (saved, owned, released) = tokio::join!(
+        session.execute("SAVEPOINT owner"),
+        session.execute_bytes(sql, encoding),
+        // Else all that follows would be nested in it.
+        session.execute("RELEASE SAVEPOINT owner")
+    );
+    saved.and(owned).and(released)
 }
 
 /// `ALTER ... OWNER TO`, by the statement that would drop it.

@@ -23,7 +23,7 @@ pub(super) fn is_one(entry: &Entry) -> bool {
 
 /// Makes of such entries what can be made so.
 pub(super) async fn try_all(shared: &Arc<Shared>, entries: &[Entry]) -> Result<(), RestoreError> {
-    let groups = groups(entries);
+    let groups = groups(entries, shared.options.jobs);
     let jobs = shared.options.jobs.min(groups.len());
     if jobs < 2 {
         return Ok(());
@@ -43,8 +43,10 @@ pub(super) async fn try_all(shared: &Arc<Shared>, entries: &[Entry]) -> Result<(
     Ok(())
 }
 
-/// Entries of which one depends on another are in one group, in order.
-fn groups(entries: &[Entry]) -> Vec<Vec<Entry>> {
+/// Entries of which one depends on another are in one group, in order. There is a
+/// group for each job at least, if there are entries enough.
+fn groups(entries: &[Entry], jobs: usize) -> Vec<Vec<Entry>> {
+    let most = ENTRIES_PER_TRANSACTION.min(entries.len().div_ceil(jobs.max(1)));
     let mut family_of: HashMap<i32, usize> = HashMap::new();
     let mut families: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     for (at, entry) in entries.iter().enumerate() {
@@ -62,9 +64,7 @@ fn groups(entries: &[Entry]) -> Vec<Vec<Entry>> {
     for family in families.into_values() {
         let family = family.into_iter().map(|at| entries[at].clone());
         match groups.last_mut() {
-            Some(group) if group.len() + family.len() <= ENTRIES_PER_TRANSACTION => {
-                group.extend(family);
-            }
+            Some(group) if group.len() + family.len() <= most => group.extend(family),
             _ => groups.push(family.collect()),
         }
     }
@@ -128,19 +128,20 @@ mod tests {
     #[test]
     fn what_depends_on_each_other_stays_together_and_in_order() {
         let all = entries(&[(1, &[]), (2, &[99]), (3, &[2]), (4, &[]), (5, &[1, 3])]);
-        assert_eq!(ids(groups(&all)), [[1, 2, 3, 5, 4]]);
+        assert_eq!(ids(groups(&all, 1)), [[1, 2, 3, 5, 4]]);
+        assert_eq!(ids(groups(&all, 2)), [vec![1, 2, 3, 5], vec![4]]);
     }
 
     #[test]
     fn a_group_has_no_more_than_goes_into_a_transaction() {
         let most = i32::try_from(ENTRIES_PER_TRANSACTION).unwrap();
         let alone: Vec<(i32, &[i32])> = (0..most + 1).map(|id| (id, &[][..])).collect();
-        let of = groups(&entries(&alone));
+        let of = groups(&entries(&alone), 1);
         assert_eq!(of.iter().map(Vec::len).collect::<Vec<_>>(), [ENTRIES_PER_TRANSACTION, 1]);
         // A family that is larger is made in order.
         let root = [0];
         let family: Vec<(i32, &[i32])> =
             (0..most + 1).map(|id| (id, if id == 0 { &[][..] } else { &root[..] })).collect();
-        assert!(groups(&entries(&family)).is_empty());
+        assert!(groups(&entries(&family), 1).is_empty());
     }
 }

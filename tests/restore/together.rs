@@ -86,6 +86,32 @@ async fn what_is_wrong_with_one_small_table_costs_the_others_nothing() {
     }
 }
 
+/// One table's type is not restored: it alone is not made, nor loaded.
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_are_made_by_several_sessions_and_one_that_cannot_be_costs_itself() {
+    let server = server_of(&Version::newest()).await;
+    let moody = "CREATE SCHEMA other; CREATE TYPE other.mood AS ENUM ('glad');
+        CREATE TABLE moody (id serial, mood other.mood); INSERT INTO moody (mood) VALUES ('glad')";
+    server.execute("many", moody).await;
+    let dumped = dump(&server, "many", &[]);
+    let back = restore(&server, "new", &dumped.dir, &["--create", "-n", "public", "-j3"]);
+    let said = format!("{}\n{}", back.ran.stdout, back.ran.stderr);
+    assert_eq!(back.ran.code, 2, "{said}");
+    back.assert_counts(&said);
+    let not_made: Vec<(&str, &str)> =
+        back.report().not_made.iter().map(|n| (n.desc.as_str(), n.tag.as_str())).collect();
+    assert!(not_made.contains(&("TABLE", "moody")), "{not_made:?}");
+    assert!(not_made.iter().all(|(_, tag)| tag.starts_with("moody")), "{not_made:?}");
+    assert_eq!(back.relation("moody").status, RelationStatus::NotLoaded, "{said}");
+    for i in 0..TABLES {
+        assert_eq!(back.relation(&format!("small_{i}")).status, RelationStatus::Loaded, "{said}");
+    }
+    // Those beside it were made again, each behind a savepoint of its own.
+    let makers = "SELECT count(DISTINCT xmin::text) FROM pg_type WHERE typname ~ '^small_[0-9]+$'";
+    let makers = number(&server, "new", makers).await;
+    assert!((3..TABLES / 2).contains(&makers), "{makers}: {said}");
+}
+
 /// Ended by kill -9 at writes all over the run.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restore_of_small_tables_that_was_killed_loads_every_row_once() {
