@@ -19,8 +19,6 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_pg_salvage");
 const DB: &str = "postgres";
 const ALWAYS: &str = "--check-pages=always";
 const NEVER: &str = "--check-pages=never";
-/// No page of 8 kB has more tuples (`MaxHeapTuplesPerPage`).
-const MAX_OFFSET: u16 = 291;
 const RAW: &str = "--raw-rows=auto";
 
 type Tuples = BTreeSet<(u32, u16)>;
@@ -185,31 +183,6 @@ async fn garbage_where_the_server_believes_it_takes_it_down_only_if_nobody_looks
         let (_, dumped, crashes) = dump_copy(&server, &["-j1", NEVER, "--max-crashes", "1"]);
         assert!(crashes > 0, "never, {}: {}", version.major, dumped.said);
         assert!(tables.iter().all(|t| fenced(dumped.relation(&t.name)).is_empty()));
-    }
-}
-
-/// What the server refuses without harm comes first; so nobody needs a crash to
-/// begin to look.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_relation_that_has_shown_damage_is_looked_at_before_it_is_read_on() {
-    for version in Version::one_or_two() {
-        let mut random = Random(11);
-        let (server, tables) = damaged(&version, &["one"], |server, places| {
-            let mut touched = scattered(server, places, &mut random);
-            let at = Place { block: 0, offset: 1 };
-            harm(server, places, Harm::BadPageHeader, at, ChecksumAfter::Stale);
-            touched.extend((1..=MAX_OFFSET).map(|offset| (0, offset)));
-            touched
-        })
-        .await;
-        let (_, dumped, crashes) = dump_copy(&server, &["-j1", RAW]);
-        let at = format!("{}: {}", version.major, dumped.said);
-        assert_eq!(crashes, 0, "{at}");
-        let entry = dumped.relation("one");
-        assert!((&fenced(entry) | &decoded(entry)).len() > 3, "{at}");
-        tables[0].check(&dumped, &at).await;
-        let (_, dumped, crashes) = dump_copy(&server, &["-j1", NEVER]);
-        assert!(crashes > 0, "never, {}: {}", version.major, dumped.said);
     }
 }
 

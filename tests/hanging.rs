@@ -141,6 +141,25 @@ async fn a_block_that_a_fuse_disk_does_not_give_is_lost_alone_and_is_damage_if_i
     }
 }
 
+/// To look at pages hangs as to read them does; it is not tried for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_at_pages_that_hangs_keeps_no_row_from_being_read() {
+    let server = Server::start(&Version::major(15), ServerOptions::checksums(true));
+    let ill = Ill::on(server, (), &["stuck"]).await;
+    let stuck = ill.truth("stuck").await;
+    let path = ill.server.data_dir().join(ill.file("stuck").await);
+    assert_eq!(ill.server.stop(), Stop::Clean);
+    let Some(disk) = FuseFile::instead_of(&path) else { return };
+    ill.server.start_again();
+    disk.does(100, Block::Sticks);
+    let options = ["-j1", "--read-timeout", "1s", "--check-pages=always"];
+    let dumped = dump(PROGRAM, &ill.server, DB, &options);
+    disk.heal();
+    assert_all_but_blocks(&dumped, "stuck", &stuck, &[100]).await;
+    assert_eq!(dumped.manifest.exit_code, 3);
+    assert_eq!(ill.server.stop(), Stop::Clean);
+}
+
 /// A disk that sticks in many places. (Not on 18, whose three IO workers are then
 /// stuck, and with them every read of everybody.)
 #[tokio::test(flavor = "multi_thread")]

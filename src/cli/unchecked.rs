@@ -16,8 +16,7 @@ enum RawRows {
 #[command(next_help_heading = "Damaged pages")]
 pub(super) struct UncheckedArgs {
     /// Look at pages as bytes before they are read, and leave out what could take
-    /// the server down: auto does so once it went down, and in relations that have
-    /// shown damage
+    /// the server down: auto does so once it went down
     #[arg(long, value_enum, value_name = "WHEN", default_value_t = When::Auto)]
     check_pages: When,
     /// Decode rows of pages that the server refuses from the pages' bytes, where the

@@ -50,11 +50,15 @@ const LEFT_OUT_BYTES_MAX: usize = 64 << 20;
 /// So many pieces of a stretch may not be had; then nobody looks at the rest.
 const FAILURES_MAX: u32 = 16;
 
+/// So often a look from one block on may end with its session, as one that hangs
+/// does; then the blocks are read without.
+const LOOKS_CUT_MAX: u32 = 2;
+
 /// When pages are looked at before they are read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CheckPages {
-    /// Once the server went down; and of a relation once it has shown damage. Else
-    /// the server reads each file once.
+    /// Once the server went down. Before that the server is asked first: of a row
+    /// that it refuses without harm it gives the columns before the damage.
     #[default]
     Auto,
     Always,
@@ -94,15 +98,16 @@ impl Checking {
 
     /// Whether what is stored elsewhere is looked at, too.
     pub(super) fn is_thorough(&self) -> bool {
-        self.is_wanted(false)
+        let after_crash = self.when == CheckPages::Auto && self.crashed.load(Relaxed);
+        self.when == CheckPages::Always || after_crash
     }
 
-    /// Whether pages of a relation are looked at before they are read.
-    fn is_wanted(&self, is_damaged: bool) -> bool {
+    /// Whether pages are looked at before they are read.
+    fn is_wanted(&self) -> bool {
         let wanted = match self.when {
             CheckPages::Never => false,
             CheckPages::Always => true,
-            CheckPages::Auto => is_damaged || self.crashed.load(Relaxed),
+            CheckPages::Auto => self.crashed.load(Relaxed),
         };
         wanted && !self.refused.load(Relaxed)
     }
@@ -119,6 +124,11 @@ pub(super) async fn look_ahead(
         let Some(read) = stretch.salvage.next_read() else { return Ok(None) };
         let Some(range) = wanted(at, stretch, &read) else { return Ok(None) };
         let Some(layout) = &at.pages.layout else { return Ok(None) };
+        if stretch.looks_cut == (range.start, LOOKS_CUT_MAX) {
+            let recorded = stretch.salvage.looked_at(range.end, BTreeMap::new());
+            super::settle(at, stretch, recorded, None).await?;
+            continue;
+        }
         let seen = async {
             know_astray(at, layout).await?;
             let mut seen = look(at, layout, range).await?;
@@ -127,7 +137,12 @@ pub(super) async fn look_ahead(
         };
         let seen = match seen.await {
             Ok(seen) => seen,
-            Err(error) => return Ok(Some(ended(at, &error))),
+            Err(error) => {
+                let (from, times) = stretch.looks_cut;
+                let times = if from == range.start { times } else { 0 };
+                stretch.looks_cut = (range.start, times + 1);
+                return Ok(Some(ended(at, &error)));
+            }
         };
         let recorded = stretch.salvage.looked_at(seen.to, seen.around());
         // What is done is forgotten, and what a look before this one has said.
@@ -150,8 +165,7 @@ pub(super) async fn look_ahead(
 
 fn wanted(at: &Reading<'_>, stretch: &Stretch, read: &Read) -> Option<BlockRange> {
     let layout = at.pages.layout.as_ref()?;
-    let is_damaged = at.pages.damage_seen.load(Relaxed);
-    if !at.source.checking.is_wanted(is_damaged) || !layout.is_of(at.path) {
+    if !at.source.checking.is_wanted() || !layout.is_of(at.path) {
         return None;
     }
     let range = stretch.salvage.not_looked_at(read)?;
@@ -201,7 +215,7 @@ impl Seen {
 /// Looks at all of a TOAST relation, if its chunks are to be looked at before they
 /// are read.
 pub(super) async fn look_at_toast(at: &Reading<'_>, blocks: u32) -> Result<Seen, ReadError> {
-    if !at.source.checking.is_thorough() {
+    if !at.source.checking.is_wanted() {
         return Ok(Seen::default());
     }
     let (layout, mut seen) = (Layout::of_toast(), Seen::default());
@@ -342,8 +356,11 @@ fn ended(at: &Reading<'_>, error: &ReadError) -> End {
 impl Stretch {
     /// Names what is not read of blocks whose turn has come.
     pub(super) fn note_insane(&mut self) -> Result<(), OutputError> {
-        for block in self.salvage.take_opened() {
-            if let Some((insane, left_out)) = self.insane.remove(&block) {
+        for (block, tuples) in self.salvage.take_opened() {
+            if let Some((mut insane, mut left_out)) = self.insane.remove(&block) {
+                // Others were read before somebody looked.
+                insane.fenced.retain(|(number, _)| tuples.contains(number));
+                left_out.keep(&tuples);
                 self.findings.insane(block, &insane, |number| left_out.status(number));
                 self.hold_left_out(&left_out)?;
             }

@@ -90,6 +90,9 @@ pub struct Stretch {
     insane: BTreeMap<BlockNumber, (Insane, LeftOut)>,
     /// Columns of tuples that must not be asked for.
     astray: BTreeMap<Ctid, Vec<usize>>,
+    /// From which block on the last look at pages that ended with its session was,
+    /// and how many there did.
+    looks_cut: (BlockNumber, u32),
     /// What came of a read of something perishable before the session was lost,
     /// and where it began: kept or undone when it is known what is left.
     came: Option<LaneMark>,
@@ -122,6 +125,7 @@ impl Stretch {
             loaded: None,
             insane: BTreeMap::new(),
             astray: BTreeMap::new(),
+            looks_cut: (0, 0),
             came: None,
             came_before: None,
         }

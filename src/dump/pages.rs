@@ -9,7 +9,7 @@ use crate::server::fault::{Fault, Phase, Words, is_permission};
 use crate::server::pages::Fork;
 use crate::server::session::ReadError;
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// How pages are had as bytes; the same for the whole run.
@@ -57,8 +57,6 @@ pub struct Pages {
     pub unchecked: Option<Mutex<BTreeSet<BlockNumber>>>,
     /// What decoding its tuples takes. None: that is not known.
     pub raw_layout: Option<RawLayout>,
-    /// The server has refused to read something of the relation, as damaged.
-    pub damage_seen: AtomicBool,
 }
 
 impl Pages {

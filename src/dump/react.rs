@@ -171,7 +171,6 @@ async fn damage(
     place: Place,
     waits: &mut Waits,
 ) -> Result<Option<End>, OutputError> {
-    at.pages.damage_seen.store(true, Relaxed);
     stretch.plans |= failed.last.is_some();
     let plannable = match place {
         Place::Page(_) => Plannable::Yes,

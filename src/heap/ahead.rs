@@ -33,15 +33,17 @@ pub(super) struct Ahead {
     /// By blocks that are not opened yet.
     seen: BTreeMap<BlockNumber, Around>,
     /// Opened since somebody asked.
-    opened: Vec<BlockNumber>,
+    pub(super) opened: Vec<Opened>,
 }
+
+/// A block that is read around what was seen in it, and the tuples that are left
+/// out for that: not those that were dealt with before.
+pub type Opened = (BlockNumber, Vec<OffsetNumber>);
 
 impl Ahead {
     /// What was seen in this block, which is being opened.
     pub(super) fn open(&mut self, block: BlockNumber) -> Option<Around> {
-        let found = self.seen.remove(&block)?;
-        self.opened.push(block);
-        Some(found)
+        self.seen.remove(&block)
     }
 }
 
@@ -73,8 +75,7 @@ impl Salvage {
         for (block, around) in seen {
             match self.open.as_mut().filter(|open| open.block == block) {
                 Some(open) => {
-                    open.read_around(&around);
-                    self.ahead.opened.push(block);
+                    self.ahead.opened.push((block, open.read_around(&around)));
                 }
                 None if self.blocks.set_apart(block) => {
                     self.ahead.seen.insert(block, around);
@@ -89,7 +90,26 @@ impl Salvage {
 
     /// Blocks that were opened since this was last asked, and are read around
     /// what was seen in them.
-    pub fn take_opened(&mut self) -> Vec<BlockNumber> {
+    pub fn take_opened(&mut self) -> Vec<Opened> {
         std::mem::take(&mut self.ahead.opened)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::heap::{Outcome, Place};
+
+    #[test]
+    fn of_an_open_block_only_tuples_are_left_out_that_were_not_read() {
+        let mut salvage = Salvage::new(BlockRange::new(0, 1), 8);
+        while !matches!(salvage.next_read(), Some(Read::Tuples { first: 1, last: 1, .. })) {
+            salvage.record(Outcome::Failed { last: None, place: Place::Unknown });
+        }
+        salvage.record(Outcome::Partial { place: Place::Unknown });
+        let left_out = vec![(1, Status::Partial), (3, Status::Partial)];
+        let around = Around { left_out, ..Around::default() };
+        salvage.looked_at(1, BTreeMap::from([(0, around)]));
+        assert_eq!(salvage.take_opened(), [(0, vec![3])]);
     }
 }

@@ -15,7 +15,7 @@ mod raw;
 pub mod salvage;
 mod within;
 
-pub use ahead::Around;
+pub use ahead::{Around, Opened};
 pub use columns::Columns;
 pub use ctid::{BlockNumber, BlockRange, Ctid, OffsetNumber, stretches, tuples_per_page_max};
 pub use map::{Extent, Status, TidMap};

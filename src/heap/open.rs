@@ -74,14 +74,17 @@ impl OpenBlock {
         self.leave_out(killers.iter().map(|&offset| (offset, Status::Lost)));
     }
 
-    /// Its tuples are to be read by themselves, around what was seen.
-    pub(super) fn read_around(&mut self, around: &Around) {
+    /// Its tuples are to be read by themselves, around what was seen. Returns those
+    /// that are left out.
+    pub(super) fn read_around(&mut self, around: &Around) -> Vec<OffsetNumber> {
         self.whole = false;
         self.damaged |= !around.sound;
+        let before = self.spoilt.len();
         self.leave_out(around.left_out.iter().copied());
         around.alone.iter().for_each(|&offset| {
             self.tuples.set_apart(offset.into());
         });
+        self.spoilt.iter().skip(before).map(|(offset, _)| *offset).collect()
     }
 
     fn leave_out(&mut self, tuples: impl Iterator<Item = (OffsetNumber, Status)>) {

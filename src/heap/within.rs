@@ -91,7 +91,7 @@ impl Salvage {
             let tuples = if lost.is_some() { Narrow::careful(all) } else { Narrow::new(all) };
             let mut open = OpenBlock::new(block, tuples);
             if let Some(around) = seen {
-                open.read_around(&around);
+                self.ahead.opened.push((block, open.read_around(&around)));
             }
             if let Some(lost) = lost {
                 open.leave_out_killers(&lost);

@@ -16,7 +16,7 @@ use super::toc::BLOBS;
 use bstr::BString;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use tokio::io::AsyncBufReadExt;
@@ -74,6 +74,16 @@ pub struct Objects<'a> {
     page_bytes: u64,
     objects: BTreeMap<u32, Object>,
     pending: usize,
+}
+
+/// What came of it.
+pub struct Finished {
+    /// The objects that are in the list.
+    pub oids: Vec<u32>,
+    /// How many are not.
+    pub left_out: u64,
+    /// Why their files have no names beside the archive.
+    pub not_linked: Option<io::Error>,
 }
 
 /// The rows of a file, one after the other.
@@ -167,8 +177,8 @@ impl<'a> Objects<'a> {
     }
 
     /// Gives the files their names, and writes the list of them: of those that
-    /// are whole. Returns the objects that are in it, and how many are not.
-    pub async fn finish(mut self, known: &Doubts) -> Result<(Vec<u32>, u64), OutputError> {
+    /// are whole.
+    pub async fn finish(mut self, known: &Doubts) -> Result<Finished, OutputError> {
         self.flush()?;
         let (mut oids, mut renames) = (Vec::new(), Vec::new());
         let mut left_out = 0;
@@ -203,17 +213,14 @@ impl<'a> Objects<'a> {
         }
         if oids.is_empty() {
             clear(self.dir)?;
-            return Ok((oids, left_out));
+            return Ok(Finished { oids, left_out, not_linked: None });
         }
-        let folder = match links::link(self.dir, &paths) {
-            Ok(()) => String::new(),
-            // It is said of the other files.
-            Err(_) => format!("{FOLDER}/"),
-        };
+        let not_linked = links::link(self.dir, &paths).err();
+        let folder = if not_linked.is_none() { String::new() } else { format!("{FOLDER}/") };
         let line = |oid: &u32| format!("{oid} {folder}blob_{oid}.dat\n");
         let list: String = oids.iter().map(line).collect();
         self.dir.write_atomic(BLOBS, list.into_bytes()).await?;
-        Ok((oids, left_out))
+        Ok(Finished { oids, left_out, not_linked })
     }
 
     fn name(&self, oid: u32) -> String {
@@ -260,6 +267,11 @@ fn plain(oid: u32) -> String {
 pub fn clear(dir: &DumpDir) -> Result<(), OutputError> {
     dir.remove(BLOBS)?;
     dir.remove(&format!("{BLOBS}.part"))?;
+    if dir.path().join(FOLDER).is_dir() {
+        for path in dir.files(FOLDER, "")? {
+            dir.remove(links::name(&path))?;
+        }
+    }
     dir.remove_folder(FOLDER)
 }
 

@@ -10,6 +10,7 @@ use super::OutputError;
 use super::codec::Method;
 use super::dir::DumpDir;
 use super::fault_point::fault_point;
+use super::large_objects::FOLDER;
 use std::io;
 use std::path::PathBuf;
 
@@ -52,11 +53,21 @@ pub fn clear(dir: &DumpDir) -> Result<(), OutputError> {
     let failed = || OutputError::io("read directory", dir.path());
     for entry in std::fs::read_dir(dir.path()).map_err(failed())? {
         let name = entry.map_err(failed())?.file_name();
-        if let Some(name) = name.to_str().filter(|name| is_of_archive(name)) {
+        if let Some(name) = name.to_str().filter(|name| is_of_archive(name) && is_ours(dir, name)) {
             dir.remove(name)?;
         }
     }
     Ok(())
+}
+
+/// Whether it is a file, and one of the folders has it, too, finished or not.
+fn is_ours(dir: &DumpDir, name: &str) -> bool {
+    let is_file =
+        |path: &str| dir.path().join(path).symlink_metadata().is_ok_and(|file| file.is_file());
+    let has_it = |folder: &str| {
+        is_file(&format!("{folder}/{name}")) || is_file(&format!("{folder}/{name}.part"))
+    };
+    is_file(name) && (has_it("data") || has_it(FOLDER))
 }
 
 fn is_of_archive(name: &str) -> bool {
@@ -81,7 +92,9 @@ mod tests {
         let paths = ["data/a.t.copy", "data/b.t.copy"].map(str::to_owned);
         link(&dir, &paths).unwrap();
         assert_eq!(std::fs::read(path.join("b.t.copy")).unwrap(), b"b.t.copy");
+        std::fs::write(path.join("mine.copy"), "a user's").unwrap();
         clear(&dir).unwrap();
+        assert!(path.join("mine.copy").exists());
         assert!(!path.join("a.t.copy").exists() && path.join("data/a.t.copy").exists());
         std::fs::remove_file(path.join("data/b.t.copy")).unwrap();
         assert!(note(&link(&dir, &paths).unwrap_err()).contains("No such file"));

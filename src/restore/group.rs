@@ -29,10 +29,10 @@ const BYTES_MAX: u64 = 4 << 20;
 const OF_WHAT_IS_LEFT: usize = 2;
 
 /// Takes the next relation, and with it those that go into the same transaction.
-pub(super) fn take(shared: &Shared, queue: &mut VecDeque<Table>) -> Vec<Table> {
+pub(super) fn take(shared: &Shared, queue: &mut VecDeque<Table>) -> VecDeque<Table> {
     let jobs = shared.options.jobs.max(1);
     let most = (queue.len() / (OF_WHAT_IS_LEFT * jobs)).clamp(1, RELATIONS_MAX);
-    let mut group: Vec<Table> = queue.pop_front().into_iter().collect();
+    let mut group: VecDeque<Table> = queue.pop_front().into_iter().collect();
     let mut bytes: u64 = group.iter().map(|t| t.bytes).sum();
     if !group.iter().all(|t| is_plain(shared, t)) {
         return group;
@@ -42,17 +42,19 @@ pub(super) fn take(shared: &Shared, queue: &mut VecDeque<Table>) -> Vec<Table> {
         && let Some(next) = queue.pop_front()
     {
         bytes += next.bytes;
-        group.push(next);
+        group.push_back(next);
     }
     group
 }
 
 /// Whether its rows go into the table as they are, and nothing speaks against
-/// their being taken.
+/// their being taken. Tables that were there before may have triggers, and users:
+/// none of them is locked longer than its own rows take.
 fn is_plain(shared: &Shared, table: &Table) -> bool {
     let include = shared.options.include;
     let (rejects_len, _) = shared.rejects_of(table.relation.oid);
-    !shared.options.skip_conflicts
+    shared.options.sections.pre_data
+        && !shared.options.skip_conflicts
         && !table.with_oids
         && rejects_len == 0
         && table.included(include).all(|f| f.class == RowClass::Clean)
@@ -122,6 +124,10 @@ async fn try_all(
         let (taken, begun) = tokio::join!(copy.finish(), begin(shared, session, &mut files));
         is_whole(&reader, file, taken.map_err(load::stop)?)?;
         next = begun?;
+    }
+    for table in group {
+        // What a run has left that was not committed is of no table now.
+        load::take_up(shared, table)?;
     }
     load::commit(shared, session, xid, step, Some(expected)).await?;
     Ok((rows, bytes))

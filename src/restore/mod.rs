@@ -2,7 +2,7 @@
 //! not take.
 //!
 //! First what the schema has before data, entry by entry; then the rows, several
-//! relations at a time, each in one transaction of its own; then sequences and
+//! relations at a time, each in one transaction, small ones several in one; then sequences and
 //! large objects; then what the schema has after data. What is refused is
 //! reported and gone past. Each transaction is in the journal before it is
 //! committed, so a restore that was ended in any way is gone on with.

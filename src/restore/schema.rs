@@ -82,13 +82,16 @@ fn is_allowed(shared: &Shared, entry: &Entry) -> bool {
 pub(super) async fn pre_data(shared: &Arc<Shared>) -> Result<(), RestoreError> {
     let mut todo = entries(shared, When::PreData);
     todo.retain(|e| !shared.results().entries.contains(&e.dump_id));
+    let mut in_order: Vec<Entry> = Vec::new();
     for run in todo.chunk_by(|a, b| tables::is_one(a) == tables::is_one(b)) {
-        if run.iter().all(tables::is_one) {
+        if tables::is_one(&run[0]) && run.len() >= tables::RUN_MIN {
+            in_groups(shared, std::mem::take(&mut in_order)).await?;
             tables::try_all(shared, run).await?;
         }
-        in_groups(shared, run.to_vec()).await?;
+        // Of what was made just now nothing is left then.
+        in_order.extend_from_slice(run);
     }
-    Ok(())
+    in_groups(shared, in_order).await
 }
 
 /// Rights, then what comes after everything.
@@ -100,7 +103,7 @@ pub(super) async fn last(shared: &Shared) -> Result<(), RestoreError> {
 /// Makes entries one after the other, some in each transaction.
 async fn in_groups(shared: &Shared, mut entries: Vec<Entry>) -> Result<(), RestoreError> {
     entries.retain(|e| !shared.results().entries.contains(&e.dump_id));
-    if entries.is_empty() {
+    if entries.is_empty() || shared.progress.stopped() {
         return Ok(());
     }
     let mut session = shared.session_again().await?;

@@ -16,6 +16,9 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::task::JoinSet;
 
+/// So many stand together at least: sessions are opened for them.
+pub(super) const RUN_MIN: usize = 16;
+
 /// What several sessions may make.
 pub(super) fn is_one(entry: &Entry) -> bool {
     ["TABLE", "SEQUENCE", "SEQUENCE OWNED BY"].iter().any(|desc| entry.desc == *desc)
@@ -25,7 +28,7 @@ pub(super) fn is_one(entry: &Entry) -> bool {
 pub(super) async fn try_all(shared: &Arc<Shared>, entries: &[Entry]) -> Result<(), RestoreError> {
     let groups = groups(entries, shared.options.jobs);
     let jobs = shared.options.jobs.min(groups.len());
-    if jobs < 2 {
+    if jobs < 2 || shared.progress.stopped() {
         return Ok(());
     }
     let queue = Arc::new(Mutex::new(VecDeque::from(groups)));

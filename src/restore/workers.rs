@@ -62,25 +62,37 @@ pub(super) fn is_done(shared: &Shared, table: &Table) -> bool {
 async fn work(shared: Arc<Shared>, queue: Arc<Mutex<VecDeque<Table>>>) -> Result<(), RestoreError> {
     let mut session = shared.session_again().await?;
     loop {
-        let next = {
-            let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
-            group::take(&shared, &mut queue)
-        };
+        let locked = || queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = group::take(&shared, &mut locked());
         if next.is_empty() || shared.progress.stopped() {
             return Ok(());
         }
-        if next.len() > 1 && group::load(&shared, &mut session, &next).await? {
-            shared.progress.relations_done.fetch_add(next.len() as u64, Relaxed);
-            continue;
-        }
-        for table in &next {
-            if shared.progress.stopped() {
-                return Ok(());
-            }
-            one(&shared, &mut session, table).await?;
-            shared.progress.relations_done.fetch_add(1, Relaxed);
-        }
+        let loaded = load(&shared, &mut session, &mut next).await;
+        // What this worker has no session for is for the others.
+        next.into_iter().rev().for_each(|table| locked().push_front(table));
+        loaded?;
     }
+}
+
+/// Loads some relations together, or else one by one. What is dealt with is taken
+/// away from them.
+async fn load(
+    shared: &Shared,
+    session: &mut TargetSession,
+    next: &mut VecDeque<Table>,
+) -> Result<(), RestoreError> {
+    if next.len() > 1 && group::load(shared, session, next.make_contiguous()).await? {
+        shared.progress.relations_done.fetch_add(next.len() as u64, Relaxed);
+        next.clear();
+    }
+    while let Some(table) = next.front()
+        && !shared.progress.stopped()
+    {
+        one(shared, session, table).await?;
+        shared.progress.relations_done.fetch_add(1, Relaxed);
+        next.pop_front();
+    }
+    Ok(())
 }
 
 /// Loads one relation, again if the target goes away meanwhile.

@@ -119,7 +119,6 @@ impl RelationRun {
             layout: Layout::of(&relation),
             unchecked: plan.unchecked.map(StdMutex::new),
             raw_layout: RawLayout::of(&relation),
-            damage_seen: kept.stretches.values().any(|s| !s.lost.is_empty()).into(),
         };
         let file = match &files.dir {
             Some(dir) => Some(ErrorLog::new(dir, &stem)?),

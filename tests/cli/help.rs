@@ -130,9 +130,8 @@ fn help_of_dump() {
             Damaged pages:
                   --check-pages <WHEN>
                       Look at pages as bytes before they are read, and leave out what could
-                      take the server down: auto does so once it went down, and in relations
-                      that have shown damage [default: auto] [possible values: auto, always,
-                      never]
+                      take the server down: auto does so once it went down [default: auto]
+                      [possible values: auto, always, never]
                   --raw-rows <WHEN>
                       Decode rows of pages that the server refuses from the pages' bytes,
                       where the role may read files; they are suspect [default: auto]

@@ -32,6 +32,11 @@ impl LeftOut {
         }
     }
 
+    /// Of no other tuples than these.
+    pub(in crate::dump) fn keep(&mut self, numbers: &[OffsetNumber]) {
+        self.rows.retain(|row| numbers.contains(&row.at.offset));
+    }
+
     /// How much memory the rows take, in bytes.
     pub(in crate::dump) fn len(&self) -> usize {
         let fields = self.rows.iter().flat_map(|row| row.fields.iter().flatten());

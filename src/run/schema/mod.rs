@@ -203,7 +203,8 @@ impl Run {
             dir.write_atomic(toc::TOC, archive.write()).await?;
             files.push(toc::TOC.to_owned());
             files.extend((!objects.list.is_empty()).then(|| toc::BLOBS.to_owned()));
-            notes.extend(linked.err().map(|error| links::note(&error)));
+            let note = linked.err().map(|error| links::note(&error));
+            notes.extend(note.filter(|note| !objects.notes.contains(note)));
             notes.extend(objects.notes);
             notes.extend(more);
             notes.extend(self.note_of_codec(server.version / 10_000));

@@ -1,10 +1,12 @@
 //! Large objects for the archive, from the rows that were read of them.
 
-use crate::output::large_objects::{self, Doubts, LargeObject, Objects, Page, Rows, grants};
+use crate::output::large_objects::{
+    self, Doubts, Finished, LargeObject, Objects, Page, Rows, grants,
+};
 use crate::output::manifest::{
     ArchivedLargeObjects, Relation, RelationKind, RelationStatus, RowClass,
 };
-use crate::output::{DumpDir, OutputError, lost_keys};
+use crate::output::{DumpDir, OutputError, links, lost_keys};
 use crate::run::{Run, RunError};
 use crate::server::copy_text::fields;
 use bstr::BString;
@@ -83,11 +85,11 @@ impl Run {
             }
         }
         let doubts = doubts(dir, relation).await?;
-        let (oids, left_out) = objects.finish(&doubts).await?;
+        let Finished { oids, left_out, not_linked } = objects.finish(&doubts).await?;
         let roles = self.roles().await;
         let list: Vec<LargeObject> =
             oids.iter().map(|&oid| described(oid, known, &roles)).collect();
-        let mut notes = Vec::new();
+        let mut notes: Vec<String> = not_linked.iter().map(links::note).collect();
         if left_out > 0 {
             notes.push(format!(
                 "{left_out} large objects are not in the archive, since not all of their pages are \
