@@ -73,6 +73,13 @@ pub enum Step {
     Relations { relations: Vec<Relation> },
 }
 
+impl Step {
+    /// Entries that were made, or could not be, and nothing else.
+    pub fn entries(made: Vec<i32>, not_made: Vec<NotMade>) -> Self {
+        Self::Entries { made, not_made, not_valid: Vec::new(), moved: None }
+    }
+}
+
 /// Rows that were in the way of a unique index, and are in the rejects.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Moved {

@@ -10,6 +10,7 @@ mod oversize;
 
 use super::plan::Table;
 use super::shared::{Problem, Shared};
+use super::workers::all_ended;
 use super::{RestoreError, count};
 use crate::output::manifest::{RelationKind, RelationStatus, RowClass};
 use crate::output::rejects::read_rejects;
@@ -33,14 +34,7 @@ pub(super) async fn check_all(shared: &Arc<Shared>) -> Result<(), RestoreError> 
     for _ in 0..shared.options.jobs {
         workers.spawn(work(shared.clone(), queue.clone()));
     }
-    while let Some(worker) = workers.join_next().await {
-        match worker {
-            Ok(worked) => worked?,
-            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            Err(_) => {}
-        }
-    }
-    Ok(())
+    all_ended(workers).await
 }
 
 async fn work(shared: Arc<Shared>, queue: Arc<Mutex<VecDeque<Table>>>) -> Result<(), RestoreError> {

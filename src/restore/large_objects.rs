@@ -4,9 +4,9 @@
 //! One that the target has already is not touched. Of a page that is missing the
 //! target makes zeros, as it does when one is read.
 
-use super::load::{Loader, Stop, Way, stop, take_up};
+use super::load::{Loader, Stop, Way, commit, stop, take_up};
 use super::plan::{Table, is_included, untouched_file};
-use super::shared::{CommitError, Shared};
+use super::shared::Shared;
 use super::workers::{is_done, not_loaded};
 use super::{RestoreError, schema};
 use crate::archive::Entry;
@@ -84,10 +84,7 @@ pub(super) async fn load(shared: &Shared) -> Result<(), RestoreError> {
 async fn all(shared: &Shared, session: &TargetSession, table: &Table) -> Result<(), Stop> {
     let xid = session.begin().await.map_err(stop)?;
     match step(shared, session, table).await {
-        Ok(step) => shared.commit(session, xid, step, None).await.map_err(|error| match error {
-            CommitError::Refused(refusal) => stop(refusal),
-            CommitError::Fatal(error) => Stop::Fatal(error),
-        }),
+        Ok(step) => commit(shared, session, xid, step, None).await,
         Err(Stop::Lost(refusal)) => Err(Stop::Lost(refusal)),
         Err(stop) => {
             session.abandon().await;
@@ -178,7 +175,7 @@ async fn owners(shared: &Shared) -> Result<(), RestoreError> {
         }
         let made = if not_made.is_none() { vec![entry.dump_id] } else { Vec::new() };
         let not_made = not_made.into_iter().collect();
-        shared.done(Step::Entries { made, not_made, not_valid: Vec::new(), moved: None })?;
+        shared.done(Step::entries(made, not_made))?;
     }
     Ok(())
 }

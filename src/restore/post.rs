@@ -189,12 +189,12 @@ async fn make(shared: &Shared, session: &TargetSession, entry: &Entry) -> Result
 pub(super) fn made(entry: &Entry, owner: Option<NotMade>) -> Step {
     let made = vec![entry.dump_id];
     let not_made = owner.into_iter().collect();
-    Step::Entries { made, not_made, not_valid: Vec::new(), moved: None }
+    Step::entries(made, not_made)
 }
 
 pub(super) fn not_made(entry: &Entry, refusal: &Refusal) -> Step {
     let not_made = vec![refused(entry, refusal)];
-    Step::Entries { made: Vec::new(), not_made, not_valid: Vec::new(), moved: None }
+    Step::entries(Vec::new(), not_made)
 }
 
 async fn go_around(

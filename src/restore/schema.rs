@@ -161,7 +161,7 @@ async fn make_group(
             }
         }
     }
-    let step = Step::Entries { made, not_made, not_valid: Vec::new(), moved: None };
+    let step = Step::entries(made, not_made);
     shared.commit(session, xid, step, None).await
 }
 

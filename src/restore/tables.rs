@@ -9,6 +9,7 @@
 use super::RestoreError;
 use super::schema::{ENTRIES_PER_TRANSACTION, make};
 use super::shared::{CommitError, Shared};
+use super::workers::all_ended;
 use crate::archive::Entry;
 use crate::output::restore_dir::Step;
 use crate::server::restoring::TargetSession;
@@ -36,14 +37,7 @@ pub(super) async fn try_all(shared: &Arc<Shared>, entries: &[Entry]) -> Result<(
     for _ in 0..jobs {
         workers.spawn(work(shared.clone(), queue.clone()));
     }
-    while let Some(worker) = workers.join_next().await {
-        match worker {
-            Ok(ended) => ended?,
-            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            Err(_) => {}
-        }
-    }
-    Ok(())
+    all_ended(workers).await
 }
 
 /// Entries of which one depends on another are in one group, in order. There is a
@@ -106,7 +100,7 @@ async fn all_or_none(
         not_made.extend(make(shared, session, entry).await?);
     }
     let made = group.iter().map(|e| e.dump_id).collect();
-    let step = Step::Entries { made, not_made, not_valid: Vec::new(), moved: None };
+    let step = Step::entries(made, not_made);
     shared.commit(session, xid, step, None).await
 }
 

@@ -53,6 +53,20 @@ pub(super) async fn load_all(shared: &Arc<Shared>) -> Result<(), RestoreError> {
     Ok(())
 }
 
+/// Waits for workers of which each one's error is that of all.
+pub(super) async fn all_ended(
+    mut workers: JoinSet<Result<(), RestoreError>>,
+) -> Result<(), RestoreError> {
+    while let Some(worker) = workers.join_next().await {
+        match worker {
+            Ok(ended) => ended?,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
 pub(super) fn is_done(shared: &Shared, table: &Table) -> bool {
     let results = shared.results();
     let loaded = results.relations.get(&table.relation.oid);
