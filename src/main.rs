@@ -10,7 +10,7 @@ use pg_salvage::run::{RunOptions, run};
 use pg_salvage::server::connect::Target;
 use pg_salvage::server::session::Timeouts;
 use pg_salvage::show::Shown;
-use pg_salvage::{compare, inspect, list, locate, nightly, report};
+use pg_salvage::{compare, inspect, list, locate, nightly, report, verify};
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -24,6 +24,10 @@ const EXIT_INCOMPLETE: u8 = 3;
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 fn main() -> ExitCode {
+    if let Some(dir) = verify::directory_to_read() {
+        verify::read_for_others(&dir, std::io::stdin().lock(), std::io::stdout().lock());
+        return ExitCode::SUCCESS;
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         // clap would exit with 2, which means damage here.

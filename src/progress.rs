@@ -87,6 +87,14 @@ impl Throttle {
         if ahead > AHEAD_MAX { ahead } else { Duration::ZERO }
     }
 
+    /// How many bytes to read at once, of so many, that no wait for them is long.
+    pub fn at_once(&self, bytes_max: usize) -> usize {
+        match self.bytes_per_second.load(Relaxed) {
+            0 => bytes_max,
+            rate => bytes_max.min(usize::try_from(rate / 10).unwrap_or(usize::MAX)),
+        }
+    }
+
     /// Waits as long as that takes.
     pub async fn pay(&self, bytes: usize) {
         let debt = self.debt(bytes);

@@ -61,6 +61,7 @@ fn check_statements(server: &Server, at: &str) -> BTreeSet<String> {
     let dumped = dump(PROGRAM, server, DB, &described);
     assert_eq!(dumped.manifest.exit_code, 2, "{at}: {}", dumped.said);
     assert_eq!(verify(server, &["--max-crashes", "100"]), Some(2), "{at}");
+    assert_eq!(verify(server, &["--pages", "--no-pgdata"]), Some(2), "{at}");
     // Last, since bad pages are good ones for everybody from then on.
     let unchecked = [&split[..], &["--ignore-checksum-failure", "--allow-on-primary"]].concat();
     let dumped = dump(PROGRAM, server, DB, &unchecked);

@@ -4,6 +4,7 @@
 
 mod decode;
 mod heapam;
+mod stored;
 pub(crate) mod values;
 
 use crate::kit::flips::Random;
@@ -97,7 +98,8 @@ async fn random_values_of_every_known_type_are_decoded_as_the_server_writes_them
         let (mut compared, mut types, mut rounds) = (BTreeMap::new(), Vec::new(), 0);
         while rounds * values::ROWS < rows_wanted {
             let seed = 4711 + rounds as u64;
-            types = values::create(&client, version.major, seed).await;
+            let limits = if rounds % 20 == 0 { values::LONG } else { values::SHORT };
+            types = values::create(&client, version.major, seed, limits).await;
             add(&mut compared, compare(&server, &client, "public.random_values").await);
             client.batch_execute("DROP TABLE public.random_values").await.expect("it is gone");
             rounds += 1;
@@ -116,7 +118,7 @@ async fn the_shortest_form_of_any_floating_point_number_is_the_servers() {
     let version = Version::newest();
     let server = Server::start(&version, ServerOptions::default());
     let client = oracle::session(&server, "postgres").await;
-    values::create_floats(&client, 42).await;
+    stored::create_floats(&client, 42).await;
     let compared = compare(&server, &client, "public.floats").await;
     assert!(compared[&700] > 10_000 && compared[&701] > 10_000, "{compared:?}");
 }
@@ -126,7 +128,7 @@ async fn values_of_any_length_and_way_of_storage_are_unpacked() {
     for version in versions() {
         let server = Server::start(&version, ServerOptions::default());
         let client = oracle::session(&server, "postgres").await;
-        values::create_stored(&client, 815).await;
+        stored::create_stored(&client, 815).await;
         compare(&server, &client, "public.stored").await;
         let heap = Heap::read(&server, &client, "public.stored").await;
         let mut ways = BTreeMap::new();
@@ -237,7 +239,7 @@ const TEXT_MAX: usize = 64 << 20;
 #[tokio::test]
 async fn whatever_is_done_to_a_page_nothing_panics_and_nothing_grows_without_bounds() {
     let (server, client) = served(&Version::newest()).await;
-    values::create(&client, server.version.major, 7).await;
+    values::create(&client, server.version.major, 7, values::LONG).await;
     let heaps = all_heaps(&server, &client).await;
     let mut random = Random(20_261_125);
     let pages: Vec<(&Heap, &[u8])> =

@@ -69,7 +69,7 @@ async fn every_row_of_refused_pages_is_what_the_server_would_have_written() {
         }
         let client = oracle::session(&server, DB).await;
         if !all {
-            values::create(&client, version.major, 99).await;
+            values::create(&client, version.major, 99, values::LONG).await;
         }
         let sql = "CREATE TABLE public.many AS SELECT i AS id, i / 7.0 AS n, md5(i::text) AS t,
             '2020-01-01'::timestamptz + i * interval '1 min' AS at, ARRAY[i, NULL] AS a,

@@ -1,6 +1,8 @@
 //! `verify --pages`: what is damaged in any file is named, with its place, and
 //! nothing else is, whatever others write meanwhile.
 
+mod here;
+
 use crate::kit::json_schema::assert_keeps_to;
 use crate::kit::places::{read_page, segment_file, write_page};
 use crate::kit::{Server, ServerOptions, Stop, Version};
@@ -173,8 +175,8 @@ async fn nothing_is_wrong_with_what_is_whole_while_others_write() {
                     });
                 });
             }
-            for _ in 0..3 {
-                let busy = report(&server, &["-j2"]);
+            for sent in [&[][..], &["--no-pgdata"], &[]] {
+                let busy = report(&server, &[&["-j2"], sent].concat());
                 if busy["exit_code"] != 0 {
                     stop.store(true, std::sync::atomic::Ordering::Relaxed);
                 }
@@ -237,13 +239,15 @@ async fn a_flipped_bit_in_any_file_is_named_with_its_place() {
             harmed.insert(path, [0].into());
         }
         server.start_again();
-        let found = report(&server, &["-j2"]);
+        let found = report(&server, &["-j2", "--no-pgdata"]);
         assert_eq!(found["exit_code"], 2);
         assert_eq!(named(&found), harmed, "{}: {found:#}", version.major);
         // The same from the files themselves.
         let data = server.data_dir().to_str().expect("a path").to_owned();
         let local = report(&server, &["-j2", "--pgdata", &data]);
         assert!(timeless(&local) == timeless(&found), "--pgdata finds something else");
+        let local = report(&server, &["-j2"]);
+        assert!(timeless(&local) == timeless(&found), "what is found here is something else");
         for part in ["blocks", "files", "bytes", "zero_pages"] {
             assert_eq!(pages(&local, part), pages(&found, part), "{part}");
         }
@@ -336,7 +340,8 @@ async fn without_checksums_a_broken_structure_is_named() {
     let mut torn = std::fs::OpenOptions::new().append(true).open(torn).expect("a file");
     torn.write_all(&[1; 100]).expect("it is written");
     server.start_again();
-    let found = report(&server, &[]);
+    let found = report(&server, &["--no-pgdata"]);
+    assert!(timeless(&found) == timeless(&report(&server, &[])), "what is found here");
     let expected = [1, 1, 0, 0, 2].into_iter().zip(&files);
     let expected: BTreeMap<String, BTreeSet<u64>> =
         expected.map(|(block, (path, _))| (path.clone(), [block].into())).collect();
@@ -356,9 +361,11 @@ async fn a_role_that_may_not_is_told_what_allows_it() {
         assert_eq!(said.lines().count(), 1, "{said}");
         let grant = &said[said.find("GRANT").expect("a grant")..];
         server.execute(DB, grant).await;
-        let allowed = verify(&server, "'night watch'", &[]);
-        let said = String::from_utf8_lossy(&allowed.stdout).into_owned();
-        assert_eq!(allowed.status.code(), Some(0), "{said}");
-        assert!(said.contains(" blocks, 0 damaged"), "{said}");
+        for options in [&["--no-pgdata"][..], &[]] {
+            let allowed = verify(&server, "'night watch'", options);
+            let said = String::from_utf8_lossy(&allowed.stdout).into_owned();
+            assert_eq!(allowed.status.code(), Some(0), "{said}");
+            assert!(said.contains(" blocks, 0 damaged"), "{said}");
+        }
     }
 }

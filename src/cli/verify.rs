@@ -8,7 +8,7 @@ use crate::nightly::{NightlyOptions, Window};
 use crate::report::Format;
 use crate::report::model::Level;
 use crate::server::connect::Target;
-use crate::verify::VerifyOptions;
+use crate::verify::{FilesFrom, VerifyOptions};
 use clap::Args;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -84,9 +84,13 @@ struct LevelArgs {
     /// Leave pages out
     #[arg(long)]
     no_pages: bool,
-    /// Read the files there, without the server: its data directory, on this host
+    /// Read the files there, without the server: its data directory, on this host. It
+    /// is found by itself by who may read it and connects by a Unix socket
     #[arg(long, value_name = "DIR", conflicts_with = "no_pages")]
     pgdata: Option<PathBuf>,
+    /// Have the server read its files and send them, wherever they are
+    #[arg(long, conflicts_with_all = ["pgdata", "no_pages"])]
+    no_pgdata: bool,
     /// The server is down: look at the files of all its databases, by their paths
     #[arg(long, requires_all = ["pages", "pgdata"])]
     offline: bool,
@@ -134,6 +138,14 @@ impl LevelArgs {
         ];
         all.into_iter().filter(|(_, wanted)| *wanted).map(|(level, _)| level).collect()
     }
+
+    fn files(&self) -> FilesFrom {
+        match &self.pgdata {
+            Some(dir) => FilesFrom::DataDirectory(dir.clone()),
+            None if self.no_pgdata => FilesFrom::Server,
+            None => FilesFrom::Found,
+        }
+    }
 }
 
 impl VerifyArgs {
@@ -152,7 +164,7 @@ impl VerifyArgs {
             jobs: rows.jobs,
             selection: rows.selection.clone(),
             timeouts: rows.timeouts,
-            pgdata: self.level.pgdata.clone(),
+            files: self.level.files(),
             offline: self.level.offline,
             shared: true,
             of_other: None,

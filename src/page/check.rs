@@ -15,7 +15,7 @@ const ATTRIBUTES_MAX: usize = 1600;
 const SEQUENCE_MAGIC: u16 = 0x1717;
 
 /// What the pages of a file hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Kind {
     /// Tables, materialised views, TOAST tables.
     Heap,

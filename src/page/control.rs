@@ -13,7 +13,7 @@ const WITHOUT_PREVIOUS: u32 = 1100;
 const SHUT_DOWN: [u32; 2] = [1, 2];
 
 /// What the control file says of a cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Control {
     pub system_identifier: u64,
     /// Whether the server was shut down, and did not crash.

@@ -9,7 +9,7 @@ use super::sql::literal;
 use std::collections::BTreeMap;
 
 /// A fork of a relation.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ForkFile {
     /// From the data directory on, of its first segment; with the suffix of the
     /// fork.

@@ -28,6 +28,22 @@ pub const READ_FUNCTION: &str = "pg_catalog.pg_read_binary_file(text, bigint, bi
 /// Succeeds for a role that may read files.
 pub const MAY_READ: &str = "SELECT pg_catalog.pg_read_binary_file('PG_VERSION', 0, 1, true)";
 
+/// The file in the data directory that says which process the server is, since when,
+/// and, in its second line, where that directory is.
+pub const POSTMASTER_PID: &str = "postmaster.pid";
+
+/// [`POSTMASTER_PID`] as the server reads it; none for a role that may not.
+///
+/// # Errors
+/// The session is lost.
+pub async fn postmaster_pid(session: &Session) -> Result<Option<Vec<u8>>, ReadError> {
+    let sql = format!(
+        "SELECT pg_catalog.encode(pg_catalog.pg_read_binary_file({}, 0, 8192, true), 'hex')",
+        literal(POSTMASTER_PID)
+    );
+    Ok(session.wish(&sql).await?.and_then(|hex| from_hex(hex.as_bytes())))
+}
+
 /// A fork of a relation.
 pub struct Fork<'a> {
     session: &'a Session,

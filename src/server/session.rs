@@ -29,7 +29,8 @@ pub struct Timeouts {
 }
 
 impl Timeouts {
-    pub(super) fn read(&self) -> Option<Duration> {
+    /// `read_ms`; none for 0.
+    pub fn read(&self) -> Option<Duration> {
         (self.read_ms > 0).then(|| Duration::from_millis(self.read_ms))
     }
 
@@ -162,6 +163,11 @@ impl Session {
         };
         self.execute("ROLLBACK TO SAVEPOINT wish; RELEASE SAVEPOINT wish").await?;
         Ok(value)
+    }
+
+    /// Whether the server is on this host, or a pooler is that we are connected to.
+    pub fn is_by_unix_socket(&self) -> bool {
+        self.connected.is_by_unix_socket()
     }
 
     pub fn server(&self) -> &Arc<ServerFacts> {

@@ -1,12 +1,10 @@
 //! The data directory, where we run on the server's own host: files are read
-//! without the server, at the speed of `pg_checksums`.
+//! without the server, at the speed of `pg_checksums`. Any of this may hang, if the
+//! disk does: a process of its own does it ([`super::reader`]).
 
-use super::VerifyError;
 use super::segment::{Seen, Task};
 use crate::page::control::Control;
-use crate::progress::Throttle;
 use crate::server::files::{ForkFile, of_directory, segment_path};
-use crate::server::session::ServerFacts;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -17,66 +15,46 @@ use std::path::{Path, PathBuf};
 const PIECE_BYTES: usize = 32 << 10;
 
 /// A data directory.
-#[derive(Clone, Debug)]
 pub(super) struct Local {
     dir: PathBuf,
-    control: Control,
+}
+
+/// How the pages of a cluster lie in their files.
+#[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
+pub(super) struct Layout {
+    pub block_size: u32,
+    /// Blocks in one file of a relation.
+    pub segment_blocks: u32,
+    pub data_checksums: bool,
 }
 
 impl Local {
-    /// Of whatever cluster.
-    pub(super) fn open(dir: &Path) -> Result<Self, VerifyError> {
-        let wrong = |why: String| wrong(dir, &why);
-        let control = std::fs::read(dir.join("global/pg_control"));
-        let control =
-            control.map_err(|e| wrong(format!("could not read global/pg_control: {e}")))?;
-        let control = Control::parse(&control)
-            .ok_or_else(|| wrong("global/pg_control is damaged".to_owned()))?;
-        Ok(Self { dir: dir.to_owned(), control })
+    pub(super) fn new(dir: &Path) -> Self {
+        Self { dir: dir.to_owned() }
     }
 
-    /// It must be of the cluster that we are connected to: else names would be
-    /// told of other files.
-    pub(super) fn open_of(dir: &Path, server: &ServerFacts) -> Result<Self, VerifyError> {
-        let local = Self::open(dir)?;
-        let own = local.control.system_identifier.to_string();
-        match &server.system_identifier {
-            Some(server) if *server == own => Ok(local),
-            None => Err(wrong(dir, "the server does not say which cluster it is")),
-            Some(server) => {
-                let why = format!("it is of another cluster ({own}) than the server ({server})");
-                Err(wrong(dir, &why))
-            }
-        }
+    pub(super) fn control(&self) -> Result<Control, String> {
+        let control = std::fs::read(self.dir.join("global/pg_control"))
+            .map_err(|e| format!("could not read global/pg_control: {e}"))?;
+        Control::parse(&control).ok_or_else(|| "global/pg_control is damaged".to_owned())
     }
 
-    pub(super) fn control(&self) -> &Control {
-        &self.control
-    }
-
-    /// What the directory tells of its server, without it.
-    pub(super) fn facts(&self) -> Result<ServerFacts, VerifyError> {
+    /// The major version of the server that made it.
+    pub(super) fn version(&self) -> Result<u32, String> {
         let version = std::fs::read_to_string(self.dir.join("PG_VERSION"))
-            .map_err(|e| wrong(&self.dir, &format!("could not read PG_VERSION: {e}")))?;
-        let version = version.trim();
-        let major: u32 = version
-            .parse()
-            .map_err(|_| wrong(&self.dir, "PG_VERSION is not that of PostgreSQL 10 or later"))?;
-        Ok(ServerFacts {
-            version: major.saturating_mul(10_000),
-            version_text: version.to_owned(),
-            block_size: self.control.block_size,
-            segment_blocks: self.control.segment_blocks,
-            data_checksums: self.control.data_checksums,
-            system_identifier: Some(self.control.system_identifier.to_string()),
-            ..ServerFacts::default()
-        })
+            .map_err(|e| format!("could not read PG_VERSION: {e}"))?;
+        let major = version.trim().parse();
+        major.map_err(|_| "PG_VERSION is not that of PostgreSQL 10 or later".to_owned())
+    }
+
+    pub(super) fn file(&self, name: &str) -> io::Result<Vec<u8>> {
+        std::fs::read(self.dir.join(name))
     }
 
     /// Directories that have relations of any database.
-    pub(super) fn all_directories(&self, version: u32) -> io::Result<Vec<String>> {
+    pub(super) fn all_directories(&self, major: u32) -> io::Result<Vec<String>> {
         let mut within = vec!["base".to_owned()];
-        let prefix = format!("PG_{}_", version / 10_000);
+        let prefix = format!("PG_{major}_");
         for tablespace in names(&self.dir.join("pg_tblspc"))? {
             let own = names(&self.dir.join("pg_tblspc").join(&tablespace))?;
             let own = own.into_iter().filter(|name| name.starts_with(&prefix));
@@ -93,13 +71,9 @@ impl Local {
     }
 
     /// Directories that have relations of the database, as the server would say.
-    pub(super) fn directories(
-        &self,
-        server: &ServerFacts,
-        database: u32,
-    ) -> io::Result<Vec<String>> {
+    pub(super) fn directories(&self, major: u32, database: u32) -> io::Result<Vec<String>> {
         let mut directories = vec!["global".to_owned(), format!("base/{database}")];
-        let version = format!("PG_{}_", server.version / 10_000);
+        let version = format!("PG_{major}_");
         for tablespace in names(&self.dir.join("pg_tblspc"))? {
             let within = format!("pg_tblspc/{tablespace}");
             let own = names(&self.dir.join(&within))?;
@@ -123,78 +97,57 @@ impl Local {
         Ok(of_directory(directory, files))
     }
 
-    /// Looks at pages of a segment. A page that cannot be read is damaged.
+    /// Looks at pages of one segment, from a block on, up to another or behind a piece
+    /// that cannot be read at once: of that each page is read by itself, and one that
+    /// cannot be is damaged. Returns the block behind what was looked at.
     pub(super) fn look(
         &self,
         task: &Task,
-        server: &ServerFacts,
-        throttle: &Throttle,
-    ) -> io::Result<Seen> {
-        let mut seen = Seen { settled: task.settled, ..Seen::default() };
-        let size = server.block_size.max(1) as usize;
+        (from, end): (u32, u32),
+        layout: Layout,
+        seen: &mut Seen,
+    ) -> io::Result<u32> {
+        let size = layout.block_size.max(1) as usize;
+        let segment = from / layout.segment_blocks.max(1);
+        let file = match File::open(self.dir.join(segment_path(&task.path, segment))) {
+            Ok(file) => file,
+            // It was dropped meanwhile.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(end),
+            Err(e) => return Err(e),
+        };
+        let at = |block: u32| u64::from(block % layout.segment_blocks.max(1)) * size as u64;
         let mut buffer = vec![0; PIECE_BYTES.max(size) / size * size];
-        for &(first, count) in &task.ranges {
-            let segment = first / server.segment_blocks.max(1);
-            let file = match File::open(self.dir.join(segment_path(&task.path, segment))) {
-                Ok(file) => file,
-                // It was dropped meanwhile.
-                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-                Err(e) => return Err(e),
-            };
-            let (mut next, end) = (first, first.saturating_add(count));
-            while next < end {
-                let wanted = ((end - next) as usize * size).min(buffer.len());
-                let at = u64::from(next % server.segment_blocks.max(1)) * size as u64;
-                match fill(&file, &mut buffer[..wanted], at) {
-                    Ok(0) => break,
-                    Ok(len) => {
-                        let pages = buffer[..len].chunks_exact(size);
-                        let before = next;
-                        for (block, page) in (before..end).zip(pages) {
-                            next = block + 1;
-                            seen.page(page, block, task, server.data_checksums);
+        let mut next = from;
+        while next < end {
+            let wanted = ((end - next) as usize * size).min(buffer.len());
+            let Ok(len) = fill(&file, &mut buffer[..wanted], at(next)) else {
+                let behind = next + u32::try_from(wanted / size).unwrap_or(u32::MAX);
+                for block in next..behind {
+                    let page = &mut buffer[..size];
+                    match fill(&file, page, at(block)) {
+                        Ok(len) if len == size => {
+                            seen.page(page, block, task, layout.data_checksums);
                         }
-                        if next == before {
-                            break;
+                        Ok(_) => {}
+                        Err(e) => {
+                            seen.unreadable(block, format!("the page could not be read: {e}"));
                         }
-                        std::thread::sleep(throttle.debt(len));
-                    }
-                    Err(_) => {
-                        next = self.one_by_one((&file, next, wanted), task, server, &mut seen);
                     }
                 }
+                return Ok(behind);
+            };
+            let before = next;
+            for (block, page) in (before..end).zip(buffer[..len].chunks_exact(size)) {
+                next = block + 1;
+                seen.page(page, block, task, layout.data_checksums);
+            }
+            if next == before {
+                // The file ends here.
+                return Ok(end);
             }
         }
-        seen.judge_the_beginning();
-        Ok(seen)
+        Ok(next)
     }
-
-    /// Reads pages of a piece that could not be read at once. Returns the block
-    /// behind it.
-    fn one_by_one(
-        &self,
-        (file, first, bytes): (&File, u32, usize),
-        task: &Task,
-        server: &ServerFacts,
-        seen: &mut Seen,
-    ) -> u32 {
-        let size = server.block_size.max(1) as usize;
-        let mut page = vec![0; size];
-        let end = first.saturating_add(u32::try_from(bytes / size).unwrap_or(u32::MAX));
-        for block in first..end {
-            let at = u64::from(block % server.segment_blocks.max(1)) * size as u64;
-            match fill(file, &mut page, at) {
-                Ok(len) if len == size => seen.page(&page, block, task, server.data_checksums),
-                Ok(_) => {}
-                Err(e) => seen.unreadable(block, format!("the page could not be read: {e}")),
-            }
-        }
-        end
-    }
-}
-
-fn wrong(dir: &Path, why: &str) -> VerifyError {
-    VerifyError::DataDirectory(format!("data directory \"{}\": {why}", dir.display()))
 }
 
 /// As many bytes as there are, up to those that are wanted.

@@ -3,7 +3,8 @@
 //! indexes, TOAST tables, sequences and catalogs, the visibility and free space
 //! maps, and files that nobody knows of.
 //!
-//! The server reads its files and sends them; nothing goes through its cache,
+//! Where the server's data directory is on this host, its files are read there; else
+//! the server reads them and sends them. Nothing goes through its cache,
 //! and nothing is locked. Each session looks at one segment at a time, in a
 //! transaction of its own, so that no old snapshot is held.
 
@@ -13,24 +14,26 @@ mod lengths;
 mod local;
 mod names;
 mod offline;
+mod reader;
 mod report;
 mod segment;
+mod source;
 mod work;
 
+pub use reader::{directory_to_read, read_for_others};
 pub use report::Looked;
 
 use crate::output::manifest::ReadBlocks;
 use crate::page::check::Kind;
 use crate::progress::Progress;
 use crate::server::connect::Target;
-use crate::server::files::{FileOf, ForkFile, directories, forks};
+use crate::server::files::{FileOf, ForkFile};
 use crate::server::inventory::Selection;
-use crate::server::pages::{MAY_READ, READ_FUNCTION, redo};
+use crate::server::pages::redo;
 use crate::server::session::{OpenError, ReadError, Session, Timeouts};
-use crate::server::sql::ident;
-use local::Local;
 use names::Names;
 use segment::Seen;
+use source::Source;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -42,9 +45,7 @@ pub struct VerifyOptions {
     pub jobs: usize,
     pub selection: Selection,
     pub timeouts: Timeouts,
-    /// The data directory of the server, where it is on this host: else the
-    /// server is asked for its files.
-    pub pgdata: Option<PathBuf>,
+    pub files: FilesFrom,
     /// The server is not asked at all: it is down. All databases are looked at.
     pub offline: bool,
     /// Whether the shared catalogs are looked at, too.
@@ -58,6 +59,17 @@ pub struct VerifyOptions {
     /// What was looked at of relations by an earlier run, and need not be again: of
     /// the same file, from its beginning on, whole segments.
     pub begun: BTreeMap<u32, ReadBlocks>,
+}
+
+/// Who reads the files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FilesFrom {
+    /// We, where the server's data directory is found on this host; else the server.
+    Found,
+    /// The server, which sends them.
+    Server,
+    /// We, in this data directory of the server.
+    DataDirectory(PathBuf),
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -131,47 +143,6 @@ fn stopped(why: &str) -> Left {
     Left::Stopped(why.to_owned())
 }
 
-/// Where files are read.
-enum Source {
-    /// The server reads them, and sends them, to sessions that are opened there.
-    Server(Box<Target>, Timeouts),
-    Local(Local),
-}
-
-impl Source {
-    async fn directories(
-        &self,
-        session: &Session,
-        database: u32,
-    ) -> Result<Vec<String>, VerifyError> {
-        match self {
-            Self::Server(..) => match directories(session, database).await {
-                Err(e) if e.is_permission() => Err(forbidden(session).await),
-                other => Ok(other?),
-            },
-            Self::Local(local) => local.directories(session.server(), database).map_err(unreadable),
-        }
-    }
-
-    async fn forks(
-        &self,
-        session: &Session,
-        directory: &str,
-    ) -> Result<Vec<ForkFile>, VerifyError> {
-        match self {
-            Self::Server(..) => match forks(session, directory).await {
-                Err(e) if e.is_permission() => Err(forbidden(session).await),
-                other => Ok(other?),
-            },
-            Self::Local(local) => local.forks(directory).map_err(unreadable),
-        }
-    }
-}
-
-fn unreadable(error: std::io::Error) -> VerifyError {
-    VerifyError::DataDirectory(format!("the data directory could not be read: {error}"))
-}
-
 /// Looks at every page. `Err`: it could not be begun.
 pub async fn verify(
     target: Target,
@@ -183,10 +154,8 @@ pub async fn verify(
     }
     let session = Session::open(&target, options.timeouts, None).await?;
     let mut notes = Vec::new();
-    let source = match &options.pgdata {
-        Some(dir) => Source::Local(Local::open_of(dir, session.server())?),
-        None => Source::Server(Box::new(target), options.timeouts),
-    };
+    let source = Source::of(target, &session, &options).await?;
+    source.may_read(&session).await?;
     let mut files = list(&session, &source, &options, &mut notes).await?;
     let server = session.server().clone();
     let again = async |directory: &str| source.forks(&session, directory).await;
@@ -213,9 +182,6 @@ async fn list(
     for directory in source.directories(session, database).await?.into_iter().filter(is_wanted) {
         all.extend(source.forks(session, &directory).await?);
     }
-    if matches!(source, Source::Server(..)) {
-        may_read(session).await?;
-    }
     let names = match options.of_other {
         Some(_) => Names { known: BTreeMap::new(), chosen: None },
         None => names::of_files(session, &options.selection, notes).await?,
@@ -234,26 +200,4 @@ async fn list(
         Some(file)
     };
     Ok(all.into_iter().filter_map(file).collect())
-}
-
-/// Listing directories is one right, reading files another.
-async fn may_read(session: &Session) -> Result<(), VerifyError> {
-    match session.value(MAY_READ).await {
-        Err(e) if e.is_permission() => Err(forbidden(session).await),
-        other => Ok(other.map(|_| ())?),
-    }
-}
-
-async fn forbidden(session: &Session) -> VerifyError {
-    let role = match session.renew_snapshot().await {
-        Ok(()) => session.value("SELECT current_user").await.ok().flatten(),
-        Err(_) => None,
-    };
-    let role = ident(&role.unwrap_or_default());
-    VerifyError::Forbidden(format!(
-        "role {role} may not read the files of the server, which pages are checked in; a \
-         superuser can allow it, in this database: GRANT EXECUTE ON FUNCTION \
-         pg_catalog.pg_ls_dir(text, boolean, boolean), pg_catalog.pg_stat_file(text, boolean), \
-         {READ_FUNCTION} TO {role}"
-    ))
 }

@@ -120,7 +120,7 @@ fn of_block(fork: &ForkFile, block: u32, wrong: Wrong, server: &ServerFacts) -> 
         last_block: Some(block),
         file: Some(file),
         offset: Some(offset),
-        ..Problem::new(Level::Pages, wrong.cause, wrong.what)
+        ..Problem::new(Level::Pages, &wrong.cause, wrong.what)
     }
 }
 

@@ -8,10 +8,12 @@ use crate::page::check::{Kind, Problem, check};
 use crate::progress::Throttle;
 use crate::server::pages::Fork;
 use crate::server::session::{ReadError, Session};
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// What is to be looked at.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Task {
     /// The number of the file in the list.
     pub file: usize,
@@ -41,7 +43,7 @@ impl Task {
 }
 
 /// What was found in it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Seen {
     pub blocks: u32,
     /// Pages of zeros: extended, and never written, as far as anybody can tell.
@@ -55,9 +57,9 @@ pub(super) struct Seen {
 }
 
 /// What is wrong with a page: a word for scripts, and a line for people.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Wrong {
-    pub cause: &'static str,
+    pub cause: Cow<'static, str>,
     pub what: String,
 }
 
@@ -67,7 +69,7 @@ impl From<Problem> for Wrong {
             Problem::Checksum { .. } => "checksum",
             _ => "page",
         };
-        Self { cause, what: problem.to_string() }
+        Self { cause: cause.into(), what: problem.to_string() }
     }
 }
 
@@ -150,7 +152,16 @@ async fn go_on(session: &Session, error: ReadError) -> Result<(), ReadError> {
 impl Seen {
     pub(super) fn unreadable(&mut self, block: u32, words: String) {
         self.blocks += 1;
-        self.damaged.insert(block, Wrong { cause: "unreadable", what: words });
+        self.damaged.insert(block, Wrong { cause: "unreadable".into(), what: words });
+    }
+
+    /// With what was found in more of it.
+    pub(super) fn add(&mut self, more: Self) {
+        self.blocks += more.blocks;
+        self.zeros += more.zeros;
+        self.settled |= more.settled;
+        self.begins_with_zeros |= more.begins_with_zeros;
+        self.damaged.extend(more.damaged);
     }
 
     /// When all pages were looked at. A file that was made a moment ago is zeros

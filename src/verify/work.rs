@@ -1,6 +1,8 @@
 //! The work on all segments: handed out to sessions, which are replaced where
 //! they are lost, and done once more where something seems to be wrong.
 
+use super::local::Layout;
+use super::reader::{DataDirectory, Reader};
 use super::segment::{Seen, Task, look};
 use super::{File, Left, Source, stopped};
 use crate::progress::Progress;
@@ -22,6 +24,9 @@ const TRIES_MAX: u32 = 5;
 
 /// Before a lost session is replaced; each time twice as long.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// So much one of our processes looks at for an answer.
+const LOOK_BYTES: usize = 16 << 20;
 
 /// A task, and what was found, or why it could not be looked at.
 type Done = (Task, Result<Seen, Left>);
@@ -178,6 +183,7 @@ fn tasks(files: &[File], redo: u64, (block_size, segment_blocks): (u32, u32)) ->
 
 /// Works on one task after the other, in a session of its own.
 async fn worker(work: Arc<Work>, mut session: Option<Session>) {
+    let mut reader = None;
     while !work.progress.stopped() {
         let Some(task) = locked(&work.todo).pop_front() else { return };
         let seen = match &work.source {
@@ -185,13 +191,9 @@ async fn worker(work: Arc<Work>, mut session: Option<Session>) {
                 let seen = patiently(&work.progress, (target, *timeouts), &mut session, &task);
                 seen.await.map_err(Left::Failed)
             }
-            Source::Local(local) => {
-                let (local, task, work) = (local.clone(), task.clone(), work.clone());
-                let look = move || local.look(&task, &work.server, &work.progress.throttle);
-                match tokio::task::spawn_blocking(look).await {
-                    Ok(seen) => seen.map_err(|e| Left::Failed(e.to_string())),
-                    Err(panicked) => Err(Left::Failed(panicked.to_string())),
-                }
+            Source::Local(data) => {
+                let seen = here(&work, data, &mut reader, &task);
+                seen.await.map_err(Left::Failed)
             }
         };
         // The second time it is known that something of it is settled.
@@ -202,6 +204,37 @@ async fn worker(work: Arc<Work>, mut session: Option<Session>) {
         }
         locked(&work.done).push((task, seen));
     }
+}
+
+/// By another process, where one is lost.
+async fn here(
+    work: &Work,
+    data: &DataDirectory,
+    reader: &mut Option<Reader>,
+    task: &Task,
+) -> Result<Seen, String> {
+    let (block_size, segment_blocks) = (work.server.block_size, work.server.segment_blocks);
+    let layout = Layout { block_size, segment_blocks, data_checksums: work.server.data_checksums };
+    if reader.as_ref().is_none_or(Reader::is_lost) {
+        *reader = Some(data.reader()?);
+    }
+    let Some(reader) = reader else { return Ok(Seen::default()) };
+    let mut seen = Seen { settled: task.settled, ..Seen::default() };
+    for &(first, count) in &task.ranges {
+        let (mut next, end) = (first, first.saturating_add(count));
+        while next < end {
+            let bytes = work.progress.throttle.at_once(LOOK_BYTES);
+            let blocks = u32::try_from(bytes / block_size.max(1) as usize).unwrap_or(u32::MAX);
+            let stop = end.min(next.saturating_add(blocks.max(1)));
+            let (more, behind) = reader.look(task, (next, stop), layout).await?;
+            let read = more.blocks as usize * block_size as usize;
+            seen.add(more);
+            next = behind.max(next + 1);
+            work.progress.throttle.pay(read).await;
+        }
+    }
+    seen.judge_the_beginning();
+    Ok(seen)
 }
 
 /// In another session, where one is lost.
@@ -290,7 +323,7 @@ mod tests {
             let mut files = [file("base/5/77")];
             let all = tasks(&files, 0, (8192, SEGMENT));
             let of = |first| all.iter().find(|task| task.ranges[0].0 == first).cloned();
-            let wrong = Wrong { cause: "page", what: String::new() };
+            let wrong = Wrong { cause: "page".into(), what: String::new() };
             let done: Vec<Done> = done
                 .iter()
                 .map(|&(first, sound)| {

@@ -58,7 +58,10 @@ fn help_of_verify() {
                                     standby
                   --no-pages        Leave pages out
                   --pgdata <DIR>    Read the files there, without the server: its data
-                                    directory, on this host
+                                    directory, on this host. It is found by itself by who
+                                    may read it and connects by a Unix socket
+                  --no-pgdata       Have the server read its files and send them, wherever
+                                    they are
                   --offline         The server is down: look at the files of all its
                                     databases, by their paths
 

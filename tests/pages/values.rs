@@ -2,7 +2,6 @@
 #![allow(unreachable_pub)]
 
 use crate::kit::flips::Random;
-use crate::kit::sample;
 use std::fmt::Write as _;
 use tokio_postgres::Client;
 
@@ -73,9 +72,24 @@ const SINCE: &[(u32, &str, &str)] = &[
 
 const XMLS: &[&str] = &["", "<a/>", "\n<a>&lt;</a>", "\n\n text ", "<!-- c --><b x=\"'\"/>"];
 
+/// How much of what there can be any number of.
+#[derive(Clone, Copy)]
+pub struct Limits {
+    words: usize,
+    digits: usize,
+    /// How deep a value of jsonb may be.
+    depth: u32,
+}
+
+/// Values that are compressed, and out of line.
+pub const LONG: Limits = Limits { words: 800, digits: 2000, depth: 4 };
+
+/// Values of which there can be very many.
+pub const SHORT: Limits = Limits { words: 12, digits: 60, depth: 2 };
+
 /// Creates `random_values`, with a column of each known type and one of its
 /// arrays; returns the types' OIDs.
-pub async fn create(client: &Client, major: u32, seed: u64) -> Vec<u32> {
+pub async fn create(client: &Client, major: u32, seed: u64, limits: Limits) -> Vec<u32> {
     let mut types: Vec<(&str, Vec<&str>)> =
         EDGES.iter().map(|(name, edges)| (*name, edges.to_vec())).collect();
     for (name, edges) in &mut types {
@@ -103,11 +117,11 @@ pub async fn create(client: &Client, major: u32, seed: u64) -> Vec<u32> {
             // First every edge, then anything.
             let first = match edges.get(row) {
                 Some(edge) => Some((*edge).to_owned()),
-                None => value(name, edges, &mut random),
+                None => value(name, edges, &mut random, limits),
             };
             fields.push(literal(first.as_deref()));
             let delimiter = if *name == "box" { ';' } else { ',' };
-            let array = array(delimiter, &mut random, |random| value(name, edges, random));
+            let array = array(delimiter, &mut random, |random| value(name, edges, random, limits));
             fields.push(literal((row % 7 != 6).then_some(&array)));
         }
         let vector: Vec<String> =
@@ -126,22 +140,23 @@ pub async fn create(client: &Client, major: u32, seed: u64) -> Vec<u32> {
 }
 
 /// NULL, an edge, or something random.
-fn value(name: &str, edges: &[&str], random: &mut Random) -> Option<String> {
+fn value(name: &str, edges: &[&str], random: &mut Random, limits: Limits) -> Option<String> {
     match random.below(6) {
         0 => None,
         1 | 2 => Some(edges[random.below(edges.len())].to_owned()),
         _ => {
-            random_text(name, random).or_else(|| Some(edges[random.below(edges.len())].to_owned()))
+            let text = random_text(name, random, limits);
+            text.or_else(|| Some(edges[random.below(edges.len())].to_owned()))
         }
     }
 }
 
-fn random_text(name: &str, random: &mut Random) -> Option<String> {
+fn random_text(name: &str, random: &mut Random, limits: Limits) -> Option<String> {
     let word = random.next();
     Some(match name {
         "int8" | "xid8" if word >> 63 == 0 => (word >> random.below(63)).to_string(),
         "int4" => word.to_le_bytes()[0].to_string(),
-        "text" => words(random),
+        "text" => words(random, limits),
         "bytea" => (0..random.below(300)).fold("\\x".to_owned(), |mut hex, _| {
             write!(hex, "{:02x}", random.next().to_le_bytes()[0]).expect("to a string");
             hex
@@ -183,7 +198,7 @@ fn random_text(name: &str, random: &mut Random) -> Option<String> {
             )
         }
         "numeric" => {
-            let longest = if random.below(20) == 0 { 2000 } else { 30 };
+            let longest = if random.below(20) == 0 { limits.digits } else { 30 };
             let length = 1 + random.below(longest);
             let mut digits: String =
                 (0..length).map(|_| char::from(b"0000123456789"[random.below(13)])).collect();
@@ -193,7 +208,7 @@ fn random_text(name: &str, random: &mut Random) -> Option<String> {
         "varbit" => {
             (0..random.below(40)).map(|i| if word >> i & 1 == 0 { '0' } else { '1' }).collect()
         }
-        "jsonb" => json(random, 4),
+        "jsonb" => json(random, limits.depth, limits),
         _ => return None,
     })
 }
@@ -209,21 +224,21 @@ fn clock(microseconds: u64) -> String {
     )
 }
 
-fn words(random: &mut Random) -> String {
+fn words(random: &mut Random, limits: Limits) -> String {
     const WORDS: [&str; 9] =
         ["salvage ", "\"quoted\"", "\\", "日本", "\t", "{,}", "\n", "NULL", "x"];
-    let count = if random.below(10) == 0 { 800 } else { 8 };
+    let count = if random.below(10) == 0 { limits.words } else { 8 };
     (0..random.below(count)).map(|_| WORDS[random.below(WORDS.len())]).collect()
 }
 
-fn json(random: &mut Random, depth: u32) -> String {
+fn json(random: &mut Random, depth: u32, limits: Limits) -> String {
     let string = |random: &mut Random| {
-        let text = words(random).replace('\\', "\\\\").replace('"', "\\\"");
+        let text = words(random, limits).replace('\\', "\\\\").replace('"', "\\\"");
         format!("\"{}\"", text.replace('\t', "\\t").replace('\n', "\\n"))
     };
     match random.below(if depth == 0 { 4 } else { 8 }) {
         0 => string(random),
-        1 => random_text("numeric", random)
+        1 => random_text("numeric", random, limits)
             .unwrap_or_default()
             .replace('-', "")
             .trim_start_matches('0')
@@ -233,12 +248,12 @@ fn json(random: &mut Random, depth: u32) -> String {
         4 | 5 => {
             // Above 32 children, some have an offset for their length.
             let count = random.below(if depth > 2 { 80 } else { 4 });
-            let items: Vec<String> = (0..count).map(|_| json(random, depth - 1)).collect();
+            let items: Vec<String> = (0..count).map(|_| json(random, depth - 1, limits)).collect();
             format!("[{}]", items.join(","))
         }
         _ => {
             let items: Vec<String> = (0..random.below(6))
-                .map(|_| format!("{}: {}", string(random), json(random, depth - 1)))
+                .map(|_| format!("{}: {}", string(random), json(random, depth - 1, limits)))
                 .collect();
             format!("{{{}}}", items.join(","))
         }
@@ -292,107 +307,11 @@ fn braces(
     text.push('}');
 }
 
-fn literal(value: Option<&str>) -> String {
+pub fn literal(value: Option<&str>) -> String {
     value.map_or("NULL".to_owned(), |value| format!("'{}'", value.replace('\'', "''")))
 }
 
-/// Creates `floats`: random ones, powers of two and of ten with their
-/// neighbours, and whole numbers halfway between shorter ones.
-pub async fn create_floats(client: &Client, seed: u64) {
-    let mut random = Random(seed);
-    let mut eights: Vec<f64> = (0..12_000).map(|_| f64::from_bits(random.next())).collect();
-    let mut fours: Vec<f32> = (0..12_000)
-        .map(|_| f32::from_bits(u32::try_from(random.next() >> 32).expect("half")))
-        .collect();
-    for i in 0..2047 {
-        let power = f64::from_bits(i << 52);
-        eights.extend([power, power.next_up(), power.next_down()]);
-    }
-    for i in 0..255 {
-        let power = f32::from_bits(i << 23);
-        fours.extend([power, power.next_up(), power.next_down()]);
-    }
-    for i in -330..310 {
-        let ten: f64 = format!("1e{i}").parse().expect("a number");
-        eights.extend([ten, ten.next_up(), ten.next_down()]);
-        let ten: f32 = format!("1e{i}").parse().expect("a number");
-        fours.extend([ten, ten.next_up(), ten.next_down()]);
-    }
-    for _ in 0..4000 {
-        let whole = random.next() >> random.below(64);
-        eights.extend([whole as f64, (whole >> 11) as f64 * 5.0, whole as f64 / 1024.0]);
-        fours.extend([whole as f32, (whole >> 40) as f32 * 5.0, whole as f32 / 1024.0]);
-    }
-    eights.retain(|value| value.is_finite());
-    fours.retain(|value| value.is_finite());
-    execute(client, "CREATE TABLE public.floats (a float4, b float8)").await;
-    let fours = fours.iter().map(|value| format!("('{value:e}', NULL)"));
-    let eights = eights.iter().map(|value| format!("(NULL, '{value:e}')"));
-    let rows: Vec<String> = fours.chain(eights).collect();
-    for rows in rows.chunks(2000) {
-        execute(client, &format!("INSERT INTO public.floats VALUES {}", rows.join(", "))).await;
-    }
-}
-
-/// Creates `stored`: texts of all lengths and of all degrees of disorder, in
-/// each way of storage, by each method.
-pub async fn create_stored(client: &Client, seed: u64) {
-    execute(
-        client,
-        "CREATE TABLE public.stored (i int, plain text, main text, external text, extended text);
-         ALTER TABLE public.stored ALTER plain SET STORAGE PLAIN, ALTER main SET STORAGE MAIN,
-             ALTER external SET STORAGE EXTERNAL",
-    )
-    .await;
-    let mut random = Random(seed);
-    let methods: &[&str] = if sample::has_lz4(client).await { &["pglz", "lz4"] } else { &[""] };
-    for method in methods {
-        if !method.is_empty() {
-            execute(
-                client,
-                &format!(
-                    "ALTER TABLE public.stored ALTER main SET COMPRESSION {method},
-                     ALTER extended SET COMPRESSION {method}"
-                ),
-            )
-            .await;
-        }
-        for i in 0..300 {
-            let longest = if i % 20 == 0 { 200_000 } else { 5000 };
-            let texts = [400, 3000, longest, longest].map(|longest| {
-                let text = disorder(random.below(longest), &mut random);
-                literal(Some(&text))
-            });
-            let insert = format!("INSERT INTO public.stored VALUES ({i}, {})", texts.join(", "));
-            execute(client, &insert).await;
-        }
-    }
-}
-
-/// Runs of one letter, copies of what came before from near and far, and
-/// letters that nothing foretells.
-fn disorder(length: usize, random: &mut Random) -> String {
-    let mut text = Vec::with_capacity(length);
-    let (runs, copies) = (random.below(40), random.below(60));
-    while text.len() < length {
-        let kind = random.below(100);
-        let longest = if random.below(10) == 0 { 400 } else { 20 };
-        let count = 1 + random.below(longest);
-        let letter = b'a' + u8::try_from(random.below(26)).expect("a letter");
-        if kind < runs {
-            text.extend(std::iter::repeat_n(letter, count));
-        } else if kind < runs + copies && !text.is_empty() {
-            let begin = random.below(text.len());
-            text.extend_from_within(begin..(begin + count).min(text.len()));
-        } else {
-            text.push(letter);
-        }
-    }
-    text.truncate(length);
-    String::from_utf8(text).expect("letters")
-}
-
-async fn execute(client: &Client, sql: &str) {
+pub async fn execute(client: &Client, sql: &str) {
     if let Err(error) = client.batch_execute(sql).await {
         let sql: String = sql.chars().take(100).collect();
         panic!("{:?}\nin: {sql}", error.as_db_error().map(tokio_postgres::error::DbError::message));

@@ -103,6 +103,11 @@ impl Connected {
         self.cancel.route.host.on()
     }
 
+    /// Whether the server, or a pooler, runs on this host as far as the socket tells.
+    pub fn is_by_unix_socket(&self) -> bool {
+        self.cancel.route.address.is_none()
+    }
+
     /// The host that it is on.
     pub(super) fn host(&self) -> &Host {
         &self.cancel.route.host
