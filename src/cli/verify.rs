@@ -12,6 +12,7 @@ use crate::verify::{FilesFrom, VerifyOptions};
 use clap::Args;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub(super) const EXAMPLES: &str = "\
@@ -165,6 +166,7 @@ impl VerifyArgs {
             selection: rows.selection.clone(),
             timeouts: rows.timeouts,
             files: self.level.files(),
+            hanging: Arc::default(),
             offline: self.level.offline,
             shared: true,
             of_other: None,

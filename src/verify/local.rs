@@ -53,15 +53,8 @@ impl Local {
 
     /// Directories that have relations of any database.
     pub(super) fn all_directories(&self, major: u32) -> io::Result<Vec<String>> {
-        let mut within = vec!["base".to_owned()];
-        let prefix = format!("PG_{major}_");
-        for tablespace in names(&self.dir.join("pg_tblspc"))? {
-            let own = names(&self.dir.join("pg_tblspc").join(&tablespace))?;
-            let own = own.into_iter().filter(|name| name.starts_with(&prefix));
-            within.extend(own.map(|own| format!("pg_tblspc/{tablespace}/{own}")));
-        }
         let mut directories = vec!["global".to_owned()];
-        for folder in within {
+        for folder in ["base".to_owned()].into_iter().chain(self.tablespaces(major)?) {
             // pgsql_tmp is no database.
             let databases = names(&self.dir.join(&folder))?.into_iter();
             let databases = databases.filter(|name| name.bytes().all(|b| b.is_ascii_digit()));
@@ -72,13 +65,25 @@ impl Local {
 
     /// Directories that have relations of the database, as the server would say.
     pub(super) fn directories(&self, major: u32, database: u32) -> io::Result<Vec<String>> {
-        let mut directories = vec!["global".to_owned(), format!("base/{database}")];
+        let tablespaces = self.tablespaces(major)?.into_iter();
+        let within = ["base".to_owned()].into_iter().chain(tablespaces);
+        let directories = within.map(|folder| format!("{folder}/{database}"));
+        Ok(["global".to_owned()].into_iter().chain(directories).collect())
+    }
+
+    /// The directories of tablespaces that are of this version. The server makes one in
+    /// each: where none is, the tablespace is not there, or not here.
+    fn tablespaces(&self, major: u32) -> io::Result<Vec<String>> {
         let version = format!("PG_{major}_");
+        let mut directories = Vec::new();
         for tablespace in names(&self.dir.join("pg_tblspc"))? {
             let within = format!("pg_tblspc/{tablespace}");
             let own = names(&self.dir.join(&within))?;
-            let own = own.into_iter().filter(|name| name.starts_with(&version));
-            directories.extend(own.map(|own| format!("{within}/{own}/{database}")));
+            let mut own = own.into_iter().filter(|name| name.starts_with(&version)).peekable();
+            if own.peek().is_none() {
+                return Err(io::Error::other(format!("{within} has no directory {version}*")));
+            }
+            directories.extend(own.map(|own| format!("{within}/{own}")));
         }
         Ok(directories)
     }
@@ -89,8 +94,7 @@ impl Local {
         for name in names(&folder)? {
             match std::fs::metadata(folder.join(&name)) {
                 Ok(metadata) => files.push((name, metadata.len())),
-                // It was removed meanwhile.
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) if is_gone(&e, &folder.join(&name)) => {}
                 Err(e) => return Err(e),
             }
         }
@@ -109,10 +113,10 @@ impl Local {
     ) -> io::Result<u32> {
         let size = layout.block_size.max(1) as usize;
         let segment = from / layout.segment_blocks.max(1);
-        let file = match File::open(self.dir.join(segment_path(&task.path, segment))) {
+        let path = self.dir.join(segment_path(&task.path, segment));
+        let file = match File::open(&path) {
             Ok(file) => file,
-            // It was dropped meanwhile.
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(end),
+            Err(e) if is_gone(&e, &path) => return Ok(end),
             Err(e) => return Err(e),
         };
         let at = |block: u32| u64::from(block % layout.segment_blocks.max(1)) * size as u64;
@@ -123,6 +127,8 @@ impl Local {
             let Ok(len) = fill(&file, &mut buffer[..wanted], at(next)) else {
                 let behind = next + u32::try_from(wanted / size).unwrap_or(u32::MAX);
                 for block in next..behind {
+                    // A disk takes long to say that it cannot: one such page for an
+                    // answer.
                     let page = &mut buffer[..size];
                     match fill(&file, page, at(block)) {
                         Ok(len) if len == size => {
@@ -131,6 +137,7 @@ impl Local {
                         Ok(_) => {}
                         Err(e) => {
                             seen.unreadable(block, format!("the page could not be read: {e}"));
+                            return Ok(block + 1);
                         }
                     }
                 }
@@ -164,11 +171,17 @@ fn fill(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
     Ok(len)
 }
 
+/// Whether it was dropped meanwhile. Where a link is that leads to nothing, something is
+/// not mounted.
+fn is_gone(error: &io::Error, path: &Path) -> bool {
+    error.kind() == io::ErrorKind::NotFound && path.symlink_metadata().is_err()
+}
+
 /// What is in a directory; nothing, if it is not there.
 fn names(directory: &Path) -> io::Result<Vec<String>> {
     let entries = match std::fs::read_dir(directory) {
         Ok(entries) => entries,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) if is_gone(&e, directory) => return Ok(Vec::new()),
         Err(e) => return Err(e),
     };
     let mut names = Vec::new();
@@ -177,4 +190,30 @@ fn names(directory: &Path) -> io::Result<Vec<String>> {
     }
     names.sort_unstable();
     Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tablespace_that_is_not_mounted_here_is_no_empty_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let (dir, elsewhere) = (folder.path().join("data"), folder.path().join("elsewhere"));
+        let link = dir.join("pg_tblspc/16400");
+        std::fs::create_dir_all(dir.join("pg_tblspc")).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, &link).unwrap();
+        let local = Local::new(&dir);
+        assert!(local.directories(15, 5).is_err() && local.all_directories(15).is_err());
+        std::fs::create_dir(&elsewhere).unwrap();
+        let said = local.directories(15, 5).unwrap_err().to_string();
+        assert!(said.contains("pg_tblspc/16400 has no directory PG_15_"), "{said}");
+        std::fs::create_dir_all(elsewhere.join("PG_15_202209061/5")).unwrap();
+        let own = "pg_tblspc/16400/PG_15_202209061/5";
+        assert_eq!(local.directories(15, 5).unwrap(), ["global", "base/5", own]);
+        assert_eq!(local.all_directories(15).unwrap(), ["global", own]);
+        std::os::unix::fs::symlink("/nowhere/7", dir.join(own).join("7")).unwrap();
+        assert!(local.forks(own).is_err());
+        assert!(local.forks("base/5").unwrap().is_empty());
+    }
 }

@@ -10,6 +10,7 @@
 
 mod advised;
 pub mod amcheck;
+mod here;
 mod lengths;
 mod local;
 mod names;
@@ -20,7 +21,7 @@ mod segment;
 mod source;
 mod work;
 
-pub use reader::{directory_to_read, read_for_others};
+pub use reader::{Hanging, directory_to_read, read_for_others};
 pub use report::Looked;
 
 use crate::output::manifest::ReadBlocks;
@@ -46,6 +47,8 @@ pub struct VerifyOptions {
     pub selection: Selection,
     pub timeouts: Timeouts,
     pub files: FilesFrom,
+    /// Files on this host that the disk did not give so far.
+    pub hanging: Arc<Hanging>,
     /// The server is not asked at all: it is down. All databases are looked at.
     pub offline: bool,
     /// Whether the shared catalogs are looked at, too.
@@ -162,7 +165,9 @@ pub async fn verify(
     lengths::check(&server, &mut files, again).await?;
     let redo = redo(&session).await?.unwrap_or(0);
     let work = Arc::new(Work::new((source, server), &files, (redo, &options.last_ok), progress));
-    work::look_at_all(&work, options.jobs, Some(session), &mut files, &mut notes).await;
+    // It is not held while files are read without it: its snapshot would hold up VACUUM.
+    let session = work.is_by_server().then_some(session);
+    work::look_at_all(&work, options.jobs, session, &mut files, &mut notes).await;
     let own = work.server.database.clone();
     let database = options.of_other.map_or(own, |(_, name)| name);
     Ok(report::looked(work.server.clone(), &database, files, notes))

@@ -1,7 +1,7 @@
 //! A data directory of which the server is down: the files of all databases,
 //! by their paths.
 
-use super::reader::DataDirectory;
+use super::reader::{DataDirectory, ReaderError};
 use super::report::{self, Looked};
 use super::work::Work;
 use super::{File, FilesFrom, Source, VerifyError, VerifyOptions, lengths, work};
@@ -30,8 +30,8 @@ pub(super) async fn verify(
                 .to_owned(),
         ));
     }
-    let data = DataDirectory::new(dir, options.timeouts.read());
-    let wrong = |why: String| data.wrong(&why);
+    let data = DataDirectory::new(dir, options.timeouts.read(), &options.hanging);
+    let wrong = |why: ReaderError| data.wrong(&why);
     let mut reader = data.reader().map_err(wrong)?;
     let control = reader.control().await.map_err(wrong)?;
     let major = reader.version().await.map_err(wrong)?;

@@ -9,6 +9,7 @@ use crate::server::pages::{MAY_READ, POSTMASTER_PID, READ_FUNCTION, postmaster_p
 use crate::server::session::{ServerFacts, Session, Timeouts};
 use crate::server::sql::ident;
 use std::ffi::OsStr;
+use std::fmt::Display;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -28,11 +29,11 @@ impl Source {
         let timeouts = options.timeouts;
         let local = match &options.files {
             FilesFrom::DataDirectory(dir) => {
-                let directory = DataDirectory::new(dir, timeouts.read());
+                let directory = DataDirectory::new(dir, timeouts.read(), &options.hanging);
                 directory.must_be_of(session.server()).await?;
                 Some(directory)
             }
-            FilesFrom::Found => found(session, timeouts).await?,
+            FilesFrom::Found => found(session, options).await?,
             FilesFrom::Server => None,
         };
         Ok(local.map_or_else(|| Self::Server(Box::new(target), timeouts), Self::Local))
@@ -84,7 +85,7 @@ impl Source {
 }
 
 impl DataDirectory {
-    pub(super) fn wrong(&self, why: &str) -> VerifyError {
+    pub(super) fn wrong(&self, why: &impl Display) -> VerifyError {
         VerifyError::DataDirectory(format!("data directory \"{}\": {why}", self.dir.display()))
     }
 
@@ -101,7 +102,7 @@ impl DataDirectory {
         let own = control.system_identifier.to_string();
         match &server.system_identifier {
             Some(server) if *server == own => Ok(()),
-            None => Err(self.wrong("the server does not say which cluster it is")),
+            None => Err(self.wrong(&"the server does not say which cluster it is")),
             Some(server) => {
                 Err(self
                     .wrong(&format!("it is of another cluster ({own}) than the server ({server})")))
@@ -115,14 +116,14 @@ impl DataDirectory {
 /// `postmaster.pid`, in which are the server's process and when it was started.
 async fn found(
     session: &Session,
-    timeouts: Timeouts,
+    options: &VerifyOptions,
 ) -> Result<Option<DataDirectory>, VerifyError> {
     if !session.is_by_unix_socket() {
         return Ok(None);
     }
     let Some(theirs) = postmaster_pid(session).await? else { return Ok(None) };
     let Some(dir) = data_directory(&theirs) else { return Ok(None) };
-    let directory = DataDirectory::new(dir, timeouts.read());
+    let directory = DataDirectory::new(dir, options.timeouts.read(), &options.hanging);
     let Ok(mut reader) = directory.reader() else { return Ok(None) };
     if reader.file(POSTMASTER_PID).await.ok() != Some(theirs.clone())
         || directory.must_be_of(session.server()).await.is_err()
@@ -130,8 +131,11 @@ async fn found(
         return Ok(None);
     }
     let (major, database) = (session.server().version / 10_000, session.server().database_oid);
-    for own in reader.directories(major, database).await.unwrap_or_default() {
-        if reader.forks(&own).await.is_err() {
+    let Ok(directories) = reader.directories(major, database).await else { return Ok(None) };
+    for own in directories {
+        let files = reader.forks(&own).await.map(|forks| forks.len());
+        // A tablespace may have nothing of this database.
+        if files.is_err() || (files.is_ok_and(|n| n == 0) && !own.starts_with("pg_tblspc/")) {
             return Ok(None);
         }
     }

@@ -1,8 +1,7 @@
 //! The work on all segments: handed out to sessions, which are replaced where
 //! they are lost, and done once more where something seems to be wrong.
 
-use super::local::Layout;
-use super::reader::{DataDirectory, Reader};
+use super::here::look_here;
 use super::segment::{Seen, Task, look};
 use super::{File, Left, Source, stopped};
 use crate::progress::Progress;
@@ -19,24 +18,21 @@ use std::time::Duration;
 const PAUSES: [Duration; 3] =
     [Duration::from_millis(100), Duration::from_millis(400), Duration::from_millis(1000)];
 
-/// So often a session that was lost is replaced, for one segment.
-const TRIES_MAX: u32 = 5;
+/// So often a session that was lost is replaced, or a process, for one segment.
+pub(super) const TRIES_MAX: u32 = 5;
 
-/// Before a lost session is replaced; each time twice as long.
-const PAUSE: Duration = Duration::from_secs(1);
+/// Before that; each time twice as long.
+pub(super) const PAUSE: Duration = Duration::from_secs(1);
 
-/// So much one of our processes looks at for an answer.
-const LOOK_BYTES: usize = 16 << 20;
-
-/// A task, and what was found, or why it could not be looked at.
-type Done = (Task, Result<Seen, Left>);
+/// A task, what was found, and why not all of it was looked at.
+type Done = (Task, Seen, Option<Left>);
 
 pub(super) struct Work {
     source: Source,
     pub(super) server: Arc<ServerFacts>,
     todo: Mutex<VecDeque<Task>>,
     done: Mutex<Vec<Done>>,
-    progress: Arc<Progress>,
+    pub(super) progress: Arc<Progress>,
 }
 
 impl Work {
@@ -58,6 +54,13 @@ impl Work {
     }
 }
 
+impl Work {
+    /// Whether the server reads the files.
+    pub(super) fn is_by_server(&self) -> bool {
+        matches!(self.source, Source::Server(..))
+    }
+}
+
 /// Looks at all pages of these files, and notes what was found in them.
 pub(super) async fn look_at_all(
     work: &Arc<Work>,
@@ -72,7 +75,7 @@ pub(super) async fn look_at_all(
     for task in std::mem::take(&mut *locked(&work.todo)) {
         files[task.file].left = Some(stopped("stopped before its turn"));
     }
-    for (task, _) in &done {
+    for (task, ..) in &done {
         tasks_of.entry(task.file).and_modify(|left| *left -= 1);
     }
     for (file, _) in tasks_of.into_iter().filter(|(_, left)| *left > 0) {
@@ -80,24 +83,18 @@ pub(super) async fn look_at_all(
     }
     let done = confirmed(work, jobs, done, notes).await;
     in_a_row(files, &done);
-    for (task, seen) in done {
+    for (task, seen, left) in done {
         let file = &mut files[task.file];
-        match seen {
-            Ok(seen) => {
-                file.seen.blocks += seen.blocks;
-                file.seen.zeros += seen.zeros;
-                file.seen.damaged.extend(seen.damaged);
-            }
-            Err(why) => file.left = Some(why),
-        }
+        file.seen.add(seen);
+        file.left = left.or(file.left.take());
     }
 }
 
 /// Notes how far each file was looked at without a gap, and is sound.
 fn in_a_row(files: &mut [File], done: &[Done]) {
-    let sound = done.iter().filter(|(_, seen)| seen.as_ref().is_ok_and(|s| s.damaged.is_empty()));
+    let sound = done.iter().filter(|(_, seen, left)| left.is_none() && seen.damaged.is_empty());
     let mut ranges: Vec<(usize, (u32, u32))> =
-        sound.flat_map(|(task, _)| task.ranges.iter().map(|&range| (task.file, range))).collect();
+        sound.flat_map(|(task, ..)| task.ranges.iter().map(|&range| (task.file, range))).collect();
     ranges.sort_unstable();
     for (file, (first, count)) in ranges {
         let (_, to) = &mut files[file].read;
@@ -127,7 +124,7 @@ async fn all(
 }
 
 /// Looks at what seems to be damaged again, some time later, time and again: what
-/// is wrong each time is damaged.
+/// is wrong each time is damaged, and what could not be looked at each time is not known.
 async fn confirmed(
     work: &Arc<Work>,
     jobs: usize,
@@ -136,9 +133,8 @@ async fn confirmed(
 ) -> Vec<Done> {
     for pause in PAUSES {
         // Numbered by what was done.
-        let again = |(number, (task, seen)): (usize, &Done)| {
-            let seen = seen.as_ref().ok().filter(|seen| !seen.damaged.is_empty())?;
-            Some(Task { file: number, ..task.again(seen) })
+        let again = |(number, (task, seen, _)): (usize, &Done)| {
+            (!seen.damaged.is_empty()).then(|| Task { file: number, ..task.again(seen) })
         };
         let todo: VecDeque<Task> = done.iter().enumerate().filter_map(again).collect();
         if todo.is_empty() {
@@ -146,14 +142,15 @@ async fn confirmed(
         }
         tokio::time::sleep(pause).await;
         *locked(&work.todo) = todo;
-        for (task, again) in all(work, jobs, None, notes).await {
-            if let (Ok(seen), Ok(again)) = (&mut done[task.file].1, again) {
-                seen.damaged = again.damaged;
-            }
+        for (task, again, left) in all(work, jobs, None, notes).await {
+            let (_, seen, of_task) = &mut done[task.file];
+            seen.damaged = again.damaged;
+            *of_task = of_task.take().or(left);
         }
         for task in std::mem::take(&mut *locked(&work.todo)) {
             let why = "stopped before what seemed to be damaged was looked at again";
-            done[task.file].1 = Err(stopped(why));
+            let (_, seen, of_task) = &mut done[task.file];
+            (seen.damaged, *of_task) = (BTreeMap::new(), Some(stopped(why)));
         }
     }
     done
@@ -186,55 +183,26 @@ async fn worker(work: Arc<Work>, mut session: Option<Session>) {
     let mut reader = None;
     while !work.progress.stopped() {
         let Some(task) = locked(&work.todo).pop_front() else { return };
-        let seen = match &work.source {
+        let (seen, why) = match &work.source {
             Source::Server(target, timeouts) => {
-                let seen = patiently(&work.progress, (target, *timeouts), &mut session, &task);
-                seen.await.map_err(Left::Failed)
+                match patiently(&work.progress, (target, *timeouts), &mut session, &task).await {
+                    Ok(seen) => (seen, None),
+                    Err(why) => (Seen::default(), Some(why)),
+                }
             }
             Source::Local(data) => {
-                let seen = here(&work, data, &mut reader, &task);
-                seen.await.map_err(Left::Failed)
+                let mut seen = Seen { settled: task.settled, ..Seen::default() };
+                let all = look_here(&work, data, &mut reader, (&task, &mut seen)).await;
+                (seen, all.err())
             }
         };
         // The second time it is known that something of it is settled.
         if !task.settled {
-            let damaged = seen.as_ref().map_or(0, |seen| seen.damaged.len());
-            work.progress.damaged.fetch_add(damaged as u64, Relaxed);
+            work.progress.damaged.fetch_add(seen.damaged.len() as u64, Relaxed);
             work.progress.blocks_done.fetch_add(task.blocks().into(), Relaxed);
         }
-        locked(&work.done).push((task, seen));
+        locked(&work.done).push((task, seen, why.map(Left::Failed)));
     }
-}
-
-/// By another process, where one is lost.
-async fn here(
-    work: &Work,
-    data: &DataDirectory,
-    reader: &mut Option<Reader>,
-    task: &Task,
-) -> Result<Seen, String> {
-    let (block_size, segment_blocks) = (work.server.block_size, work.server.segment_blocks);
-    let layout = Layout { block_size, segment_blocks, data_checksums: work.server.data_checksums };
-    if reader.as_ref().is_none_or(Reader::is_lost) {
-        *reader = Some(data.reader()?);
-    }
-    let Some(reader) = reader else { return Ok(Seen::default()) };
-    let mut seen = Seen { settled: task.settled, ..Seen::default() };
-    for &(first, count) in &task.ranges {
-        let (mut next, end) = (first, first.saturating_add(count));
-        while next < end {
-            let bytes = work.progress.throttle.at_once(LOOK_BYTES);
-            let blocks = u32::try_from(bytes / block_size.max(1) as usize).unwrap_or(u32::MAX);
-            let stop = end.min(next.saturating_add(blocks.max(1)));
-            let (more, behind) = reader.look(task, (next, stop), layout).await?;
-            let read = more.blocks as usize * block_size as usize;
-            seen.add(more);
-            next = behind.max(next + 1);
-            work.progress.throttle.pay(read).await;
-        }
-    }
-    seen.judge_the_beginning();
-    Ok(seen)
 }
 
 /// In another session, where one is lost.
@@ -328,7 +296,7 @@ mod tests {
                 .iter()
                 .map(|&(first, sound)| {
                     let damaged = (!sound).then(|| (first, wrong.clone())).into_iter().collect();
-                    (of(first).unwrap(), Ok(Seen { damaged, ..Seen::default() }))
+                    (of(first).unwrap(), Seen { damaged, ..Seen::default() }, None)
                 })
                 .collect();
             in_a_row(&mut files, &done);
