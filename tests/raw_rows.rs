@@ -2,6 +2,7 @@
 //! they were is what the server wrote before the harm.
 
 mod hurt;
+mod killers;
 
 use crate::kit::dumped::{Dumped, dump, dump_as};
 use crate::kit::oracle::{self, Row};

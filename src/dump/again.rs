@@ -7,7 +7,7 @@
 
 use super::pages::save_open;
 use super::rows::take_in;
-use super::{End, Reading, Stretch, cut_short, look_ahead, read_stretch};
+use super::{End, Reading, Stretch, cut_short, decode_killers, look_ahead, read_stretch};
 use crate::heap::Read;
 use crate::output::OutputError;
 use crate::server::copy_text::rows_in;
@@ -33,6 +33,12 @@ pub async fn read_alone(
         return Ok(End::SessionLost(words));
     }
     save_open(at, stretch).await?;
+    // What the server is asked for beside the bytes was looked at before.
+    if (risky || at.source.checking.is_thorough())
+        && let Some(end) = decode_killers(at, stretch).await?
+    {
+        return Ok(end);
+    }
     if !risky {
         return Ok(End::Stopped);
     }

@@ -345,7 +345,7 @@ pub(super) async fn not_had(at: &Reading<'_>, error: ReadError) -> Result<Fault,
     Ok(fault)
 }
 
-fn ended(at: &Reading<'_>, error: &ReadError) -> End {
+pub(super) fn ended(at: &Reading<'_>, error: &ReadError) -> End {
     match error.fault(Phase::Rows, None) {
         Fault::SessionLost => End::SessionLost(error.words().clone()),
         _ if at.session.is_given_up() => End::Hung,
@@ -365,6 +365,6 @@ impl Stretch {
                 self.hold_left_out(&left_out)?;
             }
         }
-        Ok(())
+        self.hold_killers()
     }
 }

@@ -197,6 +197,14 @@ impl Findings {
         self.push(Some(Lost::Tuple(at)), Cause::ServerCrash, &words);
     }
 
+    /// A tuple that took the server down was had all the same. Returns what was said of
+    /// it, and its place in the list.
+    pub(super) fn found(&mut self, at: Ctid) -> Option<(String, usize)> {
+        let of = |f: &Finding| f.at == Some(Lost::Tuple(at)) && f.cause == Cause::ServerCrash;
+        let index = self.list.iter().position(of)?;
+        Some((self.list.remove(index).message, index))
+    }
+
     /// What was seen in the bytes of a block, before any of it was read.
     /// `had`: what tuples are that are left out, lost or not.
     pub fn insane(

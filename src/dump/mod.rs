@@ -16,6 +16,7 @@ mod cut_off;
 mod findings;
 mod held;
 mod hindered;
+mod killers;
 mod lane;
 mod lanes;
 mod layout;
@@ -40,6 +41,8 @@ use check::look_ahead;
 pub use check::{CheckPages, Checking};
 pub use cut_off::cut_off;
 pub use findings::{Finding, Findings, Log, Lost, LostColumn};
+pub use killers::convict;
+use killers::{Killers, decode_killers};
 pub use lane::{Begun, Lane, LaneMark, LaneWriter, piece_path};
 pub use lanes::Lanes;
 pub use layout::Layout;
@@ -53,7 +56,7 @@ pub use toast::Doctor;
 use unchecked::{Load, load};
 pub use watch::{ColumnWatch, LargeObjectWatch, Watch};
 
-use crate::heap::{BlockNumber, BlockRange, Ctid, Loss, Outcome, Read, RowClass, Rows, Salvage};
+use crate::heap::{BlockNumber, BlockRange, Ctid, Outcome, Read, RowClass, Salvage};
 use crate::output::OutputError;
 use crate::page::insane::Insane;
 use crate::progress::Progress;
@@ -88,6 +91,7 @@ pub struct Stretch {
     /// What was seen in blocks that are still to be read.
     /// By blocks whose turn has not come: what is wrong, and what was had of it.
     insane: BTreeMap<BlockNumber, (Insane, LeftOut)>,
+    killers: Killers,
     /// Columns of tuples that must not be asked for.
     astray: BTreeMap<Ctid, Vec<usize>>,
     /// From which block on the last look at pages that ended with its session was,
@@ -110,6 +114,7 @@ impl Stretch {
         watch: Watch,
         saving: Option<Saving>,
     ) -> Self {
+        let killers = Killers::of(salvage.killers());
         Self {
             index,
             whole,
@@ -124,6 +129,7 @@ impl Stretch {
             imaged: None,
             loaded: None,
             insane: BTreeMap::new(),
+            killers,
             astray: BTreeMap::new(),
             looks_cut: (0, 0),
             came: None,
@@ -158,6 +164,7 @@ impl Stretch {
     /// Nothing more is read of it, and what came before a session was lost
     /// counts: there is nothing else. Returns the blocks that are not settled.
     pub async fn keep_what_came(&mut self) -> Result<Vec<BlockRange>, OutputError> {
+        self.settle_convicted().await?;
         if self.came.take().is_none() {
             return self.give_up().await;
         }
@@ -175,6 +182,7 @@ impl Stretch {
 
     /// Nothing more is read of it. Returns the blocks that are not settled.
     pub async fn give_up(&mut self) -> Result<Vec<BlockRange>, OutputError> {
+        self.settle_convicted().await?;
         self.keep_what_is_held().await?;
         Ok(self.salvage.fence())
     }
@@ -249,7 +257,10 @@ pub struct Reading<'a> {
 /// Reads a stretch to its end, and writes down how far it came. `Err` means that
 /// we could not write.
 pub async fn read_stretch(at: &Reading<'_>, stretch: &mut Stretch) -> Result<End, OutputError> {
-    let end = read_on(at, stretch).await?;
+    let end = match decode_killers(at, stretch).await? {
+        Some(end) => end,
+        None => read_on(at, stretch).await?,
+    };
     stretch.note_insane()?;
     // All of a relation is written down when it is finished.
     if !(stretch.whole && matches!(end, End::Settled)) {
@@ -349,29 +360,6 @@ async fn read_empty(at: &Reading<'_>, stretch: &mut Stretch) -> Result<End, Outp
                 End::Settled
             }
         },
-    })
-}
-
-/// The server went down under this read, and it was the only one. What did it,
-/// if it is known now: the tuple, or the block (offset 0) when read as a whole.
-pub async fn convict(
-    at: &Progress,
-    stretch: &mut Stretch,
-    words: &Words,
-) -> Result<Option<Ctid>, OutputError> {
-    let Some(read) = stretch.salvage.next_read() else { return Ok(None) };
-    let recorded = stretch.salvage.record(Outcome::Crashed { last: None });
-    stretch.findings.crash(&read, words, &recorded);
-    if recorded.loss.is_some() {
-        at.damaged.fetch_add(1, Relaxed);
-    }
-    if let Rows::Settled(class) = recorded.rows {
-        flush(stretch, class).await?;
-    }
-    Ok(match (recorded.loss, read) {
-        (Some(Loss::Tuple(ctid)), _) => Some(ctid),
-        (_, Read::Blocks { range, .. }) if range.len() == 1 => Some(Ctid::start_of(range.start)),
-        _ => None,
     })
 }
 

@@ -35,6 +35,11 @@ pub struct Saving {
 }
 
 impl Saving {
+    /// A finding is none any more that may have been written down.
+    pub(super) fn write_again_from(&mut self, finding: usize) {
+        self.lost = self.lost.min(finding);
+    }
+
     /// `to`: up to where it was settled by earlier runs.
     pub fn new(journal: Arc<Journal>, oid: u32, to: BlockNumber) -> Self {
         Self { journal, oid, snapshot: 0, to, lost: 0, reads: 0, bytes: 0 }

@@ -7,6 +7,7 @@
 mod ahead;
 pub mod columns;
 pub mod ctid;
+mod killers;
 pub mod map;
 pub mod narrow;
 mod open;

@@ -68,10 +68,10 @@ impl OpenBlock {
     }
 
     /// Tuples that took the server down before. 0: the block did, as a whole.
-    pub(super) fn leave_out_killers(&mut self, killers: &[OffsetNumber]) {
+    pub(super) fn leave_out_killers(&mut self, killers: &[(OffsetNumber, Status)]) {
         self.crashed = true;
-        self.damaged |= killers.iter().any(|&offset| offset > 0);
-        self.leave_out(killers.iter().map(|&offset| (offset, Status::Lost)));
+        self.damaged |= killers.iter().any(|&(offset, _)| offset > 0);
+        self.leave_out(killers.iter().copied());
     }
 
     /// Its tuples are to be read by themselves, around what was seen. Returns those

@@ -49,7 +49,7 @@ pub struct Salvage {
     pub(super) limits: Limits,
     /// Tuples that took the server down when they were read, by their blocks:
     /// they are not read again. 0: the block did, as a whole.
-    pub(super) killers: BTreeMap<BlockNumber, Vec<OffsetNumber>>,
+    pub(super) killers: BTreeMap<BlockNumber, Vec<(OffsetNumber, Status)>>,
     /// Whether bad pages are read unchecked.
     pub(super) allowed: bool,
     /// Blocks whose pages were read unchecked before.
@@ -87,9 +87,10 @@ impl Salvage {
         known: Known,
     ) -> Self {
         before.join(TidMap::new(range));
-        let mut by_block: BTreeMap<BlockNumber, Vec<OffsetNumber>> = BTreeMap::new();
+        let mut by_block: BTreeMap<BlockNumber, Vec<(OffsetNumber, Status)>> = BTreeMap::new();
         for killer in known.killers.into_iter().filter(|k| range.contains(k.block)) {
-            by_block.entry(killer.block).or_default().push(killer.offset);
+            let killers = by_block.entry(killer.block).or_default();
+            killers.push((killer.offset, Status::Lost));
         }
         let allowed = known.unchecked.is_some();
         let mut bad_pages = known.unchecked.unwrap_or_default();

@@ -9,7 +9,7 @@
 use super::generation::{Lost, LostSession, Way};
 use super::job::{After, How, Job, TRIES_MAX};
 use super::{Run, RunError, locked};
-use crate::dump::{convict, cut_off};
+use crate::dump::{Stretch, convict, cut_off};
 use crate::server::fault::{Ended, Words};
 
 impl Run {
@@ -24,9 +24,8 @@ impl Run {
                 self.queue.put_back(job);
                 continue;
             }
-            let stretch = job.stretch.as_ref();
-            let came = stretch.is_some_and(|s| s.came_before() || s.wants_image());
-            let after = if risky || came {
+            let more = |s: &Stretch| s.came_before() || s.wants_image() || s.has_killers();
+            let after = if risky || job.stretch.as_deref().is_some_and(more) {
                 let how = How { patient: true, alone: true, risky, way: Way::Last };
                 self.do_job(&mut session, &mut job, how).await
             } else {

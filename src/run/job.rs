@@ -305,7 +305,10 @@ impl Run {
         After::Done
     }
 
-    pub(super) async fn finish_job(&self, job: Job) -> Result<(), RunError> {
+    pub(super) async fn finish_job(&self, mut job: Job) -> Result<(), RunError> {
+        if let Some(stretch) = &mut job.stretch {
+            stretch.settle_convicted().await?;
+        }
         let settled = |s: &Stretch| s.salvage.next_read().is_none();
         if self.broken.load(Relaxed) && !job.stretch.as_deref().is_some_and(settled) {
             // Its files stay as they are, without their final names.
