@@ -2,11 +2,11 @@
 //! bytes of their pages, since they are never read again.
 
 use super::astray::know_astray;
-use super::check::ended;
+use super::check::{ended, not_had};
 use super::raw::left_out::{LeftOut, left_out};
 use super::rows::flush;
 use super::{End, Reading, Stretch};
-use crate::heap::{BlockNumber, Ctid, Loss, OffsetNumber, Read, Rows, Status};
+use crate::heap::{BlockNumber, Ctid, Loss, OffsetNumber, Read, Rows, Salvage, Status};
 use crate::output::OutputError;
 use crate::progress::Progress;
 use crate::server::fault::Words;
@@ -21,8 +21,8 @@ const TRIES_MAX: u32 = 2;
 pub(super) struct Killers {
     /// That nobody has decoded yet.
     todo: BTreeMap<BlockNumber, Vec<OffsetNumber>>,
-    /// What was had, by blocks whose turn has not come.
-    had: BTreeMap<BlockNumber, LeftOut>,
+    /// Those that were had, by blocks whose turn has not come.
+    had: BTreeMap<BlockNumber, (Vec<OffsetNumber>, LeftOut)>,
     /// How often the first block was begun with.
     tries: u32,
 }
@@ -83,12 +83,19 @@ pub async fn convict(
 
 /// Decodes those that nobody has decoded yet, as far as that is wanted and can be done,
 /// and settles what waited for it.
+///
+/// That is no risk: beside the bytes the server is asked for values in TOAST, and not for
+/// those that a look at their pages forbids. Who wants no such looks has none decoded.
 pub(super) async fn decode_killers(
     at: &Reading<'_>,
     stretch: &mut Stretch,
 ) -> Result<Option<End>, OutputError> {
+    if stretch.has_killers() {
+        // In this run or an earlier one.
+        at.source.checking.after_crash();
+    }
     while let Some((&block, numbers)) = stretch.killers.todo.first_key_value() {
-        if stretch.killers.tries >= TRIES_MAX {
+        if stretch.killers.tries >= TRIES_MAX || !at.source.checking.is_thorough() {
             stretch.killers.give_up();
             continue;
         }
@@ -102,7 +109,11 @@ pub(super) async fn decode_killers(
         };
         match had.await {
             Ok(had) => stretch.take_in_killers(block, &numbers, had)?,
-            Err(error) => return Ok(Some(ended(at, &error))),
+            Err(error) => {
+                if let Err(error) = not_had(at, error).await {
+                    return Ok(Some(ended(at, &error)));
+                }
+            }
         }
         stretch.killers.give_up();
     }
@@ -114,6 +125,21 @@ impl Stretch {
     /// Whether there are tuples that took the server down, and nobody has decoded yet.
     pub fn has_killers(&self) -> bool {
         !self.killers.todo.is_empty()
+    }
+
+    /// Whether it was decoding such tuples when its session was lost.
+    pub fn is_decoding(&self) -> bool {
+        self.killers.is_being_decoded()
+    }
+
+    /// Begins anew, nothing having been read.
+    pub fn begin_with(&mut self, salvage: Salvage) {
+        self.salvage = salvage;
+        for (&block, (numbers, had)) in &self.killers.had {
+            for &number in numbers {
+                self.salvage.had(Ctid::new(block, number), had.status(number));
+            }
+        }
     }
 
     fn take_in_killers(
@@ -137,7 +163,7 @@ impl Stretch {
             }
         }
         had.keep(&kept);
-        self.killers.had.insert(block, had);
+        self.killers.had.insert(block, (kept, had));
         self.hold_killers()
     }
 
@@ -145,7 +171,7 @@ impl Stretch {
     pub(super) fn hold_killers(&mut self) -> Result<(), OutputError> {
         let open = self.salvage.open_block();
         match open.and_then(|block| self.killers.had.remove(&block)) {
-            Some(had) => self.hold_left_out(&had),
+            Some((_, had)) => self.hold_left_out(&had),
             None => Ok(()),
         }
     }

@@ -155,6 +155,7 @@ impl Stretch {
 
     /// No page of it is read unchecked any more. Returns the block that was.
     pub async fn fence_unchecked(&mut self) -> Result<Option<BlockRange>, OutputError> {
+        self.settle_convicted().await?;
         if self.salvage.unchecked().is_some() {
             self.keep_what_is_held().await?;
         }

@@ -64,7 +64,8 @@ impl Salvage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::heap::{BlockRange, Known, Loss, RowClass, TidMap};
+    use crate::heap::{Around, BlockRange, Known, Loss, RowClass, TidMap};
+    use std::collections::BTreeMap;
 
     const MAX: u16 = 3;
 
@@ -95,6 +96,22 @@ mod tests {
             assert_eq!(status(&salvage, 1), Some(Status::Suspect));
             assert!(salvage.killers().is_empty() && !salvage.had(killer, Status::Suspect));
         }
+    }
+
+    #[test]
+    fn a_known_one_that_also_looks_insane_is_left_out_once() {
+        let killer = Ctid::new(1, 2);
+        let known = Known { killers: vec![killer], ..Known::default() };
+        let mut salvage = Salvage::resumed(TidMap::default(), BlockRange::new(0, 2), MAX, known);
+        assert!(salvage.had(killer, Status::Partial));
+        let left_out = vec![(2, Status::Lost), (3, Status::Lost)];
+        let around = Around { left_out, ..Around::default() };
+        salvage.looked_at(2, BTreeMap::from([(1, around)]));
+        while salvage.next_read().is_some() {
+            salvage.record(Outcome::Complete);
+        }
+        assert_eq!(salvage.take_opened(), [(1, vec![3])]);
+        assert_eq!(salvage.map().status(killer), Some(Status::Partial));
     }
 
     #[test]

@@ -90,11 +90,12 @@ impl Salvage {
             let all = 1..u32::from(self.limits.tuples_max) + 1;
             let tuples = if lost.is_some() { Narrow::careful(all) } else { Narrow::new(all) };
             let mut open = OpenBlock::new(block, tuples);
-            if let Some(around) = seen {
-                self.ahead.opened.push((block, open.read_around(&around)));
-            }
+            // First: of these somebody else has what was had.
             if let Some(lost) = lost {
                 open.leave_out_killers(&lost);
+            }
+            if let Some(around) = seen {
+                self.ahead.opened.push((block, open.read_around(&around)));
             }
             if is_bad {
                 open.go_unchecked();

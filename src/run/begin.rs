@@ -2,7 +2,7 @@
 //! after the first was lost.
 
 use super::generation::Numbered;
-use super::job::{EMPTIED, Job};
+use super::job::{EMPTIED, How, Job};
 use super::relation::{Met, RelationRun};
 use super::{Run, RunError, locked};
 use crate::dump::Cause;
@@ -27,6 +27,7 @@ impl Run {
         ready: &Numbered,
         job: &mut Job,
         on_disk: &OnDisk,
+        how: How,
     ) -> Result<Begun, RunError> {
         let relation = &job.relation;
         let data = ready.data_of(&relation.relation);
@@ -35,6 +36,10 @@ impl Run {
             && on_disk.blocks == 0
             && job.blocks > 0;
         if !emptied && relation.is_of_other_data(data).await {
+            if how.alone && !how.risky {
+                // Nothing would be read in place of what is kept.
+                return Ok(Begun::Nothing);
+            }
             match relation.let_go(job.index, job.stretch.take()).await? {
                 Met::Again(stretches) => {
                     let others = stretches.into_iter().filter(|&i| i != job.index);
@@ -64,7 +69,7 @@ impl Run {
             // Nothing was read of it, and it may be longer now.
             Some(stretch) if stretch.salvage.is_untouched() && !emptied => {
                 stretch.undo_what_came().await?;
-                stretch.salvage = relation.salvage(range).await;
+                stretch.begin_with(relation.salvage(range).await);
             }
             Some(_) => {}
             none => *none = Some(Box::new(relation.stretch(job.index, range).await?)),

@@ -91,7 +91,9 @@ impl Run {
         words: &Words,
         why: Ended,
     ) -> Result<Option<After>, RunError> {
-        if job.tries <= TRIES_MAX || lost == Lost::Server {
+        // What is decoded is given up by itself.
+        let decoding = job.stretch.as_ref().is_some_and(|s| s.is_decoding());
+        if job.tries <= TRIES_MAX || lost == Lost::Server || decoding {
             return Ok(None);
         }
         match &mut job.stretch {

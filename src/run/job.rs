@@ -155,7 +155,7 @@ impl Run {
                     }
                 },
             };
-            let begun = self.begin(ready, job, &on_disk).await?;
+            let begun = self.begin(ready, job, &on_disk, how).await?;
             if begun != Begun::Ready {
                 leave(session).await;
                 return Ok(if begun == Begun::LetGo { After::LetGo } else { After::Done });

@@ -99,20 +99,36 @@ async fn a_run_that_is_gone_on_with_has_them_too() {
 async fn a_relation_that_is_begun_again_has_them_too() {
     let (server, rows, bad) = served(&Version::newest(), true).await;
     server.execute(DB, "CREATE TABLE w (n int)").await;
-    let dumped = std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-            // The first has cost so many when it is known.
-            while server.crashes() < 3 || !runtime.block_on(has_written(&server)) {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-        });
-        let options = ["-j1", "-t", "t", RAW, "--max-crashes", "20"];
-        dump(PROGRAM, &server, DB, &options)
-    });
+    let dumped = written_to_meanwhile(&server, "20");
     assert!(dumped.said.contains("is read from its beginning"), "{}", dumped.said);
     assert_eq!(dumped.manifest.exit_code, 2, "{}", dumped.said);
     assert_had(&dumped, &rows, &bad).await;
+}
+
+/// What was read before is kept where nothing may be risked any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_before_the_last_crash_is_kept_though_somebody_has_written() {
+    let (server, rows, _) = served(&Version::newest(), false).await;
+    server.execute(DB, "CREATE TABLE w (n int)").await;
+    let dumped = written_to_meanwhile(&server, "3");
+    assert_eq!(dumped.manifest.exit_code, 3, "{}", dumped.said);
+    let entry = dumped.relation("t");
+    let before = rows.iter().filter(|row| row.block == 0).count() as u64;
+    assert!(entry.rows.clean >= before, "{entry:#?}");
+}
+
+/// Somebody writes after the third crash: so many it costs until the first is known.
+fn written_to_meanwhile(server: &Server, max_crashes: &str) -> Dumped {
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+            while server.crashes() < 3 || !runtime.block_on(has_written(server)) {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        });
+        let options = ["-j1", "-t", "t", RAW, "--max-crashes", max_crashes];
+        dump(PROGRAM, server, DB, &options)
+    })
 }
 
 async fn has_written(server: &Server) -> bool {
