@@ -15,6 +15,7 @@ use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// It could not be done. (Of a run 0, 2 and 3 come from the manifest.)
 const EXIT_TROUBLE: u8 = 1;
@@ -25,8 +26,7 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 fn main() -> ExitCode {
     if let Some(dir) = verify::directory_to_read() {
-        verify::read_for_others(&dir, std::io::stdin().lock(), std::io::stdout().lock());
-        return ExitCode::SUCCESS;
+        return read_for_others(&dir);
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -48,6 +48,19 @@ fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(e) => trouble(e.as_ref()),
     }
+}
+
+/// What another process of ours asks for. Who tells all processes of a service to stop
+/// means that one, which has it finish what it has begun: we end when it does.
+fn read_for_others(dir: &Path) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    // From then on the signal does nothing here, whatever becomes of this.
+    let _interrupts = runtime.as_ref().map(|runtime| {
+        let _entered = runtime.enter();
+        signal(SignalKind::interrupt())
+    });
+    verify::read_for_others(dir, std::io::stdin().lock(), std::io::stdout().lock());
+    ExitCode::SUCCESS
 }
 
 /// For those that take in what a server makes. That comes in pieces of 8 kB, and who

@@ -23,9 +23,6 @@ pub(super) async fn look_here(
     for &(first, count) in &task.ranges {
         let (mut next, end) = (first, first.saturating_add(count));
         while next < end {
-            if work.progress.stopped() {
-                return Err("stopped before its end".to_owned());
-            }
             // What seemed to be damaged was given before.
             if !task.settled {
                 data.answers_for(&task.path)?;
@@ -40,7 +37,7 @@ pub(super) async fn look_here(
                     next = behind.max(next + 1);
                     work.progress.throttle.pay(read).await;
                 }
-                Err(ReaderError::Ended(_)) if tries + 1 < TRIES_MAX => {
+                Err(ReaderError::Ended(_)) if tries + 1 < TRIES_MAX && !work.progress.stopped() => {
                     tokio::time::sleep(pause).await;
                     (tries, pause) = (tries + 1, pause * 2);
                 }

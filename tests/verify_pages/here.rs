@@ -4,7 +4,9 @@
 use super::{PROGRAM, list, named_relations, paths, report_of};
 use crate::kit::fuse::Ill;
 use crate::kit::{FuseFile, Server, ServerOptions, Stop, Version};
-use std::process::Command;
+use rustix::process::{Pid, Signal, kill_process};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 const DB: &str = "postgres";
 
@@ -68,4 +70,37 @@ async fn a_page_that_sticks_keeps_no_other_file_from_being_looked_at() {
     disk.heal();
     assert_eq!(report_of(&server, DB, &[])["exit_code"], 0);
     assert_eq!(server.stop(), Stop::Clean);
+}
+
+/// One that is told to stop with all of a service goes on, and one that was killed is
+/// replaced.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_reads_files_may_be_interrupted_or_killed() {
+    let server = Server::start(&Version::newest(), ServerOptions::checksums(true));
+    let all = report_of(&server, DB, &[]);
+    for signal in [Signal::INT, Signal::KILL] {
+        let conninfo = server.conninfo(DB);
+        let child = Command::new(PROGRAM)
+            .args(["verify", "--pages", "-j1", "--max-rate", "4MB", "--format", "json"])
+            .args(["-d", &conninfo])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        std::thread::sleep(Duration::from_millis(900));
+        let mut signalled = 0;
+        for task in std::fs::read_dir(format!("/proc/{}/task", child.id())).expect("it runs") {
+            let children = task.expect("a thread").path().join("children");
+            let children = std::fs::read_to_string(children).unwrap_or_default();
+            for pid in children.split_whitespace().filter_map(|pid| pid.parse().ok()) {
+                kill_process(Pid::from_raw(pid).expect("a process"), signal).expect("it runs");
+                signalled += 1;
+            }
+        }
+        assert!(signalled > 0, "nobody reads");
+        let out = child.wait_with_output().expect("it ends");
+        assert_eq!(out.status.code(), Some(0), "{signal:?}");
+        let report: serde_json::Value = serde_json::from_slice(&out.stdout).expect("a report");
+        let blocks = |report: &serde_json::Value| report["databases"][0]["pages"]["blocks"].clone();
+        assert_eq!(blocks(&report), blocks(&all), "{signal:?}");
+    }
 }
