@@ -98,7 +98,8 @@ async fn random_values_of_every_known_type_are_decoded_as_the_server_writes_them
         let (mut compared, mut types, mut rounds) = (BTreeMap::new(), Vec::new(), 0);
         while rounds * values::ROWS < rows_wanted {
             let seed = 4711 + rounds as u64;
-            let limits = if rounds % 20 == 0 { values::LONG } else { values::SHORT };
+            // Long ones come in other tests, too.
+            let limits = if rounds % 20 == 19 { values::LONG } else { values::SHORT };
             types = values::create(&client, version.major, seed, limits).await;
             add(&mut compared, compare(&server, &client, "public.random_values").await);
             client.batch_execute("DROP TABLE public.random_values").await.expect("it is gone");
