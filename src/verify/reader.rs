@@ -77,7 +77,7 @@ fn answer(local: &Local, request: Request) -> Result<serde_json::Value, String> 
             serde_json::to_value(local.forks(&directory).map_err(words)?)
         }
         Request::Look { task, range, layout } => {
-            let mut seen = Seen { settled: task.settled, ..Seen::default() };
+            let mut seen = Seen::of(&task);
             let next = local.look(&task, range, layout, &mut seen).map_err(words)?;
             serde_json::to_value((seen, next))
         }

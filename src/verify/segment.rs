@@ -80,7 +80,7 @@ pub(super) async fn look(
     throttle: &Throttle,
 ) -> Result<Seen, ReadError> {
     let fork = Fork::new(session, task.path.as_str());
-    let mut seen = Seen { settled: task.settled, ..Seen::default() };
+    let mut seen = Seen::of(task);
     for &(first, count) in &task.ranges {
         let (mut next, end) = (first, first.saturating_add(count));
         while next < end {
@@ -150,6 +150,11 @@ async fn go_on(session: &Session, error: ReadError) -> Result<(), ReadError> {
 }
 
 impl Seen {
+    /// Nothing yet, of this task.
+    pub(super) fn of(task: &Task) -> Self {
+        Self { settled: task.settled, ..Self::default() }
+    }
+
     pub(super) fn unreadable(&mut self, block: u32, words: String) {
         self.blocks += 1;
         self.damaged.insert(block, Wrong { cause: "unreadable".into(), what: words });

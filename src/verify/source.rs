@@ -1,7 +1,7 @@
 //! Where files are read: on this host, without the server, or by the server, which
 //! sends them.
 
-use super::reader::DataDirectory;
+use super::reader::{DataDirectory, Reader};
 use super::{FilesFrom, VerifyError, VerifyOptions};
 use crate::server::connect::Target;
 use crate::server::files::{ForkFile, directories, forks};
@@ -30,7 +30,8 @@ impl Source {
         let local = match &options.files {
             FilesFrom::DataDirectory(dir) => {
                 let directory = DataDirectory::new(dir, timeouts.read(), &options.hanging);
-                directory.must_be_of(session.server()).await?;
+                let mut reader = directory.reader().map_err(|e| directory.wrong(&e))?;
+                directory.must_be_of(&mut reader, session.server()).await?;
                 Some(directory)
             }
             FilesFrom::Found => found(session, options).await?,
@@ -96,8 +97,11 @@ impl DataDirectory {
 
     /// It must be of the cluster that we are connected to: else names would be
     /// told of other files.
-    async fn must_be_of(&self, server: &ServerFacts) -> Result<(), VerifyError> {
-        let mut reader = self.reader().map_err(|e| self.wrong(&e))?;
+    async fn must_be_of(
+        &self,
+        reader: &mut Reader,
+        server: &ServerFacts,
+    ) -> Result<(), VerifyError> {
         let control = reader.control().await.map_err(|e| self.wrong(&e))?;
         let own = control.system_identifier.to_string();
         match &server.system_identifier {
@@ -126,7 +130,7 @@ async fn found(
     let directory = DataDirectory::new(dir, options.timeouts.read(), &options.hanging);
     let Ok(mut reader) = directory.reader() else { return Ok(None) };
     if reader.file(POSTMASTER_PID).await.ok() != Some(theirs.clone())
-        || directory.must_be_of(session.server()).await.is_err()
+        || directory.must_be_of(&mut reader, session.server()).await.is_err()
     {
         return Ok(None);
     }

@@ -52,9 +52,7 @@ impl Work {
         progress.blocks.store(todo.iter().map(|t| u64::from(t.blocks())).sum(), Relaxed);
         Self { source, server, todo: Mutex::new(todo), done: Mutex::default(), progress }
     }
-}
 
-impl Work {
     /// Whether the server reads the files.
     pub(super) fn is_by_server(&self) -> bool {
         matches!(self.source, Source::Server(..))
@@ -191,7 +189,7 @@ async fn worker(work: Arc<Work>, mut session: Option<Session>) {
                 }
             }
             Source::Local(data) => {
-                let mut seen = Seen { settled: task.settled, ..Seen::default() };
+                let mut seen = Seen::of(&task);
                 let all = look_here(&work, data, &mut reader, (&task, &mut seen)).await;
                 (seen, all.err())
             }
